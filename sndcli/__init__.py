@@ -1,0 +1,34 @@
+"""`snd`: how well does a randomised defense hold against query-based black-box attacks, and what does it cost?
+
+The public API is small: the defense that anyone can wrap a model in, the oracle that attacks ask, and the classifier
+that carries its normalisation. Everything is imported on first use, so that importing this package is instant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "Normalisation", "Oracle", "SmallNoise", "load_model"]
+
+if TYPE_CHECKING:
+    from sndcli.defenses.small_noise import SmallNoise
+    from sndcli.models.classifier import Classifier, Normalisation
+    from sndcli.models.sources import load_model
+    from sndcli.oracle import Oracle
+
+_HOMES = {
+    "Classifier": "sndcli.models.classifier",
+    "Normalisation": "sndcli.models.classifier",
+    "Oracle": "sndcli.oracle",
+    "SmallNoise": "sndcli.defenses.small_noise",
+    "load_model": "sndcli.models.sources",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sndcli' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,119 @@
+"""Pieces that several attacks share: norms, random starts, bisection on a segment. Sources: spec of each attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sndcli.oracle import Oracle
+
+BLOCK_BYTES = 2**26  # of probes alive at once; fixed, because the order of random draws must not depend on memory
+COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
+MAX_BISECTIONS = 60
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """``[n]`` as ``[n, 1, 1, 1]`` in the type of `like`, to multiply images with."""
+    return values.to(like.dtype).view(-1, *([1] * (like.ndim - 1)))
+
+
+def norms(v: Tensor) -> Tensor:
+    """L2 norm of each row, ``[n]``."""
+    lengths: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return lengths
+
+
+def unit(v: Tensor) -> Tensor:
+    """Rows scaled to L2 norm 1; a row of zeros stays zero."""
+    return v / per_image(norms(v).clamp_min(torch.finfo(v.dtype).tiny), v)
+
+
+def gaussian(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal ``[rows, C, H, W]``."""
+    return torch.randn((rows, *like.shape[1:]), generator=generator, device=like.device, dtype=like.dtype)
+
+
+def block_size(images: int, d: int) -> int:
+    """Probes an image sends at once, so that all images together stay within `BLOCK_BYTES`."""
+    return max(1, min(64, BLOCK_BYTES // (4 * d * max(1, images))))
+
+
+def active(oracle: Oracle) -> Tensor:
+    """Indices of the images still under attack."""
+    return oracle.active.nonzero().squeeze(1)
+
+
+def uniform_start(oracle: Oracle, generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
+    """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
+
+    Returns:
+        (points ``[N, C, H, W]``, owners with a start). Every start found is held.
+    """
+    points = oracle.x0.clone()
+    pending = active(oracle)
+    for _ in range(draws):
+        if not len(pending):
+            break
+        noise = torch.rand(
+            (len(pending), *points.shape[1:]), generator=generator, device=points.device, dtype=points.dtype
+        )
+        found = oracle.adversarial(noise, pending, "start") == 1
+        points[pending[found]] = noise[found]
+        oracle.hold(noise[found], pending[found])
+        pending = pending[~found & oracle.active[pending]]
+    oracle.retire(pending, "init_failed")
+    return points, active(oracle)
+
+
+def straight(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
+    """``(1 - e) x + e z``."""
+    w = per_image(e, x)
+    return (1 - w) * x + w * z
+
+
+def box(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
+    """`z` clipped into the L∞ ball around `x` of radius ``e ‖z - x‖∞``."""
+    radius = per_image(e.to(x.dtype) * (z - x).flatten(1).abs().amax(1), x)
+    return torch.minimum(torch.maximum(z, x - radius), x + radius)
+
+
+def bisect(
+    oracle: Oracle,
+    z: Tensor,
+    owner: Tensor,
+    width: float,
+    phase: str,
+    path: Callable[[Tensor, Tensor, Tensor], Tensor] = straight,
+) -> Tensor:
+    """The adversarial end of a bisection between the clean images (e = 0) and `z` (e = 1).
+
+    Costs ⌈log2(1 / width)⌉ queries an image whatever the answers, at most `MAX_BISECTIONS`. Where the budget ends
+    on the way, the best end so far is returned.
+
+    Args:
+        oracle: asked about points on the path.
+        z: ``[n, C, H, W]``, taken to be adversarial.
+        owner: ``[n]``.
+        width: of the final interval of e.
+        phase: for the query counts.
+        path: `straight` for L2, `box` for L∞.
+    """
+    x = oracle.x0[owner]
+    lo = torch.zeros(len(owner), dtype=torch.float64, device=z.device)
+    hi = torch.ones_like(lo)
+    for _ in range(bisection_steps(width)):
+        if not bool(oracle.active[owner].any()):
+            break
+        middle = (lo + hi) / 2
+        answer = oracle.adversarial(path(x, z, middle), owner, phase)
+        hi = torch.where(answer == 1, middle, hi)
+        lo = torch.where(answer == 0, middle, lo)
+    return path(x, z, hi)
+
+
+def bisection_steps(width: float) -> int:
+    """Queries of `bisect`."""
+    return min(MAX_BISECTIONS, max(0, math.ceil(math.log2(1.0 / width))))

@@ -1,0 +1,93 @@
+"""Names of the attacks and where they live. Importing this file imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sndcli.errors import ConfigError, unknown
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """What the command line needs to know about an attack without importing it.
+
+    Attributes:
+        name: as on the command line.
+        module: holds ``OPTIONS`` (name of preset -> options dataclass) and ``run(oracle, generator, options)``.
+        access: ``labels`` or ``scores``.
+        norms: norms it supports, the first is the default.
+        presets: names of parameter sets, the first is the default.
+        summary: one line for ``snd ls attacks``.
+    """
+
+    name: str
+    module: str
+    access: str
+    norms: tuple[str, ...]
+    presets: tuple[str, ...]
+    summary: str
+
+
+ATTACKS = {
+    spec.name: spec
+    for spec in (
+        AttackSpec(
+            "hsja", "sndcli.attacks.hsja", "labels", ("l2", "linf"), ("authors", "art"),
+            "HopSkipJump (Chen, Jordan, Wainwright 2020)",
+        ),
+        AttackSpec(
+            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox",),
+            "Boundary Attack (Brendel, Rauber, Bethge 2018), Foolbox 3 form",
+        ),
+        AttackSpec(
+            "ba-art", "sndcli.attacks.boundary_art", "labels", ("l2",), ("art",),
+            "Boundary Attack, the form of ART >= 1.6",
+        ),
+        AttackSpec(
+            "null", "sndcli.attacks.null", "labels", ("l2", "linf"), ("default",),
+            "Resends the clean image: the floor of every success rate",
+        ),
+    )
+}  # fmt: skip
+
+FOOLBOX = ("hsja", "ba")
+
+
+def spec_of(name: str) -> AttackSpec:
+    """The attack called `name`.
+
+    Raises:
+        ConfigError: no such attack; names the nearest.
+    """
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    return ATTACKS[name]
+
+
+def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = ()) -> Any:
+    """The options dataclass of an attack: a preset, changed by ``key=value`` settings.
+
+    Raises:
+        ConfigError: an unknown preset or key, or a value that does not parse.
+    """
+    presets = importlib.import_module(spec.module).OPTIONS
+    chosen = preset or spec.presets[0]
+    if chosen not in presets:
+        raise unknown(f"preset of {spec.name}", chosen, presets)
+    options = presets[chosen]
+    types = {field.name: type(getattr(options, field.name)) for field in fields(options)}
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
+        if key not in types:
+            raise unknown(f"option of {spec.name}", key, types)
+        try:
+            kind = types[key]
+            changes[key] = text.lower() in ("1", "true", "yes") if kind is bool else kind(text)
+        except ValueError:
+            raise ConfigError(f"Expected `{key}` to be a {types[key].__name__} but got `{text}`.") from None
+    return replace(options, **changes)

@@ -1,0 +1,90 @@
+"""``snd accuracy``: clean accuracy, mean ± std over repeats of the defense's randomness."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sndcli.commands import options as o
+from sndcli.commands.progress import progress_bar
+
+
+@o.guarded
+def accuracy(
+    dataset: o.Dataset = "cifar10",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    model: o.Model = "resnet20",
+    defense: o.DefenseName = None,
+    sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None,
+    beta: o.Beta = None,
+    clip: o.Clip = False,
+    repeats: Annotated[int, typer.Option(help="Draws of the defense's randomness.")] = 5,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    precision: o.PrecisionOption = "fp32",
+    batch_size: o.BatchSize = "auto",
+    compiled: o.Compile = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_progress: o.NoProgress = False,
+    debug: o.Debug = False,  # noqa: ARG001
+) -> None:
+    """Measure clean accuracy with and without a defense.
+
+    Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
+    """
+    from sndcli.defenses.parse import parse
+    from sndcli.errors import ConfigError
+
+    if repeats < 1:
+        raise ConfigError(f"Expected `--repeats` to be at least 1 but got {repeats}.")
+    sigmas: list[float | None] = [*sigma] if sigma else [None]
+    specs = [parse(defense, value, beta, clip) for value in sigmas]
+
+    from sndcli.datasets.load import data_dir_of, load
+    from sndcli.experiment import Victim
+    from sndcli.experiment import accuracy as measure
+    from sndcli.inference import resolve_device
+    from sndcli.models.sources import load_model
+    from sndcli.statistics import mean_std
+
+    data = load(dataset, data_dir_of(data_dir), download)
+    victim_model = load_model(model)
+    place = resolve_device(device)
+    rows = o.batch_rows(batch_size, place, default_cpu=128)
+    chosen_precision = o.one_of(precision, ("fp32", "bf16"), "--precision")
+    o.note(f"data: {data.source}; model: {victim_model.name} on {place}", quiet)
+    found: list[dict[str, Any]] = []
+    for spec in specs:
+        victim = Victim.prepare(victim_model, spec, place, rows, chosen_precision, compiled)
+        victim.fit_to(data)
+        seeds = range(seed, seed + (repeats if spec.random else 1))
+        bar = o.interactive(quiet, no_progress)
+        with progress_bar(len(seeds) * len(data), spec.name, bar, not (quiet or no_progress)) as update:
+
+            def progress(done: int, update: Callable[[float, str], None] = update) -> None:
+                update(done, f"{done} images")
+
+            values = measure(victim.defended, data, seeds, progress)
+        mean, std = mean_std(values)
+        found.append(
+            {"model": victim_model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
+             "n": len(data), "accuracy": {"mean": mean, "std": std, "values": values}}
+        )  # fmt: skip
+    if json:
+        typer.echo(jsonlib.dumps({"schema": 1, "rows": found, "run": {"data": data.source, "seed": seed}}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("model", "defense", "sigma", "n", "repeats", "accuracy %")
+    for row in found:
+        figures = row["accuracy"]
+        spread = f" ± {100 * figures['std']:.2f}" if len(figures["values"]) > 1 else ""
+        table.add_row(row["model"], row["defense"], f"{row['sigma']:g}", str(row["n"]), str(len(figures["values"])),
+                      f"{100 * figures['mean']:.2f}{spread}")  # fmt: skip
+    Console().print(table)

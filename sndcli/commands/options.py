@@ -1,0 +1,120 @@
+"""Options that several commands share, and what turns them into objects. No torch at module level."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from sndcli.errors import ConfigError, SndError
+
+if TYPE_CHECKING:
+    import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Dataset = Annotated[str, typer.Option(help="cifar10")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the full data set is (also SND_DATA). Without it, the images in the package."),
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into --data-dir first.")]
+Model = Annotated[
+    str,
+    typer.Option(help="resnet20, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], torchvision:NAME"
+                      "[/WEIGHTS], or py:module:factory (imports and runs that module)."),
+]  # fmt: skip
+DefenseName = Annotated[str | None, typer.Option("--defense", help="none or snd.")]
+Sigma = Annotated[
+    float | None, typer.Option(help="Noise of snd on the [0, 1] pixel scale; alone it means --defense snd.")
+]
+Beta = Annotated[float | None, typer.Option(help="Multiply the noise of each query by Beta(A, A).", metavar="A")]
+Clip = Annotated[bool, typer.Option("--clip", help="Clip to [0, 1] after the noise.")]
+Images = Annotated[int, typer.Option(help="How many images.")]
+SelectOption = Annotated[
+    str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
+]
+Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
+Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
+BatchSize = Annotated[str, typer.Option(help="Rows a forward pass, or auto. Never changes results on the CPU.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (on the CPU: needs a C++ compiler).")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but errors.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turns errors a user can act on into their lines and exit code, and Ctrl-C into 130."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except SndError as error:
+            if kwargs.get("debug"):
+                raise
+            typer.echo(f"snd: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("snd: interrupted; what was finished is saved, the same command continues.", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapper
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """A line on stderr."""
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+def count(text: str, option: str) -> int:
+    """An integer such as ``10000`` or ``10k``.
+
+    Raises:
+        ConfigError: neither.
+    """
+    factor = 1000 if text.lower().endswith("k") else 1
+    digits = text[:-1] if factor == 1000 else text
+    if not digits.lstrip("-").isdigit():
+        raise ConfigError(f"Expected `{option}` to be a whole number such as 10000 or 10k but got `{text}`.")
+    return int(digits) * factor
+
+
+def counts(text: str | None, option: str) -> tuple[int, ...]:
+    """Integers separated by commas."""
+    return tuple(count(part.strip(), option) for part in text.split(",")) if text else ()
+
+
+def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
+    """`value` if it is known.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if value not in known:
+        raise ConfigError(f"Expected `{option}` to be {' or '.join(known)} but got `{value}`.")
+    return value
+
+
+def batch_rows(text: str, device: torch.device, default_cpu: int = 128, default_cuda: int = 1024) -> int:
+    """``--batch-size``: a number, or what suits the device."""
+    if text == "auto":
+        return default_cuda if device.type == "cuda" else default_cpu
+    rows = count(text, "--batch-size")
+    if rows < 1:
+        raise ConfigError(f"Expected `--batch-size` to be at least 1 but got {rows}.")
+    return rows
+
+
+def interactive(quiet: bool, no_progress: bool) -> bool:
+    """Whether a progress bar can be drawn."""
+    return not quiet and not no_progress and sys.stderr.isatty()

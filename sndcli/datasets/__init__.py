@@ -1,0 +1,1 @@
+"""Labelled images as uint8 tensors with stable ids."""

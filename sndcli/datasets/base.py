@@ -1,0 +1,45 @@
+"""What every data set looks like to the rest of the program."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size with labels.
+
+    Attributes:
+        name: e.g. ``cifar10``.
+        source: which copy it is, in words; printed and stored with every result.
+        images: uint8 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+        ids: int64 ``[N]``, stable across copies (CIFAR-10: position in the official test file).
+        classes: names in the order of the labels.
+    """
+
+    name: str
+    source: str
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, index: Tensor | None = None) -> Tensor:
+        """Images in [0, 1], float32; all, or those at positions `index`."""
+        chosen = self.images if index is None else self.images[index]
+        return chosen.to(torch.float32) / 255.0
+
+    def digest(self) -> str:
+        """A short hash of pixels, labels and ids, to tell copies apart."""
+        h = hashlib.sha256()
+        for tensor in (self.images, self.labels, self.ids):
+            h.update(tensor.contiguous().numpy().tobytes())
+        return h.hexdigest()[:16]

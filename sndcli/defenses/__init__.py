@@ -1,0 +1,5 @@
+"""Randomised defenses: wrappers that draw fresh randomness for every row of a batch."""
+
+from sndcli.defenses.small_noise import SmallNoise
+
+__all__ = ["SmallNoise"]

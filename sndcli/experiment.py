@@ -1,0 +1,445 @@
+"""A run: a frozen config, units of work, resume, and the verification that the attack never sees."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from sndcli import __version__, results
+from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
+from sndcli.datasets.base import ImageSet
+from sndcli.datasets.load import Select, choose
+from sndcli.defenses.base import Defense
+from sndcli.defenses.parse import DefenseSpec, build
+from sndcli.errors import ConfigError, DataError
+from sndcli.inference import Forward, Precision, optimise, reproducible_kernels
+from sndcli.models.classifier import Classifier
+from sndcli.oracle import Ledger, Oracle
+
+PAPER_BUDGETS = (2_000, 5_000, 10_000)
+CLEAN_DRAWS_PER_VERIFY = 3  # the floor needs small probabilities, so clean images get more draws
+FAILURES = ("init_failed", "error", "non_finite", "raised")
+Warn = Callable[[str], None]
+
+
+def _silent(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's figures. What is not here (device, batch size) must not.
+
+    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were.
+    """
+
+    attack: str
+    dataset: str
+    dataset_source: str
+    dataset_digest: str
+    model: str
+    model_digest: str
+    defense: DefenseSpec = field(default_factory=DefenseSpec)
+    engine: str = "native"
+    preset: str | None = None
+    settings: tuple[str, ...] = ()
+    votes: int = 1
+    norm: str = "l2"
+    eps: float = 1.0
+    budget: int = 10_000
+    budgets: tuple[int, ...] = ()
+    images: int = 100
+    select: Select = "correct"
+    seed: int = 0
+    repeats: int = 1
+    verify: int = 100
+    unit: int = 100
+    quantize: bool = False
+    mismatch: bool = False
+    precision: Precision = "fp32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        spec = spec_of(self.attack)
+        if self.norm not in spec.norms:
+            raise ConfigError(
+                f"Expected `--norm` of {self.attack} to be {' or '.join(spec.norms)} but got {self.norm}."
+            )
+        if self.engine not in ("native", "foolbox"):
+            raise ConfigError(f"Expected `--engine` to be native or foolbox but got {self.engine}.")
+        if self.engine == "foolbox" and self.attack not in FOOLBOX:
+            raise ConfigError(f"`--engine foolbox` has {' and '.join(FOOLBOX)}, not {self.attack}.")
+        for name in ("budget", "votes", "repeats", "verify", "unit"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+        if not self.eps > 0:
+            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
+        if self.engine == "foolbox" and (self.preset or self.settings):
+            raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
+        if any(not 1 <= b <= self.budget for b in self.budgets):
+            raise ConfigError(f"Expected `--budgets` between 1 and {self.budget} but got {list(self.budgets)}.")
+
+    @property
+    def report_points(self) -> list[int]:
+        """Budgets that are reported: those asked for, else the paper's up to the budget; and the budget."""
+        return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"version": __version__}
+
+    @property
+    def run_id(self) -> str:
+        """A hash of the whole config."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def file_name(self) -> str:
+        """A readable name that no other config has."""
+        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
+        engine = "-foolbox" if self.engine == "foolbox" else ""
+        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
+        return f"{self.attack}{engine}_{self.dataset}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+
+
+@dataclass
+class Victim:
+    """The undefended and the defended model, ready to be asked."""
+
+    classifier: Classifier
+    undefended: Forward
+    defended: Forward
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Classifier,
+        defense: DefenseSpec,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision = "fp32",
+        compiled: bool = False,
+    ) -> Victim:
+        """Folds, moves and wraps; checks that a forward pass of the stated input size is finite."""
+        fast = optimise(model, device, batch_size if compiled else 0)
+        victim = cls(
+            fast,
+            Forward(fast, device, batch_size, precision),
+            Forward(build(defense, fast), device, batch_size, precision),
+        )
+        try:
+            logits = victim.undefended(torch.rand(2, *model.input_size))
+        except RuntimeError as error:
+            text = f"Model {model.name} fails on an image of {model.input_size}: {_first_line(error)}"
+            raise ConfigError(text) from None
+        if not bool(logits.isfinite().all()):
+            raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
+        return victim
+
+    def fit_to(self, data: ImageSet) -> None:
+        """Checks that the data set's size and classes are the model's.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        size = tuple(data.images.shape[1:])
+        if size != self.classifier.input_size:
+            raise ConfigError(
+                f"Expected images of {self.classifier.input_size} for {self.classifier.name} "
+                f"but {data.name} has {size}."
+            )
+        classes = self.undefended(data.pixels(torch.arange(1))).shape[1]
+        if classes != len(data.classes):
+            raise ConfigError(
+                f"Expected {classes} classes for {self.classifier.name} but {data.name} has {len(data.classes)}."
+            )
+
+    def reseed(self, seed: int) -> None:
+        """Restarts the defense's randomness."""
+        if isinstance(self.defended.model, Defense):
+            self.defended.model.reseed(seed)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Progress: paid queries so far in this process and images finished of all; successes seen among them."""
+
+    queries: int
+    images: int
+    total: int
+    seen: int
+
+
+def stream(seed: int, unit: int, purpose: str) -> int:
+    """Seed of the random stream for (seed, unit, purpose); purposes never share draws."""
+    h = hashlib.blake2b(f"{seed}/{unit}/{purpose}".encode(), digest_size=7)
+    return int.from_bytes(h.digest(), "big")
+
+
+def _advance(progress: Callable[[Tick], None], base: Tick, paid: int) -> None:
+    progress(replace(base, queries=base.queries + paid))
+
+
+class Experiment:
+    """Runs the units of a config that are not there yet and keeps each as a part file.
+
+    Args:
+        config: what to run.
+        data: where images come from.
+        victim: whom to ask.
+        out: a folder, or the path of the result file.
+        warn: told of failures that do not end the run.
+        debug: let an attack's exception through instead of marking its images.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ImageSet,
+        victim: Victim,
+        out: Path,
+        warn: Warn = _silent,
+        debug: bool = False,
+    ) -> None:
+        self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
+        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.parts = self.path.with_suffix(".parts")
+        self.options = options_of(spec_of(config.attack), config.preset, config.settings)
+
+    def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
+        """Runs what is missing and returns the whole table. A finished run is only read.
+
+        Raises:
+            ConfigError: the result file holds another config.
+        """
+        if fresh:
+            self._discard()
+        done = self._finished()
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        chosen = choose(
+            self.data, self.config.images, self.config.select, self.config.seed,
+            lambda x: self.victim.undefended(x).argmax(1),
+        )  # fmt: skip
+        units = [
+            (self.config.seed + repeat, number, index)
+            for repeat in range(self.config.repeats)
+            for number, index in enumerate(chosen.split(self.config.unit))
+        ]
+        finished, seen, queries = 0, 0, 0
+        total = sum(len(index) for _, _, index in units)
+        for seed, number, index in units:
+            part = self.parts / f"seed{seed}-unit{number:04d}.parquet"
+            rows = self._read_part(part)
+            if rows is None:
+                began = time.perf_counter()
+                base = Tick(queries, finished, total, seen)
+                rows = self._unit(seed, number, index, partial(_advance, progress, base))
+                results.write(part, rows, self._metadata(time.perf_counter() - began))
+                queries += sum(row["queries"] for row in rows)
+            finished += len(rows)
+            seen += sum(row["best_l2"][-1] <= self.config.eps for row in rows)
+            progress(Tick(queries, finished, total, seen))
+        return self._merge(time.perf_counter() - start)
+
+    def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
+        c, device = self.config, self.victim.defended.device
+        x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
+        generator = torch.Generator(device=device).manual_seed(stream(seed, number, "attack"))
+        self.victim.reseed(stream(seed, number, "defense"))
+
+        def defended(x: Tensor) -> Tensor:
+            logits = self.victim.defended(x)
+            progress(int(oracle.ledger.used.sum()))
+            return logits
+
+        oracle = Oracle(
+            defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm, votes=c.votes,
+            quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
+        )  # fmt: skip
+        with reproducible_kernels():
+            self._attack(oracle, generator)
+            ledger = oracle.close()
+            self.victim.reseed(stream(seed, number, "verification"))
+            p_adv, adv_clean = self._verify(ledger, y)
+            p0, p_mis = self._clean_rates(x0, y)
+        everyone = torch.arange(len(index), device=device)
+        held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
+        held_l2[~ledger.has_held] = float("inf")
+        rows = []
+        for i, position in enumerate(index.tolist()):
+            events = ledger.events_of(i)
+            failed = ledger.stop_reason[i].startswith(FAILURES)
+            rows.append(
+                {
+                    "run_id": c.run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
+                    "model": c.model, "defense": c.defense.name, "sigma": c.defense.sigma, "beta": c.defense.beta,
+                    "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed, "unit": number,
+                    "image_id": int(self.data.ids[position]), "label": int(y[i]),
+                    "status": "failed" if failed else "ok", "stop_reason": ledger.stop_reason[i],
+                    "queries": int(ledger.used[i]),
+                    "queries_by_phase": [(k, int(v[i])) for k, v in ledger.phases.items() if int(v[i])],
+                    "budgets": c.report_points,
+                    "best_l2": [min((d for q, d in events if q <= b), default=float("inf")) for b in c.report_points],
+                    "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
+                    "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
+                    "verify_draws": c.verify if c.defense.random else 1,
+                    "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": self._clean_draws,
+                    "initially_wrong": bool(oracle.initially_wrong[i]),
+                    "mismatches": int(ledger.mismatches[i]) if c.mismatch else None,
+                    "event_query": [q for q, _ in events], "event_l2": [d for _, d in events],
+                }
+            )  # fmt: skip
+        return rows
+
+    def _attack(self, oracle: Oracle, generator: torch.Generator) -> None:
+        try:
+            oracle.check()
+            if self.config.engine == "foolbox":
+                from sndcli.attacks import foolbox_engine
+
+                foolbox_engine.run(oracle, generator, self.config.attack)
+            else:
+                importlib.import_module(spec_of(self.config.attack).module).run(oracle, generator, self.options)
+        except Exception as error:
+            if self.debug:
+                raise
+            self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {_first_line(error)}")
+            oracle.retire(oracle.active.nonzero().squeeze(1), "error")
+
+    def _verify(self, ledger: Ledger, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Fresh draws at every point handed over: share that errs ``[N, B]``, and whether the bare model errs."""
+        n, b = ledger.has_held.shape
+        p_adv = torch.zeros(n, b, dtype=torch.float64)
+        adv_clean = torch.zeros(n, b, dtype=torch.bool)
+        for k in range(b):
+            fresh = ledger.has_held[:, k].clone()
+            if k:  # the same point as at the report point before needs no new draws
+                same = (ledger.held[k] == ledger.held[k - 1]).flatten(1).all(1) & ledger.has_held[:, k - 1] & fresh
+                fresh &= ~same
+                same = same.cpu()
+                p_adv[same, k], adv_clean[same, k] = p_adv[same, k - 1], adv_clean[same, k - 1]
+            who = fresh.nonzero().squeeze(1)
+            draws = self.config.verify if self.config.defense.random else 1
+            wrong = self._draws(ledger.held[k][who], draws) != y[who, None]
+            p_adv[who.cpu(), k] = wrong.double().mean(1).cpu()
+            if len(who):
+                bare = self.victim.undefended(ledger.held[k][who]).argmax(1)
+                adv_clean[who.cpu(), k] = (bare != y[who]).cpu()
+        return p_adv, adv_clean
+
+    def _clean_rates(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        labels = self._draws(x0, self._clean_draws)
+        undefended = self.victim.undefended(x0).argmax(1)
+        return (labels != y[:, None]).double().mean(1), (labels != undefended[:, None]).double().mean(1)
+
+    @property
+    def _clean_draws(self) -> int:
+        return CLEAN_DRAWS_PER_VERIFY * self.config.verify if self.config.defense.random else 1
+
+    def _draws(self, points: Tensor, draws: int) -> Tensor:
+        """Labels ``[n, draws]`` of the defended model, fresh randomness each."""
+        labels = [self.victim.defended(point.expand(draws, *point.shape)).argmax(1) for point in points]
+        return torch.stack(labels) if labels else torch.empty(0, draws, dtype=torch.int64, device=points.device)
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    def _metadata(self, wall_s: float) -> dict[str, Any]:
+        return {
+            "id": self.config.run_id,
+            "config": self.config.as_dict(),
+            "wall_s": round(wall_s, 3),
+            "versions": versions(self.victim.defended.device),
+        }
+
+    def _discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        for part in self.parts.glob("*.parquet*") if self.parts.is_dir() else ():
+            part.unlink()
+
+    def _finished(self) -> pa.Table | None:
+        if not self.path.is_file():
+            return None
+        table = results.read(self.path)
+        theirs = results.run_of(table)["config"]
+        if results.run_of(table)["id"] != self.config.run_id:
+            mine = json.loads(json.dumps(self.config.as_dict()))
+            differing = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
+            raise ConfigError(
+                f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
+                "Choose another --out, or --fresh to replace it."
+            )
+        return table
+
+    def _read_part(self, part: Path) -> list[dict[str, Any]] | None:
+        if not part.is_file():
+            return None
+        try:
+            table = results.read(part)
+        except DataError as error:
+            self.warn(f"{error} It is run again.")
+            return None
+        if results.run_of(table)["id"] != self.config.run_id:
+            raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def _merge(self, wall_s: float) -> pa.Table:
+        parts = sorted(self.parts.glob("*.parquet"))
+        tables = [results.read(part) for part in parts]
+        spent = sum(results.run_of(table)["wall_s"] for table in tables)
+        run = self._metadata(max(spent, wall_s) if parts else wall_s)
+        merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        metadata = {b"schema_version": str(results.SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
+        merged = merged.replace_schema_metadata(metadata)
+        results.write_table(self.path, merged)
+        for part in parts:
+            part.unlink()
+        self.parts.rmdir()
+        return merged
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What a figure may depend on beyond the config."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "sndcli": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type} {name}",
+    }
+
+
+def accuracy(
+    forward: Forward, data: ImageSet, seeds: Sequence[int], progress: Callable[[int], None] = _silent
+) -> list[float]:
+    """Share of correct labels on the whole of `data`, once for each seed of the defense's randomness."""
+    values, done = [], 0
+    for seed in seeds:
+        if isinstance(forward.model, Defense):
+            forward.model.reseed(stream(seed, 0, "defense"))
+        correct = 0
+        for index in torch.arange(len(data)).split(1024):
+            correct += int((forward(data.pixels(index)).argmax(1) == data.labels[index]).sum())
+            done += len(index)
+            progress(done)
+        values.append(correct / len(data))
+    return values
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,164 @@
+"""The forward pass: the one place that decides how rows travel through a network.
+
+Rows are evaluated in chunks of at most `batch_size`; a chunk is padded to a multiple of eight rows, because the
+matrix kernels of the last layer differ below that size, and the same row then gets the same bits whatever the
+batch it came in. Batch-norm is folded into the convolutions and activations are channels-last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sndcli.errors import ConfigError
+from sndcli.models.classifier import Classifier
+
+Precision = Literal["fp32", "bf16"]
+ROW_MULTIPLE = 8
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: a device this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"Device `{name}` is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy in eval mode with every batch-norm folded into the convolution before it, where tracing succeeds."""
+    from torch.fx.experimental.optimization import fuse
+
+    network = deepcopy(network).eval()
+    try:
+        folded: nn.Module = fuse(network)
+    except Exception:
+        return network  # control flow that cannot be traced: slower, not wrong
+    return folded
+
+
+class _Padded(nn.Module):
+    """Pads a chunk to a multiple of eight rows, or, compiled, to one fixed shape that is never recompiled."""
+
+    def __init__(self, network: nn.Module, compiled_rows: int) -> None:
+        super().__init__()
+        self.rows = compiled_rows
+        compiled = torch.compile(network, dynamic=False, options={"freezing": True}) if compiled_rows else network
+        self.network: Callable[[Tensor], Tensor] = compiled
+
+    def forward(self, x: Tensor) -> Tensor:
+        multiple = self.rows or ROW_MULTIPLE
+        missing = -len(x) % multiple
+        padded = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        pieces = padded.split(self.rows) if self.rows else (padded,)
+        return torch.cat([self.network(piece) for piece in pieces])[: len(x)]
+
+
+def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
+    """The same classifier made fast for inference: eval mode, folded batch-norm, channels-last, on `device`.
+
+    Args:
+        model: left unchanged.
+        device: where the copy goes.
+        compiled_rows: with a positive number, also compile the network (needs a C++ compiler on the CPU) for
+            this batch size. Logits then differ from the plain ones by rounding, about 1e-6.
+    """
+    network = fold_batch_norm(model.network).to(device).to(memory_format=torch.channels_last)
+    fast = Classifier(_Padded(network, compiled_rows), model.normalisation, model.input_size, model.name)
+    return fast.to(device).eval().requires_grad_(False)
+
+
+class Forward:
+    """Logits of a (defended) model for any number of rows, in chunks.
+
+    Args:
+        model: maps ``[M, C, H, W]`` in [0, 1] to logits ``[M, K]``; already on `device` and in eval mode.
+        device: where to compute.
+        batch_size: rows a chunk, at most; halved when memory runs out. It never changes results on the CPU.
+        precision: ``bf16`` computes under autocast; logits come back as float32 either way.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, batch_size: int = 128, precision: Precision = "fp32"
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"Expected `batch_size` to be at least 1 but got {batch_size}.")
+        self.model = model
+        self.device = device
+        self.batch_size = max(ROW_MULTIPLE, batch_size - batch_size % ROW_MULTIPLE)
+        self.precision = precision
+        self.rows = 0  # rows evaluated so far, without padding
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits float32 ``[M, K]``, on the device of `x`, of ``[M, C, H, W]`` in [0, 1]."""
+        self.rows += len(x)
+        logits: list[Tensor] = []
+        position = 0
+        while position < len(x):
+            piece = x[position : position + self.batch_size]
+            try:
+                logits.append(self._chunk(piece))
+            except torch.cuda.OutOfMemoryError:
+                if self.batch_size <= ROW_MULTIPLE:
+                    raise
+                self.batch_size = max(ROW_MULTIPLE, self.batch_size // 2)
+                torch.cuda.empty_cache()
+                continue
+            position += len(piece)
+        return torch.cat(logits)
+
+    def _chunk(self, piece: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            out: Tensor = self.model(piece.to(self.device))
+        return out.float().to(piece.device)
+
+
+@contextmanager
+def reproducible_kernels() -> Iterator[None]:
+    """TF32 off and deterministic cuDNN inside the block (attacks sit 1e-6 from a boundary)."""
+    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    deterministic = torch.backends.cudnn.deterministic
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.deterministic = deterministic
+
+
+def measure_batch_size(model: nn.Module, input_size: tuple[int, ...], device: torch.device) -> int:
+    """The fastest of a few batch sizes on this machine, by rows per second (one warm-up, best of two)."""
+    sizes = (64, 128, 256) if device.type == "cpu" else (256, 512, 1024, 2048)
+    best, best_rate = sizes[0], 0.0
+    for size in sizes:
+        forward = Forward(model, device, size)
+        x = torch.rand(size, *input_size)
+        try:
+            forward(x)
+            start = time.perf_counter()
+            forward(x)
+            forward(x)
+            rate = 2 * size / (time.perf_counter() - start)
+        except torch.cuda.OutOfMemoryError:
+            break
+        if rate > 1.05 * best_rate:
+            best, best_rate = size, rate
+    return best

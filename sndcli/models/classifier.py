@@ -1,0 +1,63 @@
+"""A classifier with its normalisation inside, so that everyone outside works on pixels in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel mean and standard deviation, in units of the [0, 1] pixel scale."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"Expected `mean` and `std` of one length but got {self.mean} and {self.std}")
+        if min(self.std) <= 0:
+            raise ValueError(f"Expected every `std` to be positive but got {self.std}")
+
+
+CIFAR10 = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IDENTITY = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+class Classifier(nn.Module):
+    """Maps images ``[M, C, H, W]`` in [0, 1] to logits ``[M, K]``: ``network((x - mean) / std)``.
+
+    Args:
+        network: any module from normalised images to logits.
+        normalisation: applied first; `IDENTITY` for networks that take [0, 1] pixels.
+        input_size: ``(C, H, W)`` the victim is evaluated at.
+        name: how results call it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalisation: Normalisation,
+        input_size: Sequence[int] = (3, 32, 32),
+        name: str = "custom",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalisation = normalisation
+        self.input_size = tuple(input_size)
+        self.name = name
+        shape = (1, len(normalisation.mean), 1, 1)
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(normalisation.std).view(shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[M, K]`` of images ``[M, C, H, W]`` in [0, 1]."""
+        logits: Tensor = self.network((x - self.mean) / self.std)
+        return logits

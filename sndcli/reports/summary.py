@@ -1,0 +1,105 @@
+"""From per-image rows to one summary a budget: the JSON contract of `attack` and `report`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sndcli import results, statistics
+from sndcli.errors import DataError
+
+IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
+HALF = 0.5  # success_noisy: at least this share of fresh draws errs
+
+
+def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
+    """One row for each setting and report point, in the order of the contract.
+
+    Rows of one setting (`IDENTITY`) and several seeds or files are pooled; `seed` is then the list of seeds.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for table in tables:
+        for row in table.to_pylist():
+            groups.setdefault(tuple(row[key] for key in IDENTITY), []).append(row)
+    summaries = []
+    for key in sorted(groups, key=lambda k: tuple((v is not None, v) for v in k)):
+        rows = _distinct(groups[key])
+        seeds = sorted({row["seed"] for row in rows})
+        setting = dict(zip(IDENTITY, key, strict=True)) | {"seed": seeds[0] if len(seeds) == 1 else seeds}
+        for budget in sorted({b for row in rows for b in row["budgets"]}):
+            at = [row for row in rows if budget in row["budgets"]]
+            summaries.append(setting | {"n": len(at)} | _at(at, budget, float(setting["eps"])))
+    return summaries
+
+
+def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each image, seed and largest budget once, so that a file given twice does not count twice."""
+    return list({(row["run_id"], row["seed"], row["image_id"]): row for row in rows}.values())
+
+
+def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, Any]:
+    events = [list(zip(row["event_query"], row["event_l2"], strict=True)) for row in rows]
+    seen = [statistics.seen(e, budget, eps) for e in events]
+    place = [row["budgets"].index(budget) for row in rows]
+    inside = [row["held_l2"][k] <= eps for row, k in zip(rows, place, strict=True)]
+    noisy = [ok and row["p_adv"][k] >= HALF for row, k, ok in zip(rows, place, inside, strict=True)]
+    clean = [ok and row["adv_clean"][k] for row, k, ok in zip(rows, place, inside, strict=True)]
+    net = [s for s, row in zip(seen, rows, strict=True) if not row["initially_wrong"]]
+    spent = [min(row["queries"], budget) for row in rows]
+    counted = [row for row in rows if row["mismatches"] is not None]
+    queries = sum(row["queries"] for row in counted)
+    return {
+        "budget": budget,
+        "success_seen": interval(seen),
+        "success_seen_net": interval(net),
+        "success_noisy": interval(noisy),
+        "success_clean": interval(clean),
+        "floor": statistics.floor([row["p0"] for row in rows], budget),
+        "l2_last": _mean([row["last_l2"][k] for row, k in zip(rows, place, strict=True)]),
+        "l2_best": finite(statistics.median([statistics.best_distance(e, budget) for e in events])),
+        "p_mis": sum(row["mismatches"] for row in counted) / queries if queries else None,
+        "p_mis_clean": _mean([row["p_mis_clean"] for row in rows]),
+        "queries_mean": _mean(spent),
+        "queries_max": max(spent, default=0),
+        "initially_wrong": sum(row["initially_wrong"] for row in rows),
+        "failed": sum(row["status"] == "failed" for row in rows),
+    }
+
+
+def interval(outcomes: Sequence[bool]) -> dict[str, float | None]:
+    """``{"value", "lo", "hi"}`` of a rate, 95 % Wilson."""
+    rate = statistics.rate(sum(outcomes), len(outcomes))
+    return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where it is infinite or undefined: JSON has neither."""
+    return value if math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def read_all(paths: Sequence[Path], strict: bool = False) -> tuple[list[pa.Table], list[str]]:
+    """Readable tables of `paths` (a folder means the Parquet files in it), and a line for each that is not.
+
+    Raises:
+        DataError: nothing readable at all, or, with `strict`, anything unreadable.
+    """
+    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    if not files:
+        raise DataError(f"No result files in {', '.join(map(str, paths))}. `snd attack` writes them.")
+    tables, problems = [], []
+    for file in files:
+        try:
+            tables.append(results.read(file))
+        except DataError as error:
+            problems.append(str(error))
+    if problems and (strict or not tables):
+        raise DataError("\n".join(problems))
+    return tables, problems

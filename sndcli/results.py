@@ -1,0 +1,101 @@
+"""The Parquet schema, versioned: one file a run, one row per image and seed.
+
+Distances are in the run's norm, on the [0, 1] pixel scale. Lists run along the report points in `budgets`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sndcli.errors import DataError
+
+SCHEMA_VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("attack", pa.string()),
+        ("engine", pa.string()),
+        ("dataset", pa.string()),
+        ("model", pa.string()),
+        ("defense", pa.string()),
+        ("sigma", pa.float64()),
+        ("beta", pa.float64()),
+        ("votes", pa.int32()),
+        ("norm", pa.string()),
+        ("eps", pa.float64()),
+        ("seed", pa.int64()),
+        ("unit", pa.int32()),
+        ("image_id", pa.int64()),
+        ("label", pa.int32()),
+        ("status", pa.string()),  # ok | failed
+        ("stop_reason", pa.string()),
+        ("queries", pa.int64()),
+        ("queries_by_phase", pa.map_(pa.string(), pa.int64())),
+        ("budgets", pa.list_(pa.int64())),
+        ("best_l2", pa.list_(pa.float64())),  # closest wrong answer so far; infinite where none
+        ("last_l2", pa.list_(pa.float64())),  # last paid query
+        ("held_l2", pa.list_(pa.float64())),  # the point handed over; infinite where there is none
+        ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify the point handed over
+        ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies it
+        ("verify_draws", pa.int32()),
+        ("p0", pa.float64()),  # share of fresh draws that misclassify the clean image
+        ("p_mis_clean", pa.float64()),  # share of fresh draws whose label is not the undefended one
+        ("clean_draws", pa.int32()),
+        ("initially_wrong", pa.bool_()),
+        ("mismatches", pa.int64()),  # null unless the run counted them
+        ("event_query", pa.list_(pa.int64())),
+        ("event_l2", pa.list_(pa.float64())),
+    ]
+)
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
+    """Writes rows and the run's metadata under a temporary name, then renames: a reader never sees half a file."""
+    metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(metadata))
+    write_table(path, table)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Atomic write of a table that carries its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> pa.Table:
+    """One result file.
+
+    Raises:
+        DataError: missing, truncated, not written by this program, or of another schema version.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    version = (table.schema.metadata or {}).get(b"schema_version")
+    if version is None or b"run" not in table.schema.metadata:
+        raise DataError(f"{path} was not written by snd: it has no schema version.")
+    if int(version) != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {int(version)}, this program reads {SCHEMA_VERSION}.")
+    missing = set(SCHEMA.names) - set(table.column_names)
+    if missing:
+        raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
+    return table
+
+
+def run_of(table: pa.Table) -> dict[str, Any]:
+    """The metadata of a result file: id, config, versions, wall time."""
+    run: dict[str, Any] = json.loads(table.schema.metadata[b"run"])
+    return run

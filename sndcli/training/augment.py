@@ -1,0 +1,38 @@
+"""Random crop and flip of whole batches, drawn from an explicit generator."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def random_crop(images: Tensor, size: int, padding: int, generator: torch.Generator) -> Tensor:
+    """A ``size x size`` window of each image after padding with zeros, uniformly placed.
+
+    Args:
+        images: ``[N, C, H, W]``, any dtype.
+        size: side of the window, at most ``H + 2 * padding``.
+        padding: zero rows and columns added on every side.
+        generator: on the CPU.
+    """
+    n, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    top = torch.randint(0, height + 2 * padding - size + 1, (n, 1), generator=generator)
+    left = torch.randint(0, width + 2 * padding - size + 1, (n, 1), generator=generator)
+    rows = (top + torch.arange(size)).to(images.device)
+    columns = (left + torch.arange(size)).to(images.device)
+    which = torch.arange(n, device=images.device)[:, None, None]
+    windows = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
+    return windows.permute(0, 3, 1, 2)
+
+
+def alternating_flip(images: Tensor, ids: Tensor, epoch: int, seed: int) -> Tensor:
+    """Mirrors each image in every second epoch, starting at random.
+
+    An image is never seen in the same orientation two epochs running (Jordan 2024, "94% on CIFAR-10 in 3.29
+    seconds on a single GPU", section 3.6), which wastes fewer draws than independent coins when epochs are few.
+    """
+    coins = torch.randint(0, 2, (int(ids.max()) + 1,), generator=torch.Generator().manual_seed(seed))
+    mirrored = ((coins[ids] + epoch) % 2).bool().to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)

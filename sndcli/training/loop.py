@@ -1,0 +1,179 @@
+"""The training loop: resumable at every epoch, bit for bit on the CPU: all randomness comes from (seed, epoch)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sndcli.datasets.base import ImageSet
+from sndcli.errors import ConfigError
+from sndcli.models.classifier import CIFAR10, Classifier
+from sndcli.models.sources import ARCHITECTURES
+from sndcli.training.augment import alternating_flip, random_crop
+from sndcli.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of the loop, after a step or an epoch. `test_accuracy` is set where it was measured."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    train_accuracy: float
+    test_accuracy: float | None
+    images_per_s: float
+
+
+Report = Callable[[Progress], None]
+
+
+def _silent(_: Progress) -> None:
+    pass
+
+
+def build(recipe: Recipe) -> Classifier:
+    """A fresh network under the recipe's seed; the caller's global random state is left as it was."""
+    if recipe.arch not in ARCHITECTURES:
+        raise ConfigError(f"Expected `arch` to be one of {sorted(ARCHITECTURES)} but got `{recipe.arch}`.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = ARCHITECTURES[recipe.arch]()
+    return Classifier(network, CIFAR10, name=recipe.arch)
+
+
+def train(
+    recipe: Recipe,
+    train_set: ImageSet,
+    test_set: ImageSet,
+    out: Path,
+    device: torch.device,
+    compiled: bool = False,
+    report: Report = _silent,
+) -> Classifier:
+    """Trains, writing ``last.pt`` and a line of ``log.jsonl`` in `out` after every epoch; continues what is there.
+
+    The last epoch's weights are returned: no checkpoint is chosen by its test accuracy.
+
+    Raises:
+        ConfigError: `out` holds a run of another recipe.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    model = build(recipe).to(device).to(memory_format=torch.channels_last)
+    optimizer = _optimizer(model, recipe)
+    first = _resume(out, recipe, model, optimizer)
+    forward = torch.compile(model) if compiled else model
+    for epoch in range(first, recipe.epochs):
+        start = time.perf_counter()
+        model.train()
+        loss, accuracy = _epoch(recipe, epoch, forward, optimizer, train_set, device, report)
+        measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None
+        seconds = time.perf_counter() - start
+        _save(out, recipe, model, optimizer, epoch + 1)
+        line = {"epoch": epoch + 1, "loss": loss, "train_accuracy": accuracy, "test_accuracy": measured}
+        line |= {"lr": recipe.lr_at(epoch + 1), "seconds": round(seconds, 1)}
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        steps = -(-len(train_set) // recipe.batch_size)
+        report(Progress(epoch + 1, steps, steps, loss, accuracy, measured, len(train_set) / seconds))
+    return model.eval()
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 200) -> float:
+    """Share of `images` that the model in eval mode classifies correctly."""
+    model.eval()
+    correct = 0
+    for index in torch.arange(len(images)).split(batch_size):
+        x = images.pixels(index).to(device).contiguous(memory_format=torch.channels_last)
+        correct += int((model(x).argmax(1).cpu() == images.labels[index]).sum())
+    return correct / len(images)
+
+
+def _epoch(
+    recipe: Recipe,
+    epoch: int,
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    data: ImageSet,
+    device: torch.device,
+    report: Report,
+) -> tuple[float, float]:
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    batches = torch.randperm(len(data), generator=generator).split(recipe.batch_size)
+    seen, correct, total, start = 0, 0, 0.0, time.perf_counter()
+    for step, index in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(epoch + (step + 1) / len(batches))
+        x = augment(recipe, epoch, data.images[index], index, generator).to(device)
+        y = data.labels[index].to(device)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = forward(x.to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), y)
+        loss.backward()
+        optimizer.step()
+        seen += len(index)
+        total += float(loss.detach()) * len(index)
+        correct += int((logits.detach().argmax(1) == y).sum())
+        rate = seen / (time.perf_counter() - start)
+        if step + 1 < len(batches):
+            report(Progress(epoch, step + 1, len(batches), total / seen, correct / seen, None, rate))
+    return total / seen, correct / seen
+
+
+def augment(recipe: Recipe, epoch: int, images: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
+    """Crop and flip of a uint8 batch: small unpadded crops in the first epochs, padded full-size ones after."""
+    if epoch < recipe.small_epochs:
+        cropped = random_crop(images, recipe.small_size, 0, generator)
+    else:
+        cropped = random_crop(images, images.shape[-1], recipe.padding, generator)
+    return alternating_flip(cropped, ids, epoch, recipe.seed)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+
+
+def _measure(recipe: Recipe, epoch: int) -> bool:
+    return (epoch + 1) % 5 == 0 or epoch + 1 == recipe.epochs
+
+
+def _save(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+    state = {
+        "recipe": recipe.as_dict(),
+        "epoch": epoch,
+        "network": model.network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = out / "last.pt.tmp"
+    torch.save(state, temporary)
+    os.replace(temporary, out / "last.pt")
+
+
+def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.Optimizer) -> int:
+    path = out / "last.pt"
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["recipe"] != recipe.as_dict():
+        raise ConfigError(f"{out} holds a run of another recipe: {state['recipe']}.\nChoose another --out.")
+    model.network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epoch"])

@@ -1,0 +1,69 @@
+"""Analytic victims whose optimum is known (half-spaces and linear classifiers), and small data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from sndcli.oracle import Oracle
+
+SHAPE = (3, 32, 32)
+D = 3072
+
+
+@dataclass
+class HalfSpace:
+    """Label 1 (wrong) iff ``w · (z - x) > m``; the minimal L2 distance is m. Optional noise on the margin."""
+
+    w: Tensor
+    margin: float = 0.1
+    sigma: float = 0.0
+    generator: torch.Generator | None = None
+    rows: int = 0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        self.rows += len(z)
+        value = (z - 0.5).flatten(1) @ self.w - self.margin
+        if self.sigma:
+            value = value + self.sigma * torch.randn(len(z), generator=self.generator)
+        return torch.stack([-value, value], 1)
+
+
+def half_space(seed: int = 0, margin: float = 0.1, sigma: float = 0.0) -> HalfSpace:
+    generator = torch.Generator().manual_seed(seed)
+    w = torch.randn(D, generator=generator)
+    return HalfSpace(w / w.norm(), margin, sigma, generator)
+
+
+def oracle_on(victim: Callable[[Tensor], Tensor], n: int = 4, budget: int = 1000, **kwargs: object) -> Oracle:
+    x0 = torch.full((n, *SHAPE), 0.5)
+    return Oracle(victim, x0, torch.zeros(n, dtype=torch.int64), budget=budget, **kwargs)  # type: ignore[arg-type]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def held_distance(oracle: Oracle) -> Tensor:
+    """[N, B] distance of the point handed over at each report point; infinite where there is none."""
+    ledger = oracle.close()
+    everyone = torch.arange(len(oracle.x0))
+    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.held], 1)
+    return torch.where(ledger.has_held, distance, torch.inf)
+
+
+@pytest.fixture(scope="session")
+def snd() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line as a process."""
+
+    def run(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sndcli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **kwargs)  # type: ignore[call-overload,no-any-return]
+
+    return run
