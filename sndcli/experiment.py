@@ -308,12 +308,7 @@ class Experiment:
     def _attack(self, oracle: Oracle, generator: torch.Generator) -> None:
         try:
             oracle.check()
-            if self.config.engine == "foolbox":
-                from sndcli.attacks import foolbox_engine
-
-                foolbox_engine.run(oracle, generator, self.config.attack)
-            else:
-                importlib.import_module(spec_of(self.config.attack).module).run(oracle, generator, self.options)
+            run_attack(oracle, generator, self.config.attack, self.config.engine, self.options)
         except Exception as error:
             if self.debug:
                 raise
@@ -410,6 +405,16 @@ class Experiment:
             part.unlink()
         self.parts.rmdir()
         return merged
+
+
+def run_attack(oracle: Oracle, generator: torch.Generator, name: str, engine: str, options: Any) -> None:
+    """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's."""
+    if engine == "foolbox":
+        from sndcli.attacks import foolbox_engine
+
+        foolbox_engine.run(oracle, generator, name)
+    else:
+        importlib.import_module(spec_of(name).module).run(oracle, generator, options)
 
 
 def versions(device: torch.device) -> dict[str, str]:

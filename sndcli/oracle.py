@@ -20,6 +20,7 @@ REFUSED = -1
 POINTS_AT_ONCE = 4096  # rows expanded for votes at a time; bounds memory, never results
 
 Logits = Callable[[Tensor], Tensor]
+Phase = str | Sequence[tuple[str, int]]  # a name for all rows, or names for so many consecutive rows each
 
 
 @dataclass
@@ -122,27 +123,28 @@ class Oracle:
         left = (self.budget - self.ledger.used) // self.votes
         return torch.where(self.active, left, torch.zeros_like(left))
 
-    def labels(self, points: Tensor, owner: Tensor, phase: str) -> Tensor:
+    def labels(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: the label of each row, or `REFUSED`.
 
         Args:
             points: ``[M, C, H, W]``; clipped to [0, 1] before the model sees them.
             owner: int64 ``[M]``: the image each row is for; M is ragged, rows of one image are in order.
-            phase: what the queries are for; counted apart.
+            phase: what the queries are for, counted apart: one name, or ``[(name, rows), ...]`` for
+                consecutive rows, so that images in different phases share a batch.
         """
         answers = torch.full_like(owner, REFUSED)
         rows, label, _ = self._pay(points, owner, phase, scores=False)
         answers[rows] = label
         return answers
 
-    def scores(self, points: Tensor, owner: Tensor, phase: str) -> Tensor:
+    def scores(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
         """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were refused."""
         rows, _, probabilities = self._pay(points, owner, phase, scores=True)
         answers = probabilities.new_full((len(owner), probabilities.shape[1]), float("nan"))
         answers[rows] = probabilities
         return answers
 
-    def adversarial(self, points: Tensor, owner: Tensor, phase: str) -> Tensor:
+    def adversarial(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: 1 where the label is wrong, 0 where it is right, `REFUSED` where not evaluated."""
         answer = self.labels(points, owner, phase)
         return torch.where(answer == REFUSED, REFUSED, (answer != self.y[owner]).long())
@@ -180,7 +182,7 @@ class Oracle:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _pay(self, points: Tensor, owner: Tensor, phase: str, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _pay(self, points: Tensor, owner: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
         if len(points) != len(owner):
             raise ValueError(f"Expected one owner a row but got {len(points)} rows and {len(owner)} owners.")
         finite = points.flatten(1).isfinite().all(1)
@@ -205,7 +207,11 @@ class Oracle:
         self._record(mine, query, distance, label != self.y[mine], sent)
         self._note_last(rows, owner, asked, distance)
         used += asked * self.votes
-        self.ledger.phases[phase] += asked * self.votes
+        start = 0
+        for name, length in [(phase, len(owner))] if isinstance(phase, str) else phase:
+            inside = mine[(rows >= start) & (rows < start + length)]
+            self.ledger.phases[name].index_add_(0, inside, torch.full_like(inside, self.votes))
+            start += length
         self.active &= used + self.votes <= self.budget
         return rows, label, probabilities
 

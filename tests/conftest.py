@@ -58,12 +58,38 @@ def held_distance(oracle: Oracle) -> Tensor:
     return torch.where(ledger.has_held, distance, torch.inf)
 
 
-@pytest.fixture(scope="session")
-def snd() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line as a process."""
+@dataclass
+class Done:
+    """How a command ended."""
 
-    def run(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def snd() -> Callable[..., Done]:
+    """Runs the command line inside this process (an import of torch costs seconds)."""
+    from typer.testing import CliRunner
+
+    from sndcli.app import app
+
+    def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
+        result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", **(env or {})})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def snd_process() -> Callable[..., Done]:
+    """Runs the command line as a user's shell does."""
+
+    def run(*arguments: object) -> Done:
         command = [sys.executable, "-m", "sndcli", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **kwargs)  # type: ignore[call-overload,no-any-return]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -243,3 +243,128 @@ def test_null_attack_matches_the_floor() -> None:
     expected = 1 - (1 - p) ** q
     assert abs(seen - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
     assert oracle.close().used.tolist() == [q] * n
+
+
+# -- Sign-OPT ------------------------------------------------------------------------------------------------
+
+
+def test_sign_opt_lies_within_its_envelope() -> None:
+    """g/m ≥ 1/√(1-(1-c²)^t); a run lies above it and below 2.5 times it (1.35 from 10,000 on)."""
+    found = curve("sign-opt", "authors", [1000, 2500, 5000])
+    for value, envelope in zip(found, [2.9, 1.8, 1.35], strict=True):
+        assert envelope * 0.97 < value < 2.5 * envelope
+
+
+def test_sign_opt_search_returns_the_distance_along_the_ray() -> None:
+    """g(θ) = m/⟨w, θ⟩ on a half-space, from above and within the tolerance."""
+    h = half_space(1)
+    oracle = attack(oracle_on(h, 3, 1500), "sign-opt")
+    ledger = oracle.close()
+    direction = (ledger.held[0] - 0.5).flatten(1)
+    inside = bool(((ledger.held[0] > 0) & (ledger.held[0] < 1)).all())
+    if inside:
+        exact = M / (direction @ h.w / direction.norm(dim=1))
+        ratio = direction.norm(dim=1) / exact
+        assert bool((ratio >= 1 - 1e-6).all())
+        assert bool((ratio <= 1 + 1e-3).all())
+
+
+def test_sign_opt_saving_changes_only_the_cost() -> None:
+    """The saved walks end in rejection anyway, so the same points are found earlier."""
+    slow = attack(oracle_on(half_space(1), 1, 4000), "sign-opt", "authors", iterations=6)
+    fast = attack(oracle_on(half_space(1), 1, 4000), "sign-opt", "saving", iterations=6)
+    assert held_distance(slow).tolist() == held_distance(fast).tolist()
+    assert int(fast.ledger.used) <= int(slow.ledger.used)
+
+
+def test_sign_opt_counts() -> None:
+    oracle = attack(oracle_on(half_space(1), 1, 9000), "sign-opt", iterations=4)
+    phases = {k: int(v[0]) for k, v in oracle.close().phases.items()}
+    assert phases["gradient"] == 4 * 200
+    assert 150 < phases["start"] < 260  # 100 tests, checks, and H_100 ≈ 5.2 bisections
+
+
+# -- GeoDA ---------------------------------------------------------------------------------------------------
+
+
+def in_subspace() -> Tensor:
+    """A unit normal inside GeoDA's subspace."""
+    from sndcli.attacks.geoda import dct_basis
+
+    weights = torch.randn(3, 100, generator=generator(4))
+    w = torch.einsum("ck,kab->cab", weights, dct_basis(32, 10)).flatten()
+    return w / w.norm()
+
+
+def test_geoda_basis_is_orthonormal() -> None:
+    from sndcli.attacks.geoda import dct_basis
+
+    basis = dct_basis(32, 10).flatten(1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(100), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("queries", "first", "last", "iterations"),
+    [(1000, 77, 300, 5), (5000, 66, 1418, 10), (10000, 67, 2847, 12), (20000, 68, 5720, 14)],
+)
+def test_geoda_allocation(queries: int, first: int, last: int, iterations: int) -> None:
+    from sndcli.attacks.geoda import allocate
+
+    plan = allocate(queries)
+    assert (plan[0], plan[-1], len(plan)) == (first, last, iterations)
+
+
+@given(queries=st.integers(1, 3000))
+def test_geoda_allocation_always_ends(queries: int) -> None:
+    from sndcli.attacks.geoda import allocate
+
+    plan = allocate(queries)
+    assert len(plan) >= 1
+    assert all(q >= 0 for q in plan)
+    assert sum(plan) <= max(queries, 1) + len(plan)
+
+
+def test_geoda_follows_its_column() -> None:
+    """w in the subspace: 1.39 at 1,000 and 1.24 at 5,000 queries; never below 1."""
+    for budget, expected in ((1000, 1.39), (5000, 1.24)):
+        h = half_space(1)
+        h.w = in_subspace()
+        oracle = attack(oracle_on(h, 3, budget), "geoda")
+        assert held_distance(oracle).median().item() / M == pytest.approx(expected, rel=0.15)
+
+
+def test_geoda_cannot_beat_its_subspace() -> None:
+    """For a random normal the floor is m/‖P_S w‖, about 3.1 m."""
+    h = half_space(1)
+    from sndcli.attacks.geoda import dct_basis
+
+    projected = torch.einsum("cab,kab->ck", h.w.view(3, 32, 32), dct_basis(32, 10)).norm().item()
+    oracle = attack(oracle_on(h, 2, 2000), "geoda")
+    ratio = held_distance(oracle).min().item() / M
+    assert 0.9 / projected < ratio < 2.0 / projected
+
+
+# -- RayS ----------------------------------------------------------------------------------------------------
+
+
+def test_rays_follows_its_column() -> None:
+    """ρ/m ≥ 1.253 always; 6.2 / 2.9 at 1,000 / 5,000 queries, with the radius ρ = √d times the L∞ distance."""
+    h = half_space(1)
+    oracle = attack(oracle_on(h, 2, 5000, budgets=[1000, 5000], norm="linf"), "rays")
+    ratio = held_distance(oracle).median(0).values * D**0.5 / M
+    assert ratio.tolist() == pytest.approx([6.2, 2.9], rel=0.2)
+    assert ratio.min() > 1.253 * 0.97
+
+
+def test_rays_flips_every_index_once_a_level() -> None:
+    from sndcli.attacks import rays
+
+    d = 13
+    level, block = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    flips = torch.zeros(6, d)
+    for _ in range(60):
+        if level.item() == 6:
+            break
+        flips[level.item()] += rays.flip(torch.ones(1, d), level, block)[0] < 0
+        rays.advance(torch.tensor([0]), level, block, d)
+    assert flips[:5].eq(1).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import Done
 
 from sndcli import results
 
-Snd = Callable[..., "subprocess.CompletedProcess[str]"]
+Snd = Callable[..., Done]
 SMALL = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--unit", 2, "--no-progress")
 UNPAIRED = {"run_id", "defense"}
 
@@ -37,8 +37,8 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_attack_writes_parquet_and_one_json_object(snd: Snd, tmp_path: Path) -> None:
-    done = snd("attack", "hsja", "--sigma", 0.01, *SMALL, "--out", tmp_path, "--json", "--mismatch")
+def test_attack_writes_parquet_and_one_json_object(snd: Snd, snd_process: Snd, tmp_path: Path) -> None:
+    done = snd_process("attack", "hsja", "--sigma", 0.01, *SMALL, "--out", tmp_path, "--json", "--mismatch")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1
@@ -154,7 +154,7 @@ def test_foolbox_engine(snd: Snd, tmp_path: Path) -> None:
         (("attack", "hsjaa"), 2, "Did you mean `hsja`"),
         (("attack", "hsja", "--budget", 0), 2, "`--budget` to be at least 1"),
         (("attack", "hsja", "--budget", "many"), 2, "whole number"),
-        (("attack", "hsja", "--sigma", "-0.01"), 2, "`--sigma` to be a number >= 0"),
+        (("attack", "hsja", "--sigma=-0.01"), 2, "`--sigma` to be a number >= 0"),
         (("attack", "hsja", "--dataset", "cifar"), 2, "Did you mean `cifar10`"),
         (("attack", "hsja", "--data-dir", "/nowhere"), 2, "No CIFAR-10 under /nowhere"),
         (("attack", "hsja", "--model", "resnet"), 2, "Did you mean `resnet20`"),
@@ -179,7 +179,7 @@ def test_foolbox_engine(snd: Snd, tmp_path: Path) -> None:
 def test_mistakes_get_one_clear_line_and_exit_code_2(
     snd: Snd, arguments: tuple[object, ...], code: int, message: str
 ) -> None:
-    done = snd(*arguments, env={**os.environ, "SND_DATA": "", "COLUMNS": "200"})
+    done = snd(*arguments, env={"SND_DATA": ""})
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -214,9 +214,9 @@ def test_unreadable_result_files_are_named_and_skipped(snd: Snd, tmp_path: Path)
 
 
 def test_accuracy(snd: Snd) -> None:
-    done = snd("accuracy", "--sigma", 0, "--sigma", 0.05, "--repeats", 2, "--json", "-q")
+    done = snd("accuracy", "--sigma", 0, "--sigma", 0.1, "--repeats", 2, "--json", "-q")
     rows = json.loads(done.stdout)["rows"]
-    assert [row["sigma"] for row in rows] == [0, 0.05]
+    assert [row["sigma"] for row in rows] == [0, 0.1]
     assert len(rows[0]["accuracy"]["values"]) == 1
     assert len(set(rows[1]["accuracy"]["values"])) == 2
     assert rows[1]["accuracy"]["mean"] < rows[0]["accuracy"]["mean"] - 0.1

@@ -70,9 +70,9 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         image = second[image]
         inner = found[image, slot] + per_image(epsilon[image], a) * (oracle.x0[image] - found[image, slot])
         inner = inner.clamp_(0.0, 1.0)
-        # One batch for both phases; the larger part decides nothing about the smaller.
         rows = torch.cat([first.repeat_interleave(o.samples), image])
-        answer = oracle.adversarial(torch.cat([candidates.flatten(0, 1), inner]), rows, "proposal")
+        phases = [("orthogonal", len(first) * o.samples), ("source", len(image))]
+        answer = oracle.adversarial(torch.cat([candidates.flatten(0, 1), inner]), rows, phases)
         ask_first = answer[: len(first) * o.samples].view(len(first), o.samples)
         ask_second = answer[len(first) * o.samples :]
 

@@ -46,6 +46,18 @@ ATTACKS = {
             "Boundary Attack, the form of ART >= 1.6",
         ),
         AttackSpec(
+            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving"),
+            "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
+        ),
+        AttackSpec(
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1"),
+            "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
+        ),
+        AttackSpec(
+            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors",),
+            "RayS (Chen, Gu 2020)",
+        ),
+        AttackSpec(
             "null", "sndcli.attacks.null", "labels", ("l2", "linf"), ("default",),
             "Resends the clean image: the floor of every success rate",
         ),

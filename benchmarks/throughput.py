@@ -1,0 +1,76 @@
+"""Paid queries per second of every attack beside the raw forward rate of the same network, in one run.
+
+usage: python benchmarks/throughput.py [--images 100] [--budget 300] [--foolbox] [--only hsja,ba] [--sigma 0.01]
+
+The raw rate is the best over a few batch sizes of the same folded network, on random images, without an oracle, a
+defense or an attack; it is measured before and after each attack and the mean of the two is its reference, because
+shared machines drift. Ratios are what to quote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from sndcli.attacks.registry import ATTACKS, FOOLBOX, options_of
+from sndcli.datasets import cifar10
+from sndcli.defenses.parse import DefenseSpec
+from sndcli.experiment import Victim, run_attack
+from sndcli.inference import Forward, resolve_device
+from sndcli.models.sources import load_model
+from sndcli.oracle import Oracle
+
+
+def raw_rate(victim: Victim, size: int, seconds: float = 2.0) -> float:
+    """Rows a second of the bare network at one batch size."""
+    forward = Forward(victim.undefended.model, victim.undefended.device, size)
+    x = torch.rand(size, *victim.classifier.input_size, device=forward.device)
+    forward(x)
+    start, rows = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        forward(x)
+        rows += size
+    return rows / (time.perf_counter() - start)
+
+
+def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int) -> float:
+    """Paid queries a second of an attack on `images` images."""
+    data = cifar10.load_shipped()
+    x0, y = data.pixels(torch.arange(images)), data.labels[:images]
+    device = victim.defended.device
+    oracle = Oracle(victim.defended, x0.to(device), y.to(device), budget=budget, norm=ATTACKS[name].norms[0])
+    generator = torch.Generator(device=device).manual_seed(0)
+    start = time.perf_counter()
+    run_attack(oracle, generator, name, engine, options_of(ATTACKS[name], None))
+    return int(oracle.ledger.used.sum()) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--budget", type=int, default=300)
+    parser.add_argument("--sigma", type=float, default=0.0)
+    parser.add_argument("--foolbox", action="store_true")
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    device = resolve_device("auto")
+    victim = Victim.prepare(load_model("resnet20"), DefenseSpec("snd", arguments.sigma), device, 128)
+    rates = {size: raw_rate(victim, size) for size in (32, 64, 128, 256, 512)}
+    best = max(rates, key=lambda size: rates[size])
+    print("raw forward, rows/s by batch:", ", ".join(f"{k}: {v:.0f}" for k, v in rates.items()), flush=True)
+    victim.defended.batch_size = victim.undefended.batch_size = best
+    names = arguments.only.split(",") if arguments.only else [n for n in ATTACKS if n != "null"]
+    jobs = [(name, "native") for name in names]
+    jobs += [(name, "foolbox") for name in FOOLBOX] if arguments.foolbox else []
+    print("| attack | engine | queries/s | raw rows/s | ratio |\n| --- | --- | ---: | ---: | ---: |", flush=True)
+    for name, engine in jobs:
+        before = raw_rate(victim, best)
+        rate = attack_rate(name, engine, victim, arguments.images, arguments.budget)
+        raw = (before + raw_rate(victim, best)) / 2
+        print(f"| {name} | {engine} | {rate:.0f} | {raw:.0f} | {rate / raw:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
