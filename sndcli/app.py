@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sndcli import __version__
-from sndcli.commands import accuracy, attack, doctor, ls, report, train
+from sndcli.commands import accuracy, adaptive, attack, doctor, ls, report, sigma_sweep, train
 
 app = typer.Typer(
     name="snd",
@@ -31,6 +31,8 @@ def _main(
 
 app.command("accuracy")(accuracy.accuracy)
 app.command("attack")(attack.attack)
+app.command("adaptive")(adaptive.adaptive)
+app.command("sigma-sweep")(sigma_sweep.sigma_sweep)
 app.command("report")(report.report)
 app.command("train")(train.train)
 app.command("ls")(ls.ls)

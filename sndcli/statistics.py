@@ -58,6 +58,20 @@ def median(values: Sequence[float]) -> float:
     return float(np.median(np.asarray(values, dtype=np.float64))) if len(values) else math.nan
 
 
+def paired_difference(values: Sequence[float], resamples: int = 2000) -> tuple[float, float, float]:
+    """Mean of per-image differences with its 95 % bootstrap interval (scipy, percentile; images are resampled)."""
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) == 0:
+        return math.nan, -1.0, 1.0
+    mean = float(array.mean())
+    if np.ptp(array) == 0:
+        return mean, mean, mean
+    from scipy.stats import bootstrap
+
+    found = bootstrap((array,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0))
+    return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation over repeats (n - 1 in the denominator; 0 for a single one)."""
     array = np.asarray(values, dtype=np.float64)

@@ -163,6 +163,11 @@ def test_foolbox_engine(snd: Snd, tmp_path: Path) -> None:
         (("attack", "hsja", "--images", 0), 2, "at least 1"),
         (("attack", "hsja", "--norm", "l1"), 2, "l2 or linf"),
         (("attack", "ba", "--norm", "linf"), 2, "--norm"),
+        (("adaptive", "hsja", "--votes", 0), 2, "`--votes` to be at least 1"),
+        (("sigma-sweep", "hsja", "--sigmas", "a,b"), 2, "numbers separated by commas"),
+        (("sigma-sweep", "hsja", "--sigmas=-1"), 2, "`--sigma` to be a number >= 0"),
+        (("sigma-sweep", "hsja", "--out", "a.parquet"), 2, "is a folder"),
+        (("sigma-sweep", "hsja", "--plot", "a.gif"), 2, ".svg or .png"),
         (("attack", "null", "--engine", "foolbox"), 2, "hsja and ba"),
         (("attack", "hsja", "--preset", "arts"), 2, "Did you mean `art`"),
         (("attack", "hsja", "--set", "gama=2"), 2, "Did you mean `gamma`"),
@@ -233,3 +238,33 @@ def test_doctor(snd: Snd) -> None:
     done = snd("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
+
+
+def test_adaptive_pays_for_every_vote(snd: Snd, tmp_path: Path) -> None:
+    options = ("--sigma", 0.01, "--images", 3, "--verify", 4, "--no-progress", "--json", "--out", tmp_path)
+    done = snd("adaptive", "hsja", "--votes", 5, "--budget", "90x5", "--budgets", "20x5", *options)
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["votes"], row["budget"]) for row in rows] == [(5, 100), (5, 450)]
+    for record in rows_of(only_file(tmp_path)):
+        assert 300 <= record["queries"] <= 450  # type: ignore[operator]
+        assert all(count % 5 == 0 for _, count in record["queries_by_phase"])  # type: ignore[attr-defined]
+    same = snd("adaptive", "hsja", "--votes", 5, "--budget", 90, "--budgets", 20, "--per-vote-budget", *options)
+    assert json.loads(same.stdout)["rows"] == rows
+
+
+def test_sigma_sweep_pairs_its_settings(snd: Snd, tmp_path: Path) -> None:
+    picture = tmp_path / "sweep.svg"
+    options = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--no-progress", "--json")
+    done = snd("sigma-sweep", "hsja", "--sigmas", "0,0.05", "--betas", "none,2", "--accuracy-repeats", 2, *options,
+               "--out", tmp_path, "--plot", picture)  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert [(p["sigma"], p["beta"]) for p in answer["sweep"]] == [(0, None), (0.05, None), (0.05, 2)]
+    assert answer["sweep"][0]["noise_l2"] == 0
+    assert answer["sweep"][1]["noise_l2"] == pytest.approx(0.05 * 3072**0.5, rel=0.01)
+    assert answer["sweep"][1]["accuracy"] < answer["sweep"][0]["accuracy"]
+    assert answer["sweep"][0]["differences"]["150"]["success_seen"] == {"value": 0, "lo": 0, "hi": 0}
+    assert len(list(tmp_path.glob("*.parquet"))) == 3
+    assert "<svg" in picture.read_text()
+    alone = snd("attack", "hsja", "--sigma", 0, *options, "--out", tmp_path / "alone")
+    mine = [row for row in answer["rows"] if row["sigma"] == 0]
+    assert json.loads(alone.stdout)["rows"] == mine

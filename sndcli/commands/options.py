@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,34 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Gives a command the options of `base` too; they reach it as ``**given``.
+
+    Args:
+        base: a command.
+        without: names of its parameters that are left out; they are passed as None.
+    """
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        inherited = inspect.signature(base, eval_str=True).parameters
+        own = inspect.signature(command, eval_str=True)
+        mine = {k: v for k, v in own.parameters.items() if v.kind is not v.VAR_KEYWORD}
+        merged = {k: v for k, v in inherited.items() if k not in without and k not in mine} | mine
+        name = merged.pop("name").replace(annotation=inherited["name"].annotation)
+        ordered = [name, *merged.values()]
+
+        @functools.wraps(command)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            kwargs.update(dict.fromkeys(without))
+            return command(*args, **kwargs)
+
+        wrapper.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in ordered}
+        return wrapper
+
+    return decorate
+
+
 def note(text: str, quiet: bool = False) -> None:
     """A line on stderr."""
     if not quiet:
@@ -77,16 +107,16 @@ def note(text: str, quiet: bool = False) -> None:
 
 
 def count(text: str, option: str) -> int:
-    """An integer such as ``10000`` or ``10k``.
+    """A whole number such as ``10000``, ``10k`` or ``2kx10`` (2,000 questions of ten answers each).
 
     Raises:
-        ConfigError: neither.
+        ConfigError: none of these.
     """
-    factor = 1000 if text.lower().endswith("k") else 1
-    digits = text[:-1] if factor == 1000 else text
-    if not digits.lstrip("-").isdigit():
-        raise ConfigError(f"Expected `{option}` to be a whole number such as 10000 or 10k but got `{text}`.")
-    return int(digits) * factor
+    matched = re.fullmatch(r"(-?\d+)(k?)(?:x(\d+))?", text.strip().lower())
+    if matched is None:
+        raise ConfigError(f"Expected `{option}` to be a whole number such as 10000, 10k or 2kx10 but got `{text}`.")
+    digits, thousand, times = matched.groups()
+    return int(digits) * (1000 if thousand else 1) * int(times or 1)
 
 
 def counts(text: str | None, option: str) -> tuple[int, ...]:

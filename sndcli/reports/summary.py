@@ -70,6 +70,17 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
     }
 
 
+def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bool]]:
+    """Success of each (seed, image id) at a report point, seen and noisy, for paired comparisons."""
+    found: dict[str, dict[tuple[int, int], bool]] = {"success_seen": {}, "success_noisy": {}}
+    for row in table.to_pylist():
+        key, k, eps = (row["seed"], row["image_id"]), row["budgets"].index(budget), row["eps"]
+        events = list(zip(row["event_query"], row["event_l2"], strict=True))
+        found["success_seen"][key] = statistics.seen(events, budget, eps)
+        found["success_noisy"][key] = row["held_l2"][k] <= eps and row["p_adv"][k] >= HALF
+    return found
+
+
 def interval(outcomes: Sequence[bool]) -> dict[str, float | None]:
     """``{"value", "lo", "hi"}`` of a rate, 95 % Wilson."""
     rate = statistics.rate(sum(outcomes), len(outcomes))

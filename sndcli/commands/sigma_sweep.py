@@ -1,0 +1,92 @@
+"""``snd sigma-sweep NAME``: what each noise setting costs and what it stops, on the same images and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sndcli.commands import options as o
+from sndcli.commands.attack import attack
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sndcli.commands.runs import Job
+    from sndcli.defenses.parse import DefenseSpec
+    from sndcli.reports.sweep import Point
+
+
+@o.guarded
+@o.extends(attack, without=("sigma", "beta", "defense"))
+def sigma_sweep(
+    name: str,
+    sigmas: Annotated[str, typer.Option(help="Noise settings; 0 is the undefended model.")] = "0,0.001,0.01,0.02",
+    betas: Annotated[str, typer.Option(help="none, or a of Beta(a, a): none,1,2,0.5.")] = "none",
+    accuracy_repeats: Annotated[int, typer.Option(help="Draws behind each accuracy.")] = 5,
+    max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, in points.")] = 1.0,
+    plot: Annotated[Path | None, typer.Option(help="Accuracy against success, .svg or .png.")] = None,
+    **given: Any,
+) -> None:
+    """Measure accuracy and success for several noise settings, paired on the same images, and recommend one.
+
+    Example: snd sigma-sweep hsja --sigmas 0,0.001,0.01,0.02 --budget 5000
+    """
+    from sndcli.commands.runs import prepare, show
+    from sndcli.defenses.parse import parse
+    from sndcli.errors import ConfigError
+    from sndcli.reports import sweep
+
+    try:
+        noise = [float(text) for text in sigmas.split(",")]
+        scales = [None if text == "none" else float(text) for text in betas.split(",")]
+    except ValueError:
+        raise ConfigError(f"Expected numbers separated by commas but got `{sigmas}` and `{betas}`.") from None
+    if accuracy_repeats < 1:
+        raise ConfigError(f"Expected `--accuracy-repeats` to be at least 1 but got {accuracy_repeats}.")
+    if given["out"].suffix == ".parquet":
+        raise ConfigError("`--out` of a sweep is a folder: it writes one file for each setting.")
+    if plot is not None:
+        sweep.check_plot(plot)
+    settings = [(s, b) for s in noise for b in (scales if s else [None])]
+    specs = [parse("snd", s, b, given["clip"]) for s, b in dict.fromkeys(settings)]
+    job = prepare(name, given, specs[0])
+    runs, points = [], []
+    for spec in specs:
+        runs.append(job.run(spec))
+        points.append(_measure(job, spec, runs[-1][0], accuracy_repeats))
+    sweep.pair(points)
+    show(runs, given["json"], given["quiet"], {"sweep": [point.as_dict() for point in points]})
+    best = sweep.recommend(points, max_drop / 100)
+    if not given["json"]:
+        from rich.console import Console
+
+        Console().print(sweep.table(points))
+        typer.echo(sweep.recommendation(best, points, max_drop))
+    if plot is not None:
+        sweep.draw(points, plot, name)
+        o.note(f"written: {plot}", given["quiet"])
+
+
+def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
+    """Accuracy and noise of a setting beside the summaries of its run."""
+    import torch
+
+    from sndcli.defenses.small_noise import SmallNoise
+    from sndcli.experiment import Victim, accuracy
+    from sndcli.reports.summary import outcomes, summarise
+    from sndcli.reports.sweep import Point
+    from sndcli.reports.tables import defense_label
+    from sndcli.statistics import mean_std
+
+    victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
+    seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
+    mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
+    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
+    zeros = torch.zeros(1000, *job.model.input_size)
+    length = float(noise.perturb(zeros).flatten(1).norm(dim=1).mean())
+    summaries = summarise([run])
+    found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
+    label = defense_label(summaries[0]) if spec.random else "none"
+    return Point(label, spec.sigma, spec.beta, mean, std, length, summaries, outcomes=found)
