@@ -137,7 +137,7 @@ class Victim:
         victim = cls(
             fast,
             Forward(fast, device, batch_size, precision),
-            Forward(build(defense, fast), device, batch_size, precision),
+            Forward(build(defense, fast, device), device, batch_size, precision),
         )
         try:
             logits = victim.undefended(torch.rand(2, *model.input_size))

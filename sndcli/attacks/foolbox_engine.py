@@ -3,7 +3,7 @@
 Foolbox's HopSkipJump normalises its gradient over the whole batch and its loops and assertions speak for the whole
 batch, so each image runs in an attack of its own, with a batch of one. A broker runs them in turns: each goes on
 until it asks something, then the questions of all images travel in one batch. Only one ever runs at a time, and
-each has its own state of torch's global generator, which is the one Foolbox draws from; the caller's is restored.
+each has its own state of torch's global CPU generator, from which Foolbox then draws; the caller's is restored.
 
 An attack that raises (Foolbox asserts on single labels, which a random model breaks) ends that image alone, as a
 row with its reason. What is handed over is the closest paid query that was answered wrong, because Foolbox does
@@ -110,7 +110,7 @@ def run(oracle: Oracle, generator: torch.Generator, name: str) -> None:
     owners = active(oracle).tolist()
     seeds = torch.randint(0, 2**62, (len(oracle.x0),), generator=generator, device=generator.device).tolist()
     with torch.random.fork_rng(devices=[]):
-        live = [_Attacker(attack, i, oracle.x0[i], oracle.y[i], seeds[i]) for i in owners]
+        live = [_Attacker(attack, i, oracle.x0[i].cpu(), oracle.y[i].cpu(), seeds[i]) for i in owners]
         while live:
             for attacker in live:
                 attacker.resume()
@@ -127,9 +127,11 @@ def _answer(oracle: Oracle, live: list[_Attacker]) -> None:
     if not questions:
         return
     sizes = [len(question) for question in questions]
-    owner = torch.tensor([attacker.image for attacker in live], device=oracle.x0.device)
+    device = oracle.x0.device
+    owner = torch.tensor([attacker.image for attacker in live], device=device)
     before = oracle.best[owner].clone()
-    answers = oracle.labels(torch.cat(questions), owner.repeat_interleave(torch.tensor(sizes)), "attack")
+    rows = owner.repeat_interleave(torch.tensor(sizes, device=device))
+    answers = oracle.labels(torch.cat(questions).to(device), rows, "attack").cpu()
     improved = owner[oracle.best[owner] < before]
     oracle.hold(oracle.best_point[improved], improved)
     for attacker, answer in zip(live, answers.split(sizes), strict=True):

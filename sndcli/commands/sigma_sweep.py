@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sndcli.commands.runs import Job
+    from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
+    from sndcli.experiment import Victim
     from sndcli.reports.sweep import Point
 
 
@@ -83,10 +85,26 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
     mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
+    sigma_hat = _margin_std(victim, job.data, run, draws=100)
     noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(1000, *job.model.input_size)
     length = float(noise.perturb(zeros).flatten(1).norm(dim=1).mean())
     summaries = summarise([run])
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
-    return Point(label, spec.sigma, spec.beta, mean, std, length, summaries, outcomes=found)
+    return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
+
+
+def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
+    """σ̂ of the paper's section 4.2: std of ``f(x)_y - max_{c≠y} f(x)_c`` over draws, averaged over the run's images."""
+    import torch
+
+    position = {image: k for k, image in enumerate(data.ids.tolist())}
+    index = torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])
+    spreads = []
+    victim.reseed(0)
+    for x, y in zip(data.pixels(index), data.labels[index].tolist(), strict=True):
+        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
+        others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
+        spreads.append(float((f[:, y] - others).std()))
+    return sum(spreads) / len(spreads)

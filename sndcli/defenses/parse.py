@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from sndcli.defenses.small_noise import SmallNoise
@@ -56,10 +57,13 @@ def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool 
     return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip)
 
 
-def build(spec: DefenseSpec, model: Classifier) -> nn.Module:
-    """The defended model. A defense without randomness is still wrapped, so that σ = 0 runs the same code."""
+def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Module:
+    """The defended model, drawing its noise on `device`.
+
+    A defense without randomness is still wrapped, so that σ = 0 runs the same code.
+    """
     defended: nn.Module = model
     for part in spec.name.split("+"):
         if part == "snd":
-            defended = SmallNoise(defended, spec.sigma, spec.beta, clip=spec.clip)
+            defended = SmallNoise(defended, spec.sigma, spec.beta, generator=torch.Generator(device), clip=spec.clip)
     return defended

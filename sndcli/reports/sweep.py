@@ -24,6 +24,7 @@ class Point:
         accuracy: mean clean accuracy.
         accuracy_std: over draws.
         noise_l2: E‖noise‖₂.
+        sigma_hat: σ̂, standard deviation of the margin of the probabilities over draws, mean over the clean images.
         summaries: one for each budget, as in the JSON contract.
         differences: at each budget, of `success_noisy` and `success_seen` from the first setting, with the paired
             95 % bootstrap interval; filled by `pair`.
@@ -35,6 +36,7 @@ class Point:
     accuracy: float
     accuracy_std: float
     noise_l2: float
+    sigma_hat: float
     summaries: list[dict[str, Any]]
     differences: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, dict[tuple[int, int], bool]]] = field(default_factory=dict, repr=False)
@@ -84,11 +86,12 @@ def table(points: Sequence[Point]) -> Table:
     budget = points[0].summaries[-1]["budget"]
     title = f"cost, and difference from {points[0].label} at Q={budget:,} in points, paired on the same images"
     found = Table(title=title, title_justify="left")
-    for column in ("setting", "accuracy %", "E‖noise‖", "Δ seen", "Δ noisy"):
+    for column in ("setting", "accuracy %", "E‖noise‖", "σ̂", "Δ seen", "Δ noisy"):
         found.add_column(column, justify="left" if column == "setting" else "right")
     for p in points:
-        cells = [_difference(p.differences[budget][m]) for m in ("success_seen", "success_noisy")]
-        found.add_row(p.label, f"{100 * p.accuracy:.2f} ± {100 * p.accuracy_std:.2f}", f"{p.noise_l2:.3f}", *cells)
+        cells = [f"{100 * p.accuracy:.2f} ± {100 * p.accuracy_std:.2f}", f"{p.noise_l2:.3f}", f"{p.sigma_hat:.3f}"]
+        cells += [_difference(p.differences[budget][m]) for m in ("success_seen", "success_noisy")]
+        found.add_row(p.label, *cells)
     return found
 
 

@@ -16,6 +16,7 @@ MEASURES = {
     "floor": "floor",
     "l2_last": "last",
     "l2_best": "best",
+    "p_mis": "P_mis",  # where the run counted it
 }
 
 CAPTION = "success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images"
@@ -68,9 +69,10 @@ def grid(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         defenses.setdefault(f"{defense_label(row)} (n={row['n']})", {})[row["budget"]] = row
     body = []
     for defense, by_budget in defenses.items():
-        for k, (measure, name) in enumerate(MEASURES.items()):
+        shown = [m for m in MEASURES if m != "p_mis" or any(row["p_mis"] is not None for row in by_budget.values())]
+        for k, measure in enumerate(shown):
             values = [cell(by_budget[b], measure) if b in by_budget else "" for b in budgets]
-            body.append([defense if k == 0 else "", name, *values])
+            body.append([defense if k == 0 else "", MEASURES[measure], *values])
     return ["defense", "", *(f"Q={b:,}" for b in budgets)], body
 
 
@@ -82,8 +84,8 @@ def rich_tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
         table = Table(title=title, caption=CAPTION, title_justify="left", caption_justify="left")
         for k, name in enumerate(header):
             table.add_column(name, justify="left" if k < 2 else "right")
-        for line in body:
-            table.add_row(*line, end_section=line[1] == "best")
+        for line, following in zip(body, [*body[1:], [""]], strict=True):
+            table.add_row(*line, end_section=following[0] != "")
         found.append(table)
     return found
 
