@@ -267,7 +267,8 @@ class Experiment:
             return logits
 
         oracle = Oracle(
-            defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm, votes=c.votes,
+            defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm,
+            eps=c.eps, votes=c.votes,
             quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
         )  # fmt: skip
         with reproducible_kernels():
@@ -307,7 +308,7 @@ class Experiment:
 
     def _attack(self, oracle: Oracle, generator: torch.Generator) -> None:
         try:
-            oracle.check()
+            oracle.check(scores=spec_of(self.config.attack).access == "scores")
             run_attack(oracle, generator, self.config.attack, self.config.engine, self.options)
         except Exception as error:
             if self.debug:

@@ -66,6 +66,7 @@ class Oracle:
         budget: paid queries an image, at most.
         budgets: report points, ascending, the last at most `budget`.
         norm: ``l2`` or ``linf``; how distances are measured.
+        eps: the bound ε inside which a wrong answer counts; score attacks stay inside it or stop at it.
         votes: T ≥ 1; every question is asked T times, every repeat is paid, and the most frequent label (the
             smallest of several) or the mean probability is the answer (paper, section 3.4 and Table 4). Fewer
             than T remaining queries are not spent.
@@ -82,6 +83,7 @@ class Oracle:
         budget: int,
         budgets: Sequence[int] | None = None,
         norm: str = "l2",
+        eps: float = float("inf"),
         votes: int = 1,
         quantize: bool = False,
         undefended: Logits | None = None,
@@ -93,7 +95,7 @@ class Oracle:
         self.budgets = sorted(set(budgets or [budget]))
         if self.budgets[0] < 1 or self.budgets[-1] > budget:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
-        self.x0, self.y, self.budget, self.votes, self.norm = x0, y, budget, votes, norm
+        self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._quantize = defended, undefended, quantize
         n, b, device = len(x0), len(self.budgets), x0.device
         integers = partial(torch.zeros, dtype=torch.int64, device=device)
@@ -103,6 +105,7 @@ class Oracle:
         self.best = numbers(n) + float("inf")
         self.best_point = x0.clone()
         self.initially_wrong = flags(n)
+        self.clean_scores = x0.new_empty(n, 0)
         self._held, self._holding = x0.clone(), flags(n)
         self._last, self._taken = numbers(n), flags(n, b)
         self.ledger = Ledger(
@@ -169,11 +172,18 @@ class Oracle:
 
     # -- what experiments use --------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """One paid query of every clean image: where the defended model errs, it was seen at distance 0."""
+    def check(self, scores: bool = False) -> None:
+        """One paid query of every clean image: where the defended model errs, it was seen at distance 0.
+
+        With `scores`, the answer is kept in `clean_scores` for attacks that start from it.
+        """
         everyone = torch.arange(len(self.x0), device=self.x0.device)
-        answer = self.adversarial(self.x0, everyone, "check")
-        self.initially_wrong = answer == 1
+        if scores:
+            self.clean_scores = self.scores(self.x0, everyone, "check")
+            answered = ~self.clean_scores.isnan().any(1)
+            self.initially_wrong = answered & (self.clean_scores.argmax(1) != self.y)
+        else:
+            self.initially_wrong = self.adversarial(self.x0, everyone, "check") == 1
 
     def close(self) -> Ledger:
         """Fills the report points that were not reached with the final state, and returns the ledger."""

@@ -17,7 +17,7 @@ from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.oracle import Oracle
 
 M = 0.1
-NATIVE = sorted(ATTACKS)
+NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels")
 VARIANTS = [(name, preset) for name in NATIVE for preset in ATTACKS[name].presets]
 
 

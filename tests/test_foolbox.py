@@ -56,6 +56,7 @@ def test_an_attack_that_raises_is_a_reason() -> None:
     assert all(reason.startswith("raised: ValueError") for reason in oracle.ledger.stop_reason)
 
 
+@pytest.mark.slow
 def test_foolbox_and_native_hsja_agree_without_noise() -> None:
     """Median distance of 20 images at 2,000 queries within 15 %."""
     model = load_model("resnet20")

@@ -58,6 +58,26 @@ ATTACKS = {
             "RayS (Chen, Gu 2020)",
         ),
         AttackSpec(
+            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel",),
+            "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
+        ),
+        AttackSpec(
+            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct",),
+            "SimBA along low-frequency DCT directions",
+        ),
+        AttackSpec(
+            "bandit-td", "sndcli.attacks.bandit", "scores", ("l2", "linf"), ("l2", "linf"),
+            "Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
+        ),
+        AttackSpec(
+            "nes", "sndcli.attacks.nes", "scores", ("l2", "linf"), ("l2", "linf"),
+            "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
+        ),
+        AttackSpec(
+            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper"),
+            "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
+        ),
+        AttackSpec(
             "null", "sndcli.attacks.null", "labels", ("l2", "linf"), ("default",),
             "Resends the clean image: the floor of every success rate",
         ),

@@ -1,0 +1,113 @@
+"""SimBA and SimBA-DCT (Guo, Gardner, You, Wilson and Weinberger, ICML 2019), untargeted.
+
+Walks along orthonormal directions, each visited once: a step of -ε, and if p_y did not fall one of +ε. No projection:
+after m accepted steps the perturbation is ε√m long before clipping.
+
+Differs from the authors' code: the rule of the paper (the right side is only asked where the left failed; the batch
+code asks both and may prefer the right), every image has a permutation of its own, the first score is paid, and
+success is read from paid answers. On 32 x 32 images the DCT order starts with 4 x 4 frequencies and grows by 1, as
+28 and 7 of 224.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.geometry import active
+from sndcli.attacks.scores import stop_at_success
+from sndcli.oracle import Oracle
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hyper-parameters.
+
+    Attributes:
+        epsilon: length of a step, in L2.
+        basis: ``pixel`` or ``dct``.
+        order: ``rand`` over all directions, or ``strided``: low frequencies first, shell by shell.
+        freq_dims: side of the first square of frequencies (``rand``: the only ones); 0 means 28/224 of the side
+            for ``strided`` and the whole side for ``rand``.
+        stride: width of the shells; 0 means 7/224 of the side.
+        iterations: directions, at most; 0 means all.
+    """
+
+    epsilon: float = 0.2
+    basis: str = "pixel"
+    order: str = "rand"
+    freq_dims: int = 0
+    stride: int = 0
+    iterations: int = 0
+
+
+OPTIONS = {"pixel": Options(), "dct": Options(basis="dct", order="strided")}
+
+
+def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+    """Attacks every active image until success, or its budget or its directions end."""
+    x0, o = oracle.x0, options
+    n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
+    everyone = torch.arange(n, device=x0.device)
+    order = directions(n, channels, side, o, generator)
+    rows = dct_rows(side).to(x0) if o.basis == "dct" else torch.eye(side).to(x0)
+    delta = torch.zeros_like(x0)
+    last = oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1)  # P_last; paid in phase check
+    place = torch.zeros(n, dtype=torch.int64, device=x0.device)
+    right = torch.zeros(n, dtype=torch.bool, device=x0.device)
+    oracle.hold(x0, everyone)
+    for _ in range(2 * order.shape[1] + 1):
+        oracle.retire(everyone[place >= order.shape[1]], "exhausted")
+        owner = active(oracle)
+        if not len(owner):
+            break
+        step = direction(order[owner, place[owner]], channels, rows) * o.epsilon
+        trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
+        points = (x0[owner] + trial).clamp(0.0, 1.0)
+        scores = oracle.scores(points, owner, "step")
+        p = scores.gather(1, oracle.y[owner, None]).squeeze(1)
+        better = p < last[owner]  # False where refused
+        taken = owner[better]
+        delta[taken], last[taken] = trial[better], p[better]
+        oracle.hold(points[better], taken)
+        next_direction = better | right[owner]
+        place[owner[next_direction]] += 1
+        right[owner] = ~next_direction
+        stop_at_success(oracle, points, owner, scores)
+
+
+def directions(n: int, channels: int, side: int, o: Options, generator: torch.Generator) -> Tensor:
+    """``[n, K]`` indices c·side² + u·side + v, in an order of its own for each image."""
+    device = generator.device
+    position = torch.arange(side, device=device)
+    shell = torch.maximum(position[:, None], position[None, :])
+    if o.order == "strided":
+        first, stride = o.freq_dims or max(1, 28 * side // 224), o.stride or max(1, 7 * side // 224)
+        shell = torch.where(shell < first, 0, 1 + (shell - first) // stride)
+        kept = torch.ones_like(shell, dtype=torch.bool)
+    else:
+        kept = shell < (o.freq_dims or side)
+        shell = torch.zeros_like(shell)
+    index = torch.arange(channels * side * side, device=device).view(channels, side, side)[:, kept].flatten()
+    key = shell[kept].repeat(channels) + torch.rand(n, len(index), generator=generator, device=device)
+    order = index[torch.argsort(key, dim=1)]
+    return order[:, : o.iterations] if o.iterations else order
+
+
+def dct_rows(side: int) -> Tensor:
+    """Rows of the orthonormal DCT-II: ``[side, side]``, row u is the u-th basis vector."""
+    i = torch.arange(side, dtype=torch.float64)
+    rows: Tensor = torch.cos((2 * i[None, :] + 1) * i[:, None] * torch.pi / (2 * side)) * (2 / side) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.float()
+
+
+def direction(index: Tensor, channels: int, rows: Tensor) -> Tensor:
+    """The unit image of each index: one pixel, or one DCT coefficient of the full image of one channel."""
+    side = len(rows)
+    c, u, v = index // side**2, index // side % side, index % side
+    plane = rows[u][:, :, None] * rows[v][:, None, :]
+    chosen: Tensor = torch.nn.functional.one_hot(c, channels).to(rows)
+    return chosen[:, :, None, None] * plane[:, None]

@@ -1,0 +1,148 @@
+"""Square Attack (Andriushchenko, Croce, Flammarion and Hein, ECCV 2020), untargeted, L2 or L∞.
+
+Random squares at the edge of the ball, kept where the margin improves. Differs from the authors' code: windows, signs
+and shapes are drawn for each image (theirs shares them over the batch); the budget counts the first point, so there
+are Q - 1 proposals; the clean image is not asked again; the last window offset is allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.geometry import active, norms, per_image
+from sndcli.attacks.scores import margin, stop_at_success
+from sndcli.oracle import Oracle
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in iterations of a run of 10,000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hyper-parameters.
+
+    Attributes:
+        p_init: share of the image that the first square covers.
+        rescale: stretch the schedule of p to the budget.
+    """
+
+    p_init: float = 0.8
+    rescale: bool = False
+
+
+OPTIONS = {"autoattack": Options(), "paper": Options(p_init=0.1, rescale=True)}
+
+
+def share(iteration: int, budget: int, options: Options) -> float:
+    """p at an iteration: halved at each of `HALVINGS`, ..., 512 times smaller at the end."""
+    at = iteration * 10_000 // budget if options.rescale else iteration
+    halvings = sum(at > limit for limit in HALVINGS)
+    return options.p_init * 0.5**halvings
+
+
+def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+    """Attacks every active image until success or the end of its budget."""
+    n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
+    linf = oracle.norm == "linf"
+    best, x = torch.full((n,), -torch.inf, device=oracle.x0.device), oracle.x0.clone()
+    oracle.hold(x, everyone)
+    for iteration in range(oracle.budget):
+        owner = active(oracle)
+        if not len(owner):
+            break
+        x0, now = oracle.x0[owner], x[owner]
+        if iteration == 0:
+            trial = (stripes if linf else mosaic)(x0, oracle.eps, generator)
+        else:
+            p = share(iteration - 1, oracle.budget, options)
+            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, generator)
+        scores = oracle.scores(trial, owner, "proposal")
+        value = margin(scores, oracle.y[owner])
+        taken = (value > best[owner]) | (value >= 0)
+        x[owner[taken]], best[owner[taken]] = trial[taken], value[taken]
+        oracle.hold(trial[taken], owner[taken])
+        stop_at_success(oracle, trial, owner, scores)
+    oracle.retire(active(oracle), "budget")
+
+
+def signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """±1, each with probability ½."""
+    return torch.randint(0, 2, shape, generator=generator, device=like.device).to(like.dtype) * 2 - 1
+
+
+def stripes(x0: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    """L∞ start: vertical stripes of ±ε, one sign a channel and column."""
+    n, channels, _, width = x0.shape
+    return (x0 + eps * signs((n, channels, 1, width), x0, generator)).clamp(0.0, 1.0)
+
+
+def windows(n: int, side: int, size: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """``[n, 2]`` upper left corners of squares inside the image."""
+    return torch.randint(0, side - size + 1, (n, 2), generator=generator, device=like.device)
+
+
+def mask_of(corner: Tensor, side: int, size: int) -> Tensor:
+    """bool ``[n, 1, side, side]``: inside each image's square."""
+    position = torch.arange(side, device=corner.device)
+    inside = (position >= corner[:, :, None]) & (position < corner[:, :, None] + size)
+    return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+
+
+def linf_step(x0: Tensor, x: Tensor, eps: float, p: float, generator: torch.Generator) -> Tensor:
+    """Moves one square by ±2ε a channel and clips back to the ball."""
+    n, channels, side = len(x), x.shape[1], x.shape[-1]
+    size = min(side, max(1, round((p * side * side) ** 0.5)))
+    inside = mask_of(windows(n, side, size, x, generator), side, size)
+    moved = x + 2 * eps * signs((n, channels, 1, 1), x, generator) * inside
+    return torch.minimum(torch.maximum(moved, x0 - eps), x0 + eps).clamp_(0.0, 1.0)
+
+
+def bump(height: int, width: int) -> Tensor:
+    """``[height, width]`` of unit norm: Σ_k 1/(k+1)² on rectangles of half-width k around the centre."""
+    found: Tensor = torch.zeros(height, width)
+    row, column = height // 2, width // 2
+    for k in range(max(row, column) + 1):
+        found[max(row - k, 0) : row + k + 1, max(column - k, 0) : column + k + 1] += 1 / (k + 1) ** 2
+    return found / norms(found[None])
+
+
+def eta(size: int) -> Tensor:
+    """``[size, size]`` of unit norm: a positive bump above a negative one."""
+    found = torch.cat([bump(size // 2, size), -bump(size - size // 2, size)])
+    return found / norms(found[None])
+
+
+def mosaic(x0: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    """L2 start: 5 x 5 tiles of `eta` with random signs, scaled to norm ε."""
+    n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
+    size = max(side // 5, 1)
+    offset = (side - 5 * size) // 2
+    tile = eta(size).to(x0) if size > 1 else torch.ones(1, 1).to(x0)
+    sign = signs((n, channels, 5, 5), x0, generator)
+    plane = torch.einsum("ncij,ab->nciajb", sign, tile).reshape(n, channels, 5 * size, 5 * size)
+    d = torch.zeros_like(x0)
+    d[:, :, offset : offset + 5 * size, offset : offset + 5 * size] = plane
+    return (x0 + eps * d / per_image(norms(d), d)).clamp(0.0, 1.0)
+
+
+def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, generator: torch.Generator) -> Tensor:
+    """Moves the mass of one square, and what is left of ε, into another (paper, algorithm 3)."""
+    n, channels, side = len(x), x.shape[1], x.shape[-1]
+    size = max(round((p * side * side) ** 0.5), 3)
+    size = min(size + (size % 2 == 0), side - (side % 2 == 0))
+    d = x - x0
+    first, second = (windows(n, side, size, x, generator) for _ in range(2))
+    one, two = mask_of(first, side, size), mask_of(second, side, size)
+    pattern = eta(size).to(x)
+    upright = torch.rand(n, generator=generator, device=x.device) < 0.5
+    pattern = torch.where(upright[:, None, None], pattern, pattern.T)
+    sign = signs((n, channels, 1, 1), x, generator)
+    content = (d * one)[one.expand_as(d)].view(n, channels, size, size)
+    nu = sign * pattern[:, None] + content / (content.flatten(2).norm(dim=2)[..., None, None] + 1e-12)
+    rest = (eps**2 - norms(d) ** 2).clamp_min(0.0)[:, None] / channels
+    target = (rest + (d * (one | two)).flatten(2).norm(dim=2) ** 2).sqrt()[..., None, None]
+    nu = nu * target / (nu.flatten(2).norm(dim=2)[..., None, None] + 1e-12)
+    moved = d.masked_fill(two, 0.0).masked_scatter(one.expand_as(d), nu)
+    return (x0 + eps * moved / per_image(norms(moved).clamp_min(1e-12), moved)).clamp_(0.0, 1.0)

@@ -1,0 +1,245 @@
+"""Score attacks on logistic and linear victims, where every step's effect is known."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import pytest
+import torch
+from conftest import SHAPE, D, generator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sndcli.attacks import bandit, scores, simba, square
+from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.oracle import Oracle
+
+VARIANTS = [
+    (name, norm, preset)
+    for name, spec in sorted(ATTACKS.items())
+    if spec.access == "scores"
+    for norm in spec.norms
+    for preset in spec.presets
+    if preset not in ("l2", "linf") or preset == norm
+]
+
+
+class Linear:
+    """Two classes with logit difference ``scale (w · (z - 0.5) - m)``; optional noise on the difference."""
+
+    def __init__(self, margin: float = 1.0, sigma: float = 0.0, scale: float = 1.0, w: Tensor | None = None) -> None:
+        random = torch.randn(D, generator=generator(1))
+        self.w = w if w is not None else random / random.norm()
+        self.margin, self.sigma, self.scale, self.rows = margin, sigma, scale, 0
+        self.generator = generator(2)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        self.rows += len(z)
+        value = self.scale * ((z - 0.5).flatten(1) @ self.w - self.margin)
+        if self.sigma:
+            value = value + self.sigma * torch.randn(len(z), generator=self.generator)
+        return torch.stack([torch.zeros_like(value), value], 1)
+
+
+def attack(victim: Linear, name: str, preset: str | None = None, n: int = 2, budget: int = 500, norm: str = "l2",
+           eps: float = 1.0, budgets: list[int] | None = None, **changes: object) -> Oracle:  # fmt: skip
+    x0 = torch.full((n, *SHAPE), 0.5)
+    y = torch.zeros(n, dtype=torch.int64)
+    oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
+    oracle.check(scores=True)
+    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()))
+    importlib.import_module(ATTACKS[name].module).run(oracle, generator(), options)
+    return oracle
+
+
+@pytest.mark.parametrize(("name", "norm", "preset"), VARIANTS)
+@settings(max_examples=10, deadline=None)
+@given(budget=st.integers(1, 120))
+def test_budget_is_exact(name: str, norm: str, preset: str, budget: int) -> None:
+    victim = Linear(margin=30.0)
+    oracle = attack(victim, name, preset, budget=budget, norm=norm)
+    used = oracle.close().used
+    assert int(used.max()) <= budget
+    assert victim.rows == int(used.sum())
+    pairs = name in ("nes", "bandit-td")
+    assert bool((used >= (budget - 1 if pairs else budget)).all())
+
+
+@pytest.mark.parametrize(("name", "norm", "preset"), VARIANTS)
+@pytest.mark.parametrize("margin", [-0.01, 1e9])
+def test_constant_and_misclassified_victims_end_cleanly(name: str, norm: str, preset: str, margin: float) -> None:
+    oracle = attack(Linear(margin), name, preset, budget=60, norm=norm)
+    assert oracle.close().has_held.all()
+    assert bool((oracle.initially_wrong == (margin < 0)).all())
+
+
+@pytest.mark.parametrize(("name", "norm", "preset"), [v for v in VARIANTS if not v[0].startswith("simba")])
+def test_iterates_stay_in_the_ball(name: str, norm: str, preset: str) -> None:
+    eps = 1.0 if norm == "l2" else 8 / 255
+    oracle = attack(Linear(margin=30.0), name, preset, budget=120, norm=norm, eps=eps)
+    held = oracle.close().held[0]
+    assert float(oracle.distance(held, torch.arange(2)).max()) <= eps * (1 + 1e-4)
+    assert held.min() >= 0
+    assert held.max() <= 1
+
+
+# -- SimBA ---------------------------------------------------------------------------------------------------
+
+
+def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
+    """After K directions the margin falls by ε Σ|⟨w, b_k⟩|, and each costs one query, or two for a right step."""
+    victim = Linear(margin=3.0, w=torch.randn(D, generator=generator(7)) / 20)
+    oracle = attack(victim, "simba", n=1, budget=4000, eps=math.inf, iterations=200)
+    order = simba.directions(1, 3, 32, simba.Options(iterations=200), generator())
+    w = victim.w[order[0]]
+    moved = ((oracle.close().held[0] - 0.5).flatten(1) @ victim.w).item()
+    assert moved == pytest.approx(0.2 * w.abs().sum().item(), rel=1e-4)
+    # a left step (-ε) helps where w < 0
+    assert int(oracle.ledger.used[0]) == 1 + int((w < 0).sum()) + 2 * int((w > 0).sum())
+    assert oracle.ledger.stop_reason == ["exhausted"]
+
+
+def test_simba_perturbation_has_length_epsilon_root_m() -> None:
+    for name in ("simba", "simba-dct"):
+        oracle = attack(Linear(margin=1.0), name, n=1, budget=4000, eps=math.inf, iterations=100, epsilon=0.02)
+        length = oracle.distance(oracle.close().held[0], torch.tensor([0])).item()
+        assert length == pytest.approx(0.02 * 100**0.5, rel=1e-3)
+
+
+def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None:
+    rows = simba.dct_rows(32)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
+    options = options_of(ATTACKS["simba-dct"], None)
+    order = simba.directions(2, 3, 32, options, generator())
+    assert torch.equal(order.sort(1).values, torch.arange(D).expand(2, D))
+    assert not torch.equal(order[0], order[1])
+    u, v = order // 32 % 32, order % 32
+    assert bool((torch.maximum(u, v)[:, : 3 * 16] < 4).all())
+    assert bool((torch.maximum(u, v)[:, 3 * 16 : 3 * 25] == 4).all())
+    coefficient = simba.direction(order[:, 5], 3, rows)
+    torch.testing.assert_close(coefficient.flatten(1).norm(dim=1), torch.ones(2))
+
+
+def test_simba_on_a_constant_model_pays_two_a_direction_and_stays() -> None:
+    oracle = attack(Linear(margin=0.5, w=torch.zeros(D)), "simba", n=1, budget=401)
+    assert float(oracle.distance(oracle.close().held[0], torch.tensor([0]))) == 0
+    assert int(oracle.ledger.used[0]) == 401
+
+
+@pytest.mark.parametrize(("tau", "kept", "cost"), [(0.0, 1.0, 1.5), (0.2, 0.35, 1.83), (0.5, 0.014, 1.99)])
+def test_simba_winners_curse(tau: float, kept: float, cost: float) -> None:
+    """A stored noisy minimum freezes the walk: share of the noiseless decrease, and queries a direction."""
+    w = torch.randn(D, generator=generator(3))
+    w = w / w.abs().mean() * 0.16 / 0.2  # a step changes the score by 0.16 on average
+    victim = Linear(margin=1e4, sigma=tau, w=w, scale=1.0)
+    x0, n, steps = torch.full((2, *SHAPE), 0.5), 2, 2000
+
+    class Raw(Oracle):
+        """Hands out the raw score of class 0 instead of a probability, which would saturate."""
+
+        def scores(self, points: Tensor, owner: Tensor, phase: object) -> Tensor:
+            value = victim(points)[:, 1]
+            self.ledger.used.index_add_(0, owner, torch.ones_like(owner))
+            return torch.stack([-value, torch.full_like(value, -1e9)], 1)
+
+    oracle = Raw(victim, x0, torch.zeros(n, dtype=torch.int64), budget=10**6)
+    oracle.clean_scores = oracle.scores(x0, torch.arange(n), "check")
+    simba.run(oracle, generator(), simba.Options(iterations=steps))
+    order = simba.directions(n, 3, 32, simba.Options(iterations=steps), generator())
+    best = 0.2 * w[order].abs().sum(1)
+    moved = (oracle._held - 0.5).flatten(1) @ w
+    assert (moved / best).mean().item() == pytest.approx(kept, abs=0.05)
+    assert (oracle.ledger.used.float().mean().item() - 1) / steps == pytest.approx(cost, abs=0.04)
+
+
+# -- Bandit --------------------------------------------------------------------------------------------------
+
+
+def test_bandit_prior_aligns_with_the_gradient() -> None:
+    """Image 3 x 20 x 20, prior 10 x 10: cosine .15 / .53 / .76 / .96 after 10 / 100 / 300 / 1000 iterations."""
+    w = torch.randn(3, 20, 20, generator=generator(5))
+    w /= w.norm()
+    tiled = torch.nn.functional.avg_pool2d(w, 2) * 4
+    g, cosines, v = generator(6), {}, torch.zeros(8, 3, 10, 10)
+    for step in range(1, 1001):
+        e = 0.01 * torch.randn(v.shape, generator=g) / 300**0.5
+        plus, minus = (bandit._unit(bandit.upsample(q, 20)) for q in (v + e, v - e))
+        c = 0.01 * ((plus - minus) * w).flatten(1).sum(1) / (0.01 * 0.01)
+        v = bandit.update(v, c.view(-1, 1, 1, 1) * e, 0.1, "l2")
+        cosines[step] = torch.nn.functional.cosine_similarity(v.flatten(1), tiled.flatten()[None]).mean().item()
+    for step, expected in ((10, 0.15), (100, 0.53), (300, 0.76), (1000, 0.96)):
+        assert cosines[step] == pytest.approx(expected, abs=0.06)
+
+
+def test_bandit_exponentiated_gradient_does_not_overflow() -> None:
+    v = bandit.update(torch.zeros(1), torch.full((1,), 1e6), 100.0, "linf")
+    assert v.item() == pytest.approx(1.0)
+    assert bandit.update(torch.tensor([0.3]), torch.tensor([0.0]), 100.0, "linf").item() == pytest.approx(0.3)
+
+
+# -- Square --------------------------------------------------------------------------------------------------
+
+
+def test_square_schedule() -> None:
+    sides = [max(round((square.share(k, 10_000, square.Options()) * 1024) ** 0.5), 1)
+             for k in (0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)]  # fmt: skip
+    assert sides == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
+
+
+def test_square_points_lie_on_the_sphere_or_at_the_faces() -> None:
+    x0 = torch.full((3, *SHAPE), 0.5)
+    l2 = square.mosaic(x0, 1.0, generator())
+    torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
+    for p in (0.8, 0.1, 0.001):
+        l2 = square.l2_step(x0, l2, 1.0, p, generator())
+        torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
+    linf = square.linf_step(x0, square.stripes(x0, 0.03, generator()), 0.03, 0.1, generator())
+    torch.testing.assert_close((linf - x0).abs(), torch.full_like(x0, 0.03))
+
+
+def test_square_margin_never_falls_and_reaches_its_share_of_the_optimum() -> None:
+    """L∞, i.i.d. w: .08 / .14 / .19 of ε‖w‖₁ after 100 / 500 / 1000 queries."""
+    victim = Linear(margin=30.0)
+    oracle = attack(victim, "square", n=4, budget=1001, norm="linf", eps=0.03, budgets=[101, 501, 1001])
+    best = 0.03 * victim.w.abs().sum().item()
+    shares = [((held - 0.5).flatten(1) @ victim.w / best).mean().item() for held in oracle.close().held]
+    assert shares == sorted(shares)
+    assert shares == pytest.approx([0.08, 0.14, 0.19], abs=0.03)
+
+
+# -- NES and shared ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [(15, 0.070), (50, 0.126)])
+def test_nes_cosine(pairs: int, expected: float) -> None:
+    """E cos(G, w) ≈ √(q / (q + D)); the first step goes along G."""
+    victim = Linear(margin=30.0)
+    oracle = attack(victim, "nes", n=24, budget=1 + 2 * pairs, pairs=pairs)
+    step = (oracle.close().held[0] - 0.5).flatten(1)
+    cosine = (step @ victim.w / step.norm(dim=1)).mean().item()
+    assert cosine == pytest.approx(expected, abs=0.012)
+
+
+def test_margin_is_a_difference_of_logits() -> None:
+    z = torch.tensor([[2.0, -1.0, 0.5]])
+    assert scores.margin(z.softmax(1), torch.tensor([0])).item() == pytest.approx(-1.5, abs=1e-5)
+    assert scores.margin(z.softmax(1), torch.tensor([1])).item() == pytest.approx(3.0, abs=1e-5)
+
+
+def test_projection() -> None:
+    x0 = torch.full((1, *SHAPE), 0.5)
+    far = x0 + torch.randn(1, *SHAPE, generator=generator())
+    assert (scores.project(far, x0, 1.0, "l2") - x0).norm().item() == pytest.approx(1.0, abs=1e-4)
+    assert (scores.project(far, x0, 0.1, "linf") - x0).abs().max().item() == pytest.approx(0.1)
+    near = x0 + 0.001
+    torch.testing.assert_close(scores.project(near, x0, 1.0, "l2"), near)
+
+
+def test_success_ends_an_attack_with_the_point_that_was_answered_wrong() -> None:
+    victim = Linear(margin=0.05)
+    oracle = attack(victim, "nes", budget=400)
+    assert oracle.ledger.stop_reason == ["success"] * 2
+    assert bool((victim(oracle.close().held[0]).argmax(1) == 1).all())
+    assert bool((oracle.best <= 1.0).all())
