@@ -23,7 +23,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import Select, choose
 from sndcli.defenses.base import Defense
 from sndcli.defenses.parse import DefenseSpec, build
-from sndcli.errors import ConfigError, DataError
+from sndcli.errors import ConfigError, DataError, IncompleteError
 from sndcli.inference import Forward, Precision, optimise, reproducible_kernels
 from sndcli.models.classifier import Classifier
 from sndcli.oracle import Ledger, Oracle
@@ -81,6 +81,8 @@ class RunConfig:
             raise ConfigError(f"Expected `--engine` to be native or foolbox but got {self.engine}.")
         if self.engine == "foolbox" and self.attack not in FOOLBOX:
             raise ConfigError(f"`--engine foolbox` has {' and '.join(FOOLBOX)}, not {self.attack}.")
+        if self.votes > self.budget >= 1:
+            raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
         for name in ("budget", "votes", "repeats", "verify", "unit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
@@ -216,7 +218,7 @@ class Experiment:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.path = out if out.suffix == ".parquet" else out / config.file_name
         self.parts = self.path.with_suffix(".parts")
-        self.options = options_of(spec_of(config.attack), config.preset, config.settings)
+        self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
         """Runs what is missing and returns the whole table. A finished run is only read.
@@ -230,6 +232,7 @@ class Experiment:
         if done is not None:
             return done
         start = time.perf_counter()
+        self._make_folder()
         chosen = choose(
             self.data, self.config.images, self.config.select, self.config.seed,
             lambda x: self.victim.undefended(x).argmax(1),
@@ -242,7 +245,7 @@ class Experiment:
         finished, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
-            part = self.parts / f"seed{seed}-unit{number:04d}.parquet"
+            part = self._part(seed, number)
             rows = self._read_part(part)
             if rows is None:
                 began = time.perf_counter()
@@ -253,7 +256,7 @@ class Experiment:
             finished += len(rows)
             seen += sum(row["best_l2"][-1] <= self.config.eps for row in rows)
             progress(Tick(queries, finished, total, seen))
-        return self._merge(time.perf_counter() - start)
+        return self._merge([self._part(seed, number) for seed, number, _ in units], time.perf_counter() - start)
 
     def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
         c, device = self.config, self.victim.defended.device
@@ -281,8 +284,7 @@ class Experiment:
         held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
         held_l2[~ledger.has_held] = float("inf")
         rows = []
-        for i, position in enumerate(index.tolist()):
-            events = ledger.events_of(i)
+        for i, (position, events) in enumerate(zip(index.tolist(), ledger.events_by_image(), strict=True)):
             failed = ledger.stop_reason[i].startswith(FAILURES)
             rows.append(
                 {
@@ -310,6 +312,8 @@ class Experiment:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
             run_attack(oracle, generator, self.config.attack, self.config.engine, self.options)
+        except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
+            raise IncompleteError(f"The machine failed: {_first_line(error)}. The same command continues.") from None
         except Exception as error:
             if self.debug:
                 raise
@@ -393,8 +397,21 @@ class Experiment:
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
-    def _merge(self, wall_s: float) -> pa.Table:
-        parts = sorted(self.parts.glob("*.parquet"))
+    def _part(self, seed: int, number: int) -> Path:
+        return self.parts / f"seed{seed}-unit{number:04d}.parquet"
+
+    def _make_folder(self) -> None:
+        """Before any work: the folder can be written, and holds no parts of another config."""
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+            for part in self.parts.glob("*.tmp"):
+                part.unlink()
+        except OSError as error:
+            raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
+        for part in self.parts.glob("*.parquet"):
+            self._read_part(part)
+
+    def _merge(self, parts: list[Path], wall_s: float) -> pa.Table:
         tables = [results.read(part) for part in parts]
         spent = sum(results.run_of(table)["wall_s"] for table in tables)
         run = self._metadata(max(spent, wall_s) if parts else wall_s)

@@ -34,7 +34,7 @@ class Ledger:
         held: ``[B]`` tensors ``[N, C, H, W]``: the point the attack would hand over at each report point.
         has_held: bool ``[N, B]``.
         events: (owner, query, distance) of every paid query that was answered wrong, closer than all before.
-        mismatches: int64 ``[N]``, paid queries whose defended label was not the undefended one.
+        mismatches: int64 ``[N]``, paid queries whose own label (before any vote) was not the undefended one.
         stop_reason: one word an image.
     """
 
@@ -47,13 +47,18 @@ class Ledger:
     stop_reason: list[str]
     events: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    def events_of(self, image: int) -> list[tuple[int, float]]:
-        """(query, distance) of image `image`, in order."""
-        found = []
-        for owner, query, distance in self.events:
-            mine = owner == image
-            found += list(zip(query[mine].tolist(), distance[mine].tolist(), strict=True))
+    def events_by_image(self) -> list[list[tuple[int, float]]]:
+        """For each image (query, distance), in order."""
+        found: list[list[tuple[int, float]]] = [[] for _ in range(len(self.used))]
+        if self.events:
+            columns = (torch.cat(column).tolist() for column in zip(*self.events, strict=True))
+            for owner, query, distance in zip(*columns, strict=True):
+                found[owner].append((query, distance))
         return found
+
+    def events_of(self, image: int) -> list[tuple[int, float]]:
+        """(query, distance) of one image, in order."""
+        return self.events_by_image()[image]
 
 
 class Oracle:
@@ -154,7 +159,7 @@ class Oracle:
 
     def hold(self, points: Tensor, owner: Tensor) -> None:
         """Declares the incumbents: what the attack would hand over for these images from now on."""
-        self._held[owner] = points.clamp(0.0, 1.0)
+        self._held[owner] = self._as_sent(points)
         self._holding[owner] = True
 
     def retire(self, owner: Tensor, reason: str) -> None:
@@ -206,14 +211,10 @@ class Oracle:
         self._snapshot(used + asked * self.votes)
 
         mine = owner[rows]
-        sent = points[rows].clamp(0.0, 1.0)
-        if self._quantize:
-            sent = torch.round(sent * 255.0) / 255.0
-        label, probabilities = self._ask(sent, scores)
+        sent = self._as_sent(points[rows])
+        label, probabilities = self._ask(sent, mine, scores)
         distance = self.distance(sent, mine)
         query = used[mine] + (rank[rows] + 1) * self.votes
-        if self._undefended is not None and len(rows):
-            self.ledger.mismatches.index_add_(0, mine, self._mismatches(sent, label))
         self._record(mine, query, distance, label != self.y[mine], sent)
         self._note_last(rows, owner, asked, distance)
         used += asked * self.votes
@@ -225,25 +226,29 @@ class Oracle:
         self.active &= used + self.votes <= self.budget
         return rows, label, probabilities
 
-    def _ask(self, sent: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
+    def _as_sent(self, points: Tensor) -> Tensor:
+        sent = points.clamp(0.0, 1.0)
+        return torch.round(sent * 255.0) / 255.0 if self._quantize else sent
+
+    def _ask(self, sent: Tensor, owner: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Majority label ``[M]`` and mean probability ``[M, K]`` (empty unless wanted) over the votes."""
+        if not len(sent):
+            return sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1)
         labels, means = [], []
-        for piece in sent.split(max(1, POINTS_AT_ONCE // self.votes)):
+        at_once = max(1, POINTS_AT_ONCE // self.votes)
+        for piece, whose in zip(sent.split(at_once), owner.split(at_once), strict=True):
             logits = self._defended(piece.repeat_interleave(self.votes, 0) if self.votes > 1 else piece)
+            single = logits.argmax(1).view(len(piece), self.votes)
+            if self._undefended is not None:
+                bare = self._undefended(piece).argmax(1)
+                self.ledger.mismatches.index_add_(0, whose, (single != bare[:, None]).sum(1))
             if scores:
                 mean = logits.softmax(1).view(len(piece), self.votes, -1).mean(1)
                 means.append(mean)
                 labels.append(mean.argmax(1))
             else:
-                labels.append(logits.argmax(1).view(len(piece), self.votes).mode(1).values)
-        if not labels:
-            return sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1)
+                labels.append(single.mode(1).values)
         return torch.cat(labels), torch.cat(means) if scores else sent.new_empty(0, 1)
-
-    def _mismatches(self, sent: Tensor, label: Tensor) -> Tensor:
-        undefended = self._undefended or self._defended
-        clean = torch.cat([undefended(piece).argmax(1) for piece in sent.split(POINTS_AT_ONCE)])
-        return (clean != label).long() * self.votes
 
     def _record(self, owner: Tensor, query: Tensor, distance: Tensor, wrong: Tensor, sent: Tensor) -> None:
         """Adds the improvement events: wrong answers closer than every wrong answer before."""

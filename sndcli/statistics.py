@@ -47,10 +47,18 @@ def best_distance(events: Sequence[tuple[int, float]], budget: int) -> float:
     return min((distance for query, distance in events if query <= budget), default=math.inf)
 
 
-def floor(p0: Sequence[float], budget: int) -> float:
-    """Success of resending the clean image `budget` times: the mean over images of ``1 - (1 - p0)^budget``."""
+def floor(p0: Sequence[float], budget: int, votes: int = 1) -> float:
+    """Success of resending the clean image `budget` times: the mean over images of ``1 - (1 - p)^(budget / votes)``.
+
+    p is the chance that a question is answered wrong: p0 for one answer, that of a strict majority for more.
+    """
+    from scipy.stats import binom
+
     p = np.asarray(p0, dtype=np.float64)
-    return float(np.mean(-np.expm1(budget * np.log1p(-np.minimum(p, 1 - 1e-15))))) if len(p) else math.nan
+    if not len(p):
+        return math.nan
+    p = p if votes == 1 else binom.sf(votes // 2, votes, p)
+    return float(np.mean(-np.expm1(budget // votes * np.log1p(-np.minimum(p, 1 - 1e-15)))))
 
 
 def median(values: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks import boundary_art
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, straight, uniform_start
 from sndcli.oracle import REFUSED, Oracle
 
@@ -42,7 +43,7 @@ class Options:
     blend_steps: int = 50
 
 
-OPTIONS = {"foolbox": Options()}
+OPTIONS: dict[str, Options | boundary_art.Options] = {"foolbox": Options(), "art": boundary_art.Options()}
 
 
 class _Window:
@@ -66,8 +67,11 @@ class _Window:
         return full, self.answers[full].mean(1)
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_art.Options) -> None:
     """Walks along the boundary towards the clean image until the budget ends or ε has converged."""
+    if isinstance(options, boundary_art.Options):
+        boundary_art.run(oracle, generator, options)
+        return
     o, n, device = options, len(oracle.x0), oracle.x0.device
     a = blended_start(oracle, generator, o)
     delta = torch.full((n,), o.spherical_step, device=device)
@@ -83,15 +87,12 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         x = oracle.x0[owner]
         s, c = propose(x, a[owner], delta[owner], epsilon[owner], generator)
         closer = norms(c - x) < norms(a[owner] - x)
-        if k % o.update_every:
-            answer_c = oracle.adversarial(c, owner, "candidate")
-        else:
-            answer_c = oracle.adversarial(c, owner, "candidate")
-            answer_s = oracle.adversarial(s, owner, "sphere")
+        answer_c = oracle.adversarial(c, owner, "candidate")
         accepted = (answer_c == 1) & closer
         a[owner[accepted]] = c[accepted]
         oracle.hold(c[accepted], owner[accepted])
         if k % o.update_every == 0:
+            answer_s = oracle.adversarial(s, owner, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
             sphere.push(owner[ok], answer_s[ok])
             step.push(owner[ok], answer_c[ok])

@@ -42,9 +42,6 @@ class Options:
     start_draws: int = 1_000
 
 
-OPTIONS = {"art": Options()}
-
-
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its budget, its iterations or its trials end."""
     o, n, device = options, len(oracle.x0), oracle.x0.device
@@ -122,12 +119,13 @@ def adapt(step: Tensor, owner: Tensor, rate: Tensor, factor: float) -> None:
 
 def _keep_closest(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor) -> None:
     """Makes the closest of each image's points its incumbent."""
-    distance = oracle.distance(points, image)
-    order = torch.argsort(distance, descending=True, stable=True)  # the closest is written last
-    for row in order.tolist():
-        a[image[row]] = points[row]
-    owner = image.unique()
-    oracle.hold(a[owner], owner)
+    order = torch.argsort(oracle.distance(points, image), stable=True)
+    order = order[torch.argsort(image[order], stable=True)]  # by image, the closest first
+    owner = image[order]
+    first = torch.ones_like(owner, dtype=torch.bool)
+    first[1:] = owner[1:] != owner[:-1]
+    a[owner[first]] = points[order[first]]
+    oracle.hold(points[order[first]], owner[first])
 
 
 def _quit(

@@ -85,7 +85,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         probes = torch.minimum(probes, oracle.remaining - 1 - bisection_steps(theta))
         owner = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
         if not len(owner):
-            oracle.retire(active(oracle), "budget")  # not enough is left for another iteration
+            oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs
             break
         delta = torch.full_like(distance[owner], o.first_radius) if t == 1 else scale * distance[owner]
         v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator, linf)

@@ -38,12 +38,8 @@ ATTACKS = {
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         AttackSpec(
-            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox",),
-            "Boundary Attack (Brendel, Rauber, Bethge 2018), Foolbox 3 form",
-        ),
-        AttackSpec(
-            "ba-art", "sndcli.attacks.boundary_art", "labels", ("l2",), ("art",),
-            "Boundary Attack, the form of ART >= 1.6",
+            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art"),
+            "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
         AttackSpec(
             "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving"),
@@ -98,14 +94,16 @@ def spec_of(name: str) -> AttackSpec:
     return ATTACKS[name]
 
 
-def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = ()) -> Any:
+def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:
     """The options dataclass of an attack: a preset, changed by ``key=value`` settings.
+
+    Without a preset it is the first, or the one named like `norm` where there is such a one.
 
     Raises:
         ConfigError: an unknown preset or key, or a value that does not parse.
     """
     presets = importlib.import_module(spec.module).OPTIONS
-    chosen = preset or spec.presets[0]
+    chosen = preset or (norm if norm in spec.presets else spec.presets[0]) or ""
     if chosen not in presets:
         raise unknown(f"preset of {spec.name}", chosen, presets)
     options = presets[chosen]

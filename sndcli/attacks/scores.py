@@ -47,5 +47,9 @@ def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tenso
     """
     answered = ~scores.isnan().any(1)
     wrong = answered & (scores.argmax(1) != oracle.y[owner]) & (oracle.distance(points, owner) <= oracle.eps)
-    oracle.hold(points[wrong], owner[wrong])
-    oracle.retire(owner[wrong].unique(), "success")
+    found = wrong.nonzero().squeeze(1)
+    found = found[torch.argsort(owner[found], stable=True)]
+    first = torch.ones_like(found, dtype=torch.bool)
+    first[1:] = owner[found][1:] != owner[found][:-1]
+    oracle.hold(points[found[first]], owner[found[first]])
+    oracle.retire(owner[found[first]], "success")

@@ -137,7 +137,6 @@ class _Machine:
     def _begin(self, owner: Tensor) -> None:
         """A new gradient at the best direction so far."""
         self.theta[owner], self.g[owner] = self.best_theta[owner], self.best_g[owner]
-        self.oracle.hold(self._at(owner, self.theta[owner], self.g[owner]), owner)
         self.oracle.retire(owner[self.iteration[owner] >= self.o.iterations], "exhausted")
         self.iteration[owner] += 1
         self.gradient[owner] = 0.0
@@ -178,6 +177,7 @@ class _Machine:
         better = g < torch.where(up, self.best_g[owner], self.g[owner])
         taken = owner[better]
         self.best_theta[taken], self.best_g[taken] = self.trial_theta[taken], g[better]
+        self.oracle.hold(self._at(taken, self.best_theta[taken], self.best_g[taken]), taken)
         self.alpha[owner[up]] *= 2
         self.trial[owner] += 1
         spent = self.trial[owner] >= self.o.trials

@@ -56,7 +56,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if iteration == 0:
             trial = (stripes if linf else mosaic)(x0, oracle.eps, generator)
         else:
-            p = share(iteration - 1, oracle.budget, options)
+            p = share(iteration - 1, oracle.budget // oracle.votes, options)
             trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, generator)
         scores = oracle.scores(trial, owner, "proposal")
         value = margin(scores, oracle.y[owner])

@@ -25,6 +25,7 @@ def report(
     Example: snd report results/*.parquet
     """
     o.one_of(format, ("table", "md", "csv", "json"), "--format")
+    from sndcli import results
     from sndcli.reports import tables
     from sndcli.reports.summary import read_all, summarise
 
@@ -33,7 +34,8 @@ def report(
         o.note(f"warning: {problem} Skipped.", quiet)
     rows = summarise(readable)
     if json or format == "json":
-        typer.echo(jsonlib.dumps({"schema": 1, "rows": rows}))
+        runs = [results.run_of(table) for table in readable]
+        typer.echo(jsonlib.dumps({"schema": 1, "rows": rows, "run": runs[0], "runs": runs}))
     elif format == "md":
         typer.echo(tables.markdown(rows))
     elif format == "csv":

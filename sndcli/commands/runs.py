@@ -77,7 +77,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
 
     settings = tuple(given["settings"] or ())
     spec = spec_of(name)
-    options_of(spec, given["preset"], settings)
+    options_of(spec, given["preset"], settings)  # a wrong one is told before anything slow is loaded
     budget = o.count(given["budget"], "--budget")
     budgets = o.counts(given["budgets"], "--budgets")
     norm = o.one_of(given["norm"] or spec.norms[0], ("l2", "linf"), "--norm")

@@ -50,9 +50,9 @@ def load_model(source: str) -> Classifier:
     return model.eval()
 
 
-def digest(model: nn.Module) -> str:
-    """A short hash of all parameters and buffers."""
-    h = hashlib.sha256()
+def digest(model: Classifier) -> str:
+    """A short hash of all parameters and buffers, the normalisation and the input size."""
+    h = hashlib.sha256(repr((model.name, model.normalisation, model.input_size)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,32 +14,36 @@ from sndcli import results, statistics
 from sndcli.errors import DataError
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
+ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest")
 HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 
 def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
     """One row for each setting and report point, in the order of the contract.
 
-    Rows of one setting (`IDENTITY`) and several seeds or files are pooled; `seed` is then the list of seeds.
+    Rows of one setting and several seeds or files are pooled; `seed` is then the list of seeds. Where runs of
+    several budgets hold the same image and seed, the longest run speaks.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for table in tables:
+        config = results.run_of(table)["config"]
+        other = {key: config.get(key) for key in ALSO} | {"clip": config["defense"].get("clip")}
         for row in table.to_pylist():
-            groups.setdefault(tuple(row[key] for key in IDENTITY), []).append(row)
+            setting = {key: row[key] for key in IDENTITY}
+            key = json.dumps([setting, other], sort_keys=True)
+            settings[key] = setting | {"preset": other["preset"]}
+            groups.setdefault(key, []).append((config["budget"], row))
     summaries = []
-    for key in sorted(groups, key=lambda k: tuple((v is not None, v) for v in k)):
-        rows = _distinct(groups[key])
+    for key in sorted(groups):
+        longest = {(row["seed"], row["image_id"]): row for _, row in sorted(groups[key], key=lambda pair: pair[0])}
+        rows = list(longest.values())
         seeds = sorted({row["seed"] for row in rows})
-        setting = dict(zip(IDENTITY, key, strict=True)) | {"seed": seeds[0] if len(seeds) == 1 else seeds}
+        setting = settings[key] | {"seed": seeds[0] if len(seeds) == 1 else seeds}
         for budget in sorted({b for row in rows for b in row["budgets"]}):
             at = [row for row in rows if budget in row["budgets"]]
             summaries.append(setting | {"n": len(at)} | _at(at, budget, float(setting["eps"])))
     return summaries
-
-
-def _distinct(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each image, seed and largest budget once, so that a file given twice does not count twice."""
-    return list({(row["run_id"], row["seed"], row["image_id"]): row for row in rows}.values())
 
 
 def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, Any]:
@@ -50,7 +55,8 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
     clean = [ok and row["adv_clean"][k] for row, k, ok in zip(rows, place, inside, strict=True)]
     net = [s for s, row in zip(seen, rows, strict=True) if not row["initially_wrong"]]
     spent = [min(row["queries"], budget) for row in rows]
-    counted = [row for row in rows if row["mismatches"] is not None]
+    # mismatches are counted over a whole run, so they belong to its last report point
+    counted = [row for row in rows if row["mismatches"] is not None and row["budgets"][-1] == budget]
     queries = sum(row["queries"] for row in counted)
     return {
         "budget": budget,
@@ -58,7 +64,7 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
         "success_seen_net": interval(net),
         "success_noisy": interval(noisy),
         "success_clean": interval(clean),
-        "floor": statistics.floor([row["p0"] for row in rows], budget),
+        "floor": statistics.floor([row["p0"] for row in rows], budget, rows[0]["votes"]),
         "l2_last": _mean([row["last_l2"][k] for row, k in zip(rows, place, strict=True)]),
         "l2_best": finite(statistics.median([statistics.best_distance(e, budget) for e in events])),
         "p_mis": sum(row["mismatches"] for row in counted) / queries if queries else None,

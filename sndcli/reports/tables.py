@@ -17,6 +17,7 @@ MEASURES = {
     "l2_last": "last",
     "l2_best": "best",
     "p_mis": "P_mis",  # where the run counted it
+    "p_mis_clean": "P_mis clean",
 }
 
 CAPTION = "success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images"
@@ -56,6 +57,7 @@ def sections(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     titled: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         attack = row["attack"] + (" (foolbox)" if row["engine"] == "foolbox" else "")
+        attack += f" {row['preset']}" if row.get("preset") else ""
         title = f"{attack} on {row['model']}, {row['dataset']}, {row['norm']} ≤ {row['eps']:g}"
         titled.setdefault(title, []).append(row)
     return titled
@@ -69,11 +71,15 @@ def grid(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         defenses.setdefault(f"{defense_label(row)} (n={row['n']})", {})[row["budget"]] = row
     body = []
     for defense, by_budget in defenses.items():
-        shown = [m for m in MEASURES if m != "p_mis" or any(row["p_mis"] is not None for row in by_budget.values())]
+        counted = any(row["p_mis"] is not None for row in by_budget.values())
+        shown = [m for m in MEASURES if counted or not m.startswith("p_mis")]
         for k, measure in enumerate(shown):
             values = [cell(by_budget[b], measure) if b in by_budget else "" for b in budgets]
             body.append([defense if k == 0 else "", MEASURES[measure], *values])
-    return ["defense", "", *(f"Q={b:,}" for b in budgets)], body
+    votes = {row["votes"] for row in rows}
+    t = votes.pop() if len(votes) == 1 else 1
+    asked = [f"Q={b // t:,}×{t}" if t > 1 and b % t == 0 else f"Q={b:,}" for b in budgets]  # as the paper has them
+    return ["defense", "", *asked], body
 
 
 def rich_tables(rows: Sequence[dict[str, Any]]) -> list[Table]:

@@ -1,0 +1,33 @@
+"""Draws loss and accuracy of a training log.
+
+usage: python benchmarks/training_curve.py runs/resnet20/log.jsonl docs/results/training_resnet20.svg
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def main(log: Path, picture: Path) -> None:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    epochs = [line["epoch"] for line in lines]
+    tested = [(line["epoch"], 100 * line["test_accuracy"]) for line in lines if line["test_accuracy"] is not None]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, [line["loss"] for line in lines], color="#0072b2")
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.plot(epochs, [100 * line["train_accuracy"] for line in lines], color="#0072b2", label="train (augmented)")
+    right.plot(*zip(*tested, strict=True), "s--", color="#d55e00", label="test")
+    right.set(xlabel="epoch", ylabel="accuracy, %")
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(picture, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
