@@ -59,13 +59,15 @@ def sigma_sweep(
         runs.append(job.run(spec))
         points.append(_measure(job, spec, runs[-1][0], accuracy_repeats))
     sweep.pair(points)
-    show(runs, given["json"], given["quiet"], {"sweep": [point.as_dict() for point in points]})
-    best = sweep.recommend(points, max_drop / 100)
+    undefended = points[0].accuracy if not specs[0].random else _accuracy(job, parse("none", None, None), 1)[0]
+    best = sweep.recommend(points, undefended, max_drop / 100)
+    found = {"undefended_accuracy": undefended, "recommended": best.label if best else None}
+    show(runs, given["json"], given["quiet"], {"sweep": [point.as_dict() for point in points], **found})
     if not given["json"]:
         from rich.console import Console
 
         Console().print(sweep.table(points))
-        typer.echo(sweep.recommendation(best, points, max_drop))
+        typer.echo(sweep.recommendation(best, undefended, max_drop))
     if plot is not None:
         sweep.draw(points, plot, name)
         o.note(f"written: {plot}", given["quiet"])
@@ -76,15 +78,13 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     import torch
 
     from sndcli.defenses.small_noise import SmallNoise
-    from sndcli.experiment import Victim, accuracy
+    from sndcli.experiment import Victim
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
-    from sndcli.statistics import mean_std
 
+    mean, std = _accuracy(job, spec, repeats)
     victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
-    seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
-    mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
     sigma_hat = _margin_std(victim, job.data, run, draws=100)
     noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(1000, *job.model.input_size)
@@ -93,6 +93,15 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
     return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
+
+
+def _accuracy(job: Job, spec: DefenseSpec, repeats: int) -> tuple[float, float]:
+    from sndcli.experiment import Victim, accuracy
+    from sndcli.statistics import mean_std
+
+    victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
+    seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
+    return mean_std(accuracy(victim.defended, job.data, seeds))
 
 
 def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:

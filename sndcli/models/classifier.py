@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.network = network
         self.normalisation = normalisation
-        self.input_size = tuple(input_size)
+        self.input_size: tuple[int, ...] = tuple(input_size)
         self.name = name
         shape = (1, len(normalisation.mean), 1, 1)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(shape), persistent=False)

@@ -87,7 +87,18 @@ def _from_file(source: str) -> Classifier:
         raise DataError(f"Checkpoint {path} does not exist.")
     network = ARCHITECTURES[options["arch"]]()
     load_strictly(network, read_state(path), str(path))
-    return Classifier(network, _normalisation(options), name=options["arch"] + "@" + path.stem)
+    return Classifier(network, _normalisation(options | _header(path, options)), name=options["arch"] + "@" + path.stem)
+
+
+def _header(path: Path, options: dict[str, str]) -> dict[str, str]:
+    """Normalisation that `save_weights` wrote into a safetensors file, unless the user gives another."""
+    if path.suffix != ".safetensors" or {"mean", "std", "norm"} & options.keys():
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        header = file.metadata() or {}
+    return {key: header[key].strip("()") for key in ("mean", "std") if key in header}
 
 
 def _normalisation(options: dict[str, str]) -> Normalisation:

@@ -59,25 +59,25 @@ def pair(points: Sequence[Point]) -> None:
                 point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi}
 
 
-def recommend(points: Sequence[Point], max_drop: float) -> Point | None:
-    """The setting of lowest `success_noisy` at the last budget whose accuracy is within `max_drop` of the first's.
+def recommend(points: Sequence[Point], undefended: float, max_drop: float) -> Point | None:
+    """The setting of lowest `success_noisy` at the last budget whose accuracy is within `max_drop` of `undefended`.
 
     Ties go to the higher accuracy. None where no randomised setting qualifies.
     """
-    fit = [p for p in points if p.sigma > 0 and p.accuracy >= points[0].accuracy - max_drop]
+    fit = [p for p in points if p.sigma > 0 and p.accuracy >= undefended - max_drop]
     return min(fit, key=lambda p: (p.summaries[-1]["success_noisy"]["value"], -p.accuracy), default=None)
 
 
-def recommendation(best: Point | None, points: Sequence[Point], max_drop: float) -> str:
+def recommendation(best: Point | None, undefended: float, max_drop: float) -> str:
     """The recommendation as a sentence."""
     if best is None:
         return f"Recommended: none; every σ loses more than {max_drop:g} points of accuracy."
     row = best.summaries[-1]
-    noisy, drop = row["success_noisy"], 100 * (points[0].accuracy - best.accuracy)
+    noisy, drop = row["success_noisy"], 100 * (undefended - best.accuracy)
     return (
         f"Recommended: {best.label}: success_noisy {100 * noisy['value']:.1f} % "
         f"[{100 * noisy['lo']:.1f}, {100 * noisy['hi']:.1f}] at {row['budget']:,} queries, "
-        f"accuracy {drop:+.2f} points lower. This attack only: an attacker who knows of the noise may do better."
+        f"accuracy lower by {drop:.2f} points. This attack only: an attacker who knows of the noise may do better."
     )
 
 
