@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from sndcli.oracle import Oracle
+
+torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
+settings.register_profile("snd", deadline=None)
+settings.load_profile("snd")
 
 SHAPE = (3, 32, 32)
 D = 3072
