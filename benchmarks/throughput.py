@@ -17,10 +17,11 @@ import torch
 from sndcli.attacks.registry import ATTACKS, FOOLBOX, options_of
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.experiment import Victim, run_attack
+from sndcli.experiment import run_attack
 from sndcli.inference import Forward, resolve_device
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
+from sndcli.victim import Victim
 
 
 def raw_rate(victim: Victim, size: int, seconds: float = 2.0) -> float:

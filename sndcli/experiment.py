@@ -1,14 +1,12 @@
-"""A run: a frozen config, units of work, resume, and the verification that the attack never sees."""
+"""A run: units of work, resume, and the verification that the attack never sees."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
-import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +15,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli import __version__, results
-from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
+from sndcli import results
+from sndcli.attacks.registry import options_of, spec_of
+from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
-from sndcli.datasets.load import Select, choose
-from sndcli.defenses.base import Defense
-from sndcli.defenses.parse import DefenseSpec, build
+from sndcli.datasets.load import choose
 from sndcli.errors import ConfigError, DataError, IncompleteError
-from sndcli.inference import Forward, Precision, optimise, reproducible_kernels
-from sndcli.models.classifier import Classifier
+from sndcli.inference import reproducible_kernels
 from sndcli.oracle import Ledger, Oracle
+from sndcli.victim import Victim, first_line, stream, versions
 
-PAPER_BUDGETS = (2_000, 5_000, 10_000)
 CLEAN_DRAWS_PER_VERIFY = 3  # the floor needs small probabilities, so clean images get more draws
 FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
@@ -39,142 +35,6 @@ def _silent(_: object) -> None:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run's figures. What is not here (device, batch size) must not.
-
-    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were.
-    """
-
-    attack: str
-    dataset: str
-    dataset_source: str
-    dataset_digest: str
-    model: str
-    model_digest: str
-    defense: DefenseSpec = field(default_factory=DefenseSpec)
-    engine: str = "native"
-    preset: str | None = None
-    settings: tuple[str, ...] = ()
-    votes: int = 1
-    norm: str = "l2"
-    eps: float = 1.0
-    budget: int = 10_000
-    budgets: tuple[int, ...] = ()
-    images: int = 100
-    select: Select = "correct"
-    seed: int = 0
-    repeats: int = 1
-    verify: int = 100
-    unit: int = 100
-    quantize: bool = False
-    mismatch: bool = False
-    precision: Precision = "fp32"
-    compiled: bool = False
-
-    def __post_init__(self) -> None:
-        spec = spec_of(self.attack)
-        if self.norm not in spec.norms:
-            raise ConfigError(
-                f"Expected `--norm` of {self.attack} to be {' or '.join(spec.norms)} but got {self.norm}."
-            )
-        if self.engine not in ("native", "foolbox"):
-            raise ConfigError(f"Expected `--engine` to be native or foolbox but got {self.engine}.")
-        if self.engine == "foolbox" and self.attack not in FOOLBOX:
-            raise ConfigError(f"`--engine foolbox` has {' and '.join(FOOLBOX)}, not {self.attack}.")
-        if self.votes > self.budget >= 1:
-            raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
-        for name in ("budget", "votes", "repeats", "verify", "unit"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
-        if not self.eps > 0:
-            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
-        if self.engine == "foolbox" and (self.preset or self.settings):
-            raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
-        if any(not 1 <= b <= self.budget for b in self.budgets):
-            raise ConfigError(f"Expected `--budgets` between 1 and {self.budget} but got {list(self.budgets)}.")
-
-    @property
-    def report_points(self) -> list[int]:
-        """Budgets that are reported: those asked for, else the paper's up to the budget; and the budget."""
-        return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self) | {"version": __version__}
-
-    @property
-    def run_id(self) -> str:
-        """A hash of the whole config."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def file_name(self) -> str:
-        """A readable name that no other config has."""
-        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
-        engine = "-foolbox" if self.engine == "foolbox" else ""
-        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
-        return f"{self.attack}{engine}_{self.dataset}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
-
-
-@dataclass
-class Victim:
-    """The undefended and the defended model, ready to be asked."""
-
-    classifier: Classifier
-    undefended: Forward
-    defended: Forward
-
-    @classmethod
-    def prepare(
-        cls,
-        model: Classifier,
-        defense: DefenseSpec,
-        device: torch.device,
-        batch_size: int,
-        precision: Precision = "fp32",
-        compiled: bool = False,
-    ) -> Victim:
-        """Folds, moves and wraps; checks that a forward pass of the stated input size is finite."""
-        fast = optimise(model, device, batch_size if compiled else 0)
-        victim = cls(
-            fast,
-            Forward(fast, device, batch_size, precision),
-            Forward(build(defense, fast, device), device, batch_size, precision),
-        )
-        try:
-            logits = victim.undefended(torch.rand(2, *model.input_size))
-        except RuntimeError as error:
-            text = f"Model {model.name} fails on an image of {model.input_size}: {_first_line(error)}"
-            raise ConfigError(text) from None
-        if not bool(logits.isfinite().all()):
-            raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
-        return victim
-
-    def fit_to(self, data: ImageSet) -> None:
-        """Checks that the data set's size and classes are the model's.
-
-        Raises:
-            ConfigError: they are not.
-        """
-        size = tuple(data.images.shape[1:])
-        if size != self.classifier.input_size:
-            raise ConfigError(
-                f"Expected images of {self.classifier.input_size} for {self.classifier.name} "
-                f"but {data.name} has {size}."
-            )
-        classes = self.undefended(data.pixels(torch.arange(1))).shape[1]
-        if classes != len(data.classes):
-            raise ConfigError(
-                f"Expected {classes} classes for {self.classifier.name} but {data.name} has {len(data.classes)}."
-            )
-
-    def reseed(self, seed: int) -> None:
-        """Restarts the defense's randomness."""
-        if isinstance(self.defended.model, Defense):
-            self.defended.model.reseed(seed)
-
-
-@dataclass(frozen=True)
 class Tick:
     """Progress: paid queries so far in this process and images finished of all; successes seen among them."""
 
@@ -182,12 +42,6 @@ class Tick:
     images: int
     total: int
     seen: int
-
-
-def stream(seed: int, unit: int, purpose: str) -> int:
-    """Seed of the random stream for (seed, unit, purpose); purposes never share draws."""
-    h = hashlib.blake2b(f"{seed}/{unit}/{purpose}".encode(), digest_size=7)
-    return int.from_bytes(h.digest(), "big")
 
 
 def _advance(progress: Callable[[Tick], None], base: Tick, paid: int) -> None:
@@ -313,11 +167,11 @@ class Experiment:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
             run_attack(oracle, generator, self.config.attack, self.config.engine, self.options)
         except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
-            raise IncompleteError(f"The machine failed: {_first_line(error)}. The same command continues.") from None
+            raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
         except Exception as error:
             if self.debug:
                 raise
-            self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {_first_line(error)}")
+            self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {first_line(error)}")
             oracle.retire(oracle.active.nonzero().squeeze(1), "error")
 
     def _verify(self, ledger: Ledger, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -433,36 +287,3 @@ def run_attack(oracle: Oracle, generator: torch.Generator, name: str, engine: st
         foolbox_engine.run(oracle, generator, name)
     else:
         importlib.import_module(spec_of(name).module).run(oracle, generator, options)
-
-
-def versions(device: torch.device) -> dict[str, str]:
-    """What a figure may depend on beyond the config."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "sndcli": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": f"{device.type} {name}",
-    }
-
-
-def accuracy(
-    forward: Forward, data: ImageSet, seeds: Sequence[int], progress: Callable[[int], None] = _silent
-) -> list[float]:
-    """Share of correct labels on the whole of `data`, once for each seed of the defense's randomness."""
-    values, done = [], 0
-    for seed in seeds:
-        if isinstance(forward.model, Defense):
-            forward.model.reseed(stream(seed, 0, "defense"))
-        correct = 0
-        for index in torch.arange(len(data)).split(1024):
-            correct += int((forward(data.pixels(index)).argmax(1) == data.labels[index]).sum())
-            done += len(index)
-            progress(done)
-        values.append(correct / len(data))
-    return values
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -46,11 +46,11 @@ def accuracy(
     specs = [parse(defense, value, beta, clip) for value in sigmas]
 
     from sndcli.datasets.load import data_dir_of, load
-    from sndcli.experiment import Victim
-    from sndcli.experiment import accuracy as measure
     from sndcli.inference import resolve_device
     from sndcli.models.sources import load_model
     from sndcli.statistics import mean_std
+    from sndcli.victim import Victim
+    from sndcli.victim import accuracy as measure
 
     data = load(dataset, data_dir_of(data_dir), download)
     victim_model = load_model(model)

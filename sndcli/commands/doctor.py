@@ -20,9 +20,9 @@ def doctor(device: o.Device = "auto", debug: o.Debug = False) -> None:  # noqa: 
     from sndcli.datasets.load import data_dir_of
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.errors import SndError
-    from sndcli.experiment import Victim, accuracy
     from sndcli.inference import measure_batch_size, resolve_device
     from sndcli.models.sources import load_model
+    from sndcli.victim import Victim, accuracy
 
     for package in ("sndcli", "torch", "torchvision", "numpy", "scipy", "pyarrow", "typer", "foolbox"):
         try:

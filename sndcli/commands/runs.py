@@ -17,9 +17,9 @@ from sndcli.commands.progress import progress_bar
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sndcli.config import RunConfig
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
-    from sndcli.experiment import RunConfig
     from sndcli.models.classifier import Classifier
 
 
@@ -40,7 +40,8 @@ class Job:
 
     def run(self, defense: DefenseSpec, votes: int | None = None) -> tuple[pa.Table, Path]:
         """Runs the job's attack against one defense, or reads the run where it is finished."""
-        from sndcli.experiment import Experiment, Tick, Victim
+        from sndcli.experiment import Experiment, Tick
+        from sndcli.victim import Victim
 
         c = replace(self.config, defense=defense, votes=votes or self.config.votes)
         victim = Victim.prepare(self.model, defense, self.device, self.batch_rows, c.precision, c.compiled)
@@ -85,8 +86,8 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     select = o.one_of(given["select"], ("correct", "all"), "--select")
     precision = o.one_of(given["precision"], ("fp32", "bf16"), "--precision")
 
+    from sndcli.config import RunConfig
     from sndcli.datasets.load import data_dir_of, load
-    from sndcli.experiment import RunConfig
     from sndcli.inference import resolve_device
     from sndcli.models.sources import digest, load_model
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sndcli.commands.runs import Job
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
-    from sndcli.experiment import Victim
     from sndcli.reports.sweep import Point
+    from sndcli.victim import Victim
 
 
 @o.guarded
@@ -78,10 +78,10 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     import torch
 
     from sndcli.defenses.small_noise import SmallNoise
-    from sndcli.experiment import Victim
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
+    from sndcli.victim import Victim
 
     mean, std = _accuracy(job, spec, repeats)
     victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
@@ -96,8 +96,8 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
 
 
 def _accuracy(job: Job, spec: DefenseSpec, repeats: int) -> tuple[float, float]:
-    from sndcli.experiment import Victim, accuracy
     from sndcli.statistics import mean_std
+    from sndcli.victim import Victim, accuracy
 
     victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))

@@ -1,0 +1,95 @@
+"""Everything that decides a run's figures, as frozen plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sndcli import __version__
+from sndcli.attacks.registry import FOOLBOX, spec_of
+from sndcli.datasets.load import Select
+from sndcli.defenses.parse import DefenseSpec
+from sndcli.errors import ConfigError
+from sndcli.inference import Precision
+
+PAPER_BUDGETS = (2_000, 5_000, 10_000)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's figures. What is not here (device, batch size) must not.
+
+    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were.
+    """
+
+    attack: str
+    dataset: str
+    dataset_source: str
+    dataset_digest: str
+    model: str
+    model_digest: str
+    defense: DefenseSpec = field(default_factory=DefenseSpec)
+    engine: str = "native"
+    preset: str | None = None
+    settings: tuple[str, ...] = ()
+    votes: int = 1
+    norm: str = "l2"
+    eps: float = 1.0
+    budget: int = 10_000
+    budgets: tuple[int, ...] = ()
+    images: int = 100
+    select: Select = "correct"
+    seed: int = 0
+    repeats: int = 1
+    verify: int = 100
+    unit: int = 100
+    quantize: bool = False
+    mismatch: bool = False
+    precision: Precision = "fp32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        spec = spec_of(self.attack)
+        if self.norm not in spec.norms:
+            raise ConfigError(
+                f"Expected `--norm` of {self.attack} to be {' or '.join(spec.norms)} but got {self.norm}."
+            )
+        if self.engine not in ("native", "foolbox"):
+            raise ConfigError(f"Expected `--engine` to be native or foolbox but got {self.engine}.")
+        if self.engine == "foolbox" and self.attack not in FOOLBOX:
+            raise ConfigError(f"`--engine foolbox` has {' and '.join(FOOLBOX)}, not {self.attack}.")
+        if self.votes > self.budget >= 1:
+            raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
+        for name in ("budget", "votes", "repeats", "verify", "unit"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+        if not self.eps > 0:
+            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
+        if self.engine == "foolbox" and (self.preset or self.settings):
+            raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
+        if any(not 1 <= b <= self.budget for b in self.budgets):
+            raise ConfigError(f"Expected `--budgets` between 1 and {self.budget} but got {list(self.budgets)}.")
+
+    @property
+    def report_points(self) -> list[int]:
+        """Budgets that are reported: those asked for, else the paper's up to the budget; and the budget."""
+        return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"version": __version__}
+
+    @property
+    def run_id(self) -> str:
+        """A hash of the whole config."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def file_name(self) -> str:
+        """A readable name that no other config has."""
+        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
+        engine = "-foolbox" if self.engine == "foolbox" else ""
+        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
+        return f"{self.attack}{engine}_{self.dataset}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"

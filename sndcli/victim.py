@@ -1,0 +1,120 @@
+"""The model under attack, bare and defended, ready to be asked; and its clean accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sndcli import __version__
+from sndcli.datasets.base import ImageSet
+from sndcli.defenses.base import Defense
+from sndcli.defenses.parse import DefenseSpec, build
+from sndcli.errors import ConfigError, DataError
+from sndcli.inference import Forward, Precision, optimise
+from sndcli.models.classifier import Classifier
+
+
+@dataclass
+class Victim:
+    """The undefended and the defended model, ready to be asked."""
+
+    classifier: Classifier
+    undefended: Forward
+    defended: Forward
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Classifier,
+        defense: DefenseSpec,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision = "fp32",
+        compiled: bool = False,
+    ) -> Victim:
+        """Folds, moves and wraps; checks that a forward pass of the stated input size is finite."""
+        fast = optimise(model, device, batch_size if compiled else 0)
+        victim = cls(
+            fast,
+            Forward(fast, device, batch_size, precision),
+            Forward(build(defense, fast, device), device, batch_size, precision),
+        )
+        try:
+            logits = victim.undefended(torch.rand(2, *model.input_size))
+        except RuntimeError as error:
+            text = f"Model {model.name} fails on an image of {model.input_size}: {first_line(error)}"
+            raise ConfigError(text) from None
+        if not bool(logits.isfinite().all()):
+            raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
+        return victim
+
+    def fit_to(self, data: ImageSet) -> None:
+        """Checks that the data set's size and classes are the model's.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        size = tuple(data.images.shape[1:])
+        if size != self.classifier.input_size:
+            raise ConfigError(
+                f"Expected images of {self.classifier.input_size} for {self.classifier.name} "
+                f"but {data.name} has {size}."
+            )
+        classes = self.undefended(data.pixels(torch.arange(1))).shape[1]
+        if classes != len(data.classes):
+            raise ConfigError(
+                f"Expected {classes} classes for {self.classifier.name} but {data.name} has {len(data.classes)}."
+            )
+
+    def reseed(self, seed: int) -> None:
+        """Restarts the defense's randomness."""
+        if isinstance(self.defended.model, Defense):
+            self.defended.model.reseed(seed)
+
+
+def stream(seed: int, unit: int, purpose: str) -> int:
+    """Seed of the random stream for (seed, unit, purpose); purposes never share draws."""
+    h = hashlib.blake2b(f"{seed}/{unit}/{purpose}".encode(), digest_size=7)
+    return int.from_bytes(h.digest(), "big")
+
+
+def _silent(_: object) -> None:
+    pass
+
+
+def accuracy(
+    forward: Forward, data: ImageSet, seeds: Sequence[int], progress: Callable[[int], None] = _silent
+) -> list[float]:
+    """Share of correct labels on the whole of `data`, once for each seed of the defense's randomness."""
+    values, done = [], 0
+    for seed in seeds:
+        if isinstance(forward.model, Defense):
+            forward.model.reseed(stream(seed, 0, "defense"))
+        correct = 0
+        for index in torch.arange(len(data)).split(1024):
+            correct += int((forward(data.pixels(index)).argmax(1) == data.labels[index]).sum())
+            done += len(index)
+            progress(done)
+        values.append(correct / len(data))
+    return values
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What a figure may depend on beyond the config."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "sndcli": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type} {name}",
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
