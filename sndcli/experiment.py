@@ -23,6 +23,7 @@ from sndcli.datasets.load import choose
 from sndcli.errors import ConfigError, DataError, IncompleteError
 from sndcli.inference import reproducible_kernels
 from sndcli.oracle import Ledger, Oracle
+from sndcli.statistics import best_distance
 from sndcli.victim import Victim, first_line, stream, versions
 
 CLEAN_DRAWS_PER_VERIFY = 3  # the floor needs small probabilities, so clean images get more draws
@@ -150,7 +151,7 @@ class Experiment:
                     "queries": int(ledger.used[i]),
                     "queries_by_phase": [(k, int(v[i])) for k, v in ledger.phases.items() if int(v[i])],
                     "budgets": c.report_points,
-                    "best_l2": [min((d for q, d in events if q <= b), default=float("inf")) for b in c.report_points],
+                    "best_l2": [best_distance(events, b) for b in c.report_points],
                     "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
                     "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
                     "verify_draws": c.verify if c.defense.random else 1,
@@ -270,9 +271,7 @@ class Experiment:
         spent = sum(results.run_of(table)["wall_s"] for table in tables)
         run = self._metadata(max(spent, wall_s) if parts else wall_s)
         merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        metadata = {b"schema_version": str(results.SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
-        merged = merged.replace_schema_metadata(metadata)
-        results.write_table(self.path, merged)
+        merged = results.write_table(self.path, merged, run)
         for part in parts:
             part.unlink()
         self.parts.rmdir()

@@ -260,12 +260,11 @@ class Oracle:
         # A running minimum for each owner: owners' distances are moved apart so that one cummin serves them all.
         apart = (near.max() + 1.0) * (len(self.x0) - whose).double()
         running = torch.cummin(near + apart, 0).values - apart
-        first = torch.ones_like(hit, dtype=torch.bool)
-        first[1:] = (whose[1:] != whose[:-1]) | (near[1:] < running[:-1] - 1e-12)
+        first = leads(whose)
+        first[1:] |= near[1:] < running[:-1] - 1e-12
         hit, whose, near = hit[first], whose[first], near[first]
         self.ledger.events.append((whose, query[hit], near))
-        last = torch.ones_like(hit, dtype=torch.bool)
-        last[:-1] = whose[1:] != whose[:-1]
+        last = leads(whose).roll(-1)
         self.best[whose[last]] = near[last]
         self.best_point[whose[last]] = sent[hit[last]]
 
@@ -301,6 +300,13 @@ class Oracle:
                 self.ledger.last_l2[mine, b] = last
             else:
                 self._last[mine] = last
+
+
+def leads(owner: Tensor) -> Tensor:
+    """bool ``[M]``: the first of each run of equal owners."""
+    first = torch.ones_like(owner, dtype=torch.bool)
+    first[1:] = owner[1:] != owner[:-1]
+    return first
 
 
 def _starts(owner: Tensor, n: int) -> Tensor:

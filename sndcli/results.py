@@ -58,18 +58,19 @@ SCHEMA = pa.schema(
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
-    """Writes rows and the run's metadata under a temporary name, then renames: a reader never sees half a file."""
+    """Writes rows and the run's metadata, as `write_table` does."""
+    write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA), run)
+
+
+def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
+    """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
     metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(metadata))
-    write_table(path, table)
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Atomic write of a table that carries its metadata."""
+    table = table.replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary, compression="zstd")
     os.replace(temporary, path)
+    return table
 
 
 def read(path: Path) -> pa.Table:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, uniform_start
-from sndcli.oracle import REFUSED, Oracle
+from sndcli.oracle import REFUSED, Oracle, leads
 
 ORTHOGONAL, SOURCE = 0, 1
 
@@ -121,11 +121,9 @@ def _keep_closest(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor) -> N
     """Makes the closest of each image's points its incumbent."""
     order = torch.argsort(oracle.distance(points, image), stable=True)
     order = order[torch.argsort(image[order], stable=True)]  # by image, the closest first
-    owner = image[order]
-    first = torch.ones_like(owner, dtype=torch.bool)
-    first[1:] = owner[1:] != owner[:-1]
-    a[owner[first]] = points[order[first]]
-    oracle.hold(points[order[first]], owner[first])
+    order = order[leads(image[order])]
+    a[image[order]] = points[order]
+    oracle.hold(points[order], image[order])
 
 
 def _quit(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import COLLAPSED, active, block_size, gaussian, norms, per_image
+from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
 from sndcli.oracle import REFUSED, Oracle
 
 SEARCH, HALVE, PROBE, GO = range(4)
@@ -95,12 +95,7 @@ def allocate(queries: int, allocation: float = 0.6) -> list[int]:
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its allocation or its budget ends."""
-    machine = _Machine(oracle, generator, options)
-    for _ in range(oracle.budget + 1):
-        owner = active(oracle)
-        if not len(owner):
-            break
-        machine.turn(owner)
+    take_turns(oracle, _Machine(oracle, generator, options).turn)
 
 
 class _Machine:
@@ -187,11 +182,8 @@ class _Machine:
         width = norms(self.far[owner] - self.near[owner])
         done = owner[(width < self.o.tolerance) | (self.k[owner] >= MAX_HALVES)]
         self.b[done] = self.far[done]
-        distance = self.oracle.distance(self.b[done], done)
-        closer = distance < self.reached[done]
-        self.reached[done[closer]] = distance[closer]
-        self.oracle.hold(self.b[done[closer]], done[closer])
-        self.oracle.retire(done[distance < COLLAPSED], "collapsed")
+        hold_closer(self.oracle, self.b[done], done, self.reached)
+        self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
         self._begin(done)
 
     def _begin(self, owner: Tensor) -> None:

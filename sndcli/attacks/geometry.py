@@ -46,6 +46,23 @@ def active(oracle: Oracle) -> Tensor:
     return oracle.active.nonzero().squeeze(1)
 
 
+def hold_closer(oracle: Oracle, points: Tensor, owner: Tensor, reached: Tensor) -> None:
+    """Holds those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
+    distance = oracle.distance(points, owner)
+    closer = distance < reached[owner]
+    reached[owner[closer]] = distance[closer]
+    oracle.hold(points[closer], owner[closer])
+
+
+def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
+    """Calls `turn` with the active images until there are none; every turn asks at least once for each of them."""
+    for _ in range(oracle.budget + 1):
+        owner = active(oracle)
+        if not len(owner):
+            break
+        turn(owner)
+
+
 def uniform_start(oracle: Oracle, generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 

@@ -23,6 +23,7 @@ from sndcli.attacks.geometry import (
     block_size,
     box,
     gaussian,
+    hold_closer,
     norms,
     per_image,
     straight,
@@ -77,7 +78,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
     distance = torch.zeros_like(reached)  # D̃: before the last projection
     distance[owner] = oracle.distance(start, owner)
-    _hold_closer(oracle, x[owner], owner, reached)
+    hold_closer(oracle, x[owner], owner, reached)
 
     for t in range(1, o.iterations + 1):
         _retire_collapsed(oracle, x)
@@ -93,10 +94,10 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         owner, z = owner[moved], z[moved]
         distance[owner] = oracle.distance(z, owner)
         if not o.projected:
-            _hold_closer(oracle, z, owner, reached)
+            hold_closer(oracle, z, owner, reached)
         x[owner] = bisect(oracle, z, owner, theta, "projection", path)
         if o.projected:
-            _hold_closer(oracle, x[owner], owner, reached)
+            hold_closer(oracle, x[owner], owner, reached)
     oracle.retire(active(oracle), "exhausted")
 
 
@@ -169,13 +170,6 @@ def _step(oracle: Oracle, x: Tensor, owner: Tensor, v: Tensor, t: int) -> tuple[
         pending = pending[~hit]
         epsilon[pending] /= 2
     return z, moved
-
-
-def _hold_closer(oracle: Oracle, points: Tensor, owner: Tensor, reached: Tensor) -> None:
-    distance = oracle.distance(points, owner)
-    closer = distance < reached[owner]
-    reached[owner[closer]] = distance[closer]
-    oracle.hold(points[closer], owner[closer])
 
 
 def _retire_collapsed(oracle: Oracle, x: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import norms, per_image
-from sndcli.oracle import Oracle
+from sndcli.oracle import Oracle, leads
 
 
 def log_probabilities(scores: Tensor) -> Tensor:
@@ -49,7 +49,6 @@ def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tenso
     wrong = answered & (scores.argmax(1) != oracle.y[owner]) & (oracle.distance(points, owner) <= oracle.eps)
     found = wrong.nonzero().squeeze(1)
     found = found[torch.argsort(owner[found], stable=True)]
-    first = torch.ones_like(found, dtype=torch.bool)
-    first[1:] = owner[found][1:] != owner[found][:-1]
-    oracle.hold(points[found[first]], owner[found[first]])
-    oracle.retire(owner[found[first]], "success")
+    found = found[leads(owner[found])]
+    oracle.hold(points[found], owner[found])
+    oracle.retire(owner[found], "success")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import active, block_size, gaussian, norms, per_image, unit
+from sndcli.attacks.geometry import active, block_size, gaussian, norms, per_image, take_turns, unit
 from sndcli.oracle import REFUSED, Oracle
 
 TEST, CHECK, HALVE, GRADIENT, FIRST, OUT, IN, REFINE = range(8)
@@ -57,12 +57,7 @@ OPTIONS = {"authors": Options(), "saving": Options(saving=True)}
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its budget ends or it has converged."""
-    machine = _Machine(oracle, generator, options)
-    for _ in range(oracle.budget + 1):  # every turn asks at least one query of every active image
-        owner = active(oracle)
-        if not len(owner):
-            break
-        machine.turn(owner)
+    take_turns(oracle, _Machine(oracle, generator, options).turn)
 
 
 class _Machine:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.models.classifier import Classifier
+    from sndcli.victim import Victim
 
 
 @dataclass
@@ -38,15 +39,21 @@ class Job:
     no_progress: bool
     debug: bool
 
-    def run(self, defense: DefenseSpec, votes: int | None = None) -> tuple[pa.Table, Path]:
-        """Runs the job's attack against one defense, or reads the run where it is finished."""
-        from sndcli.experiment import Experiment, Tick
+    def victim(self, defense: DefenseSpec) -> Victim:
+        """The job's model behind one defense, fit to the data."""
         from sndcli.victim import Victim
 
-        c = replace(self.config, defense=defense, votes=votes or self.config.votes)
+        c = self.config
         victim = Victim.prepare(self.model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(self.data)
-        experiment = Experiment(c, self.data, victim, self.out, _warn, self.debug)
+        return victim
+
+    def run(self, defense: DefenseSpec, victim: Victim | None = None) -> tuple[pa.Table, Path]:
+        """Runs the job's attack against one defense, or reads the run where it is finished."""
+        from sndcli.experiment import Experiment, Tick
+
+        c = replace(self.config, defense=defense)
+        experiment = Experiment(c, self.data, victim or self.victim(defense), self.out, _warn, self.debug)
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {defense.name} {defense.sigma:g}" if defense.random else c.attack

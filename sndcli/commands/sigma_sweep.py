@@ -39,6 +39,7 @@ def sigma_sweep(
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
     from sndcli.reports import sweep
+    from sndcli.victim import accuracy
 
     try:
         noise = [float(text) for text in sigmas.split(",")]
@@ -56,10 +57,11 @@ def sigma_sweep(
     job = prepare(name, given, specs[0])
     runs, points = [], []
     for spec in specs:
-        runs.append(job.run(spec))
-        points.append(_measure(job, spec, runs[-1][0], accuracy_repeats))
+        victim = job.victim(spec)
+        runs.append(job.run(spec, victim))
+        points.append(_measure(job, spec, victim, runs[-1][0], accuracy_repeats))
     sweep.pair(points)
-    undefended = points[0].accuracy if not specs[0].random else _accuracy(job, parse("none", None, None), 1)[0]
+    (undefended,) = accuracy(victim.undefended, job.data, [0])
     best = sweep.recommend(points, undefended, max_drop / 100)
     found = {"undefended_accuracy": undefended, "recommended": best.label if best else None}
     show(runs, given["json"], given["quiet"], {"sweep": [point.as_dict() for point in points], **found})
@@ -73,7 +75,7 @@ def sigma_sweep(
         o.note(f"written: {plot}", given["quiet"])
 
 
-def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
+def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats: int) -> Point:
     """Accuracy and noise of a setting beside the summaries of its run."""
     import torch
 
@@ -81,10 +83,11 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
-    from sndcli.victim import Victim
+    from sndcli.statistics import mean_std
+    from sndcli.victim import accuracy
 
-    mean, std = _accuracy(job, spec, repeats)
-    victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
+    seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
+    mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
     sigma_hat = _margin_std(victim, job.data, run, draws=100)
     noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
     zeros = torch.zeros(1000, *job.model.input_size)
@@ -93,15 +96,6 @@ def _measure(job: Job, spec: DefenseSpec, run: pa.Table, repeats: int) -> Point:
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
     return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
-
-
-def _accuracy(job: Job, spec: DefenseSpec, repeats: int) -> tuple[float, float]:
-    from sndcli.statistics import mean_std
-    from sndcli.victim import Victim, accuracy
-
-    victim = Victim.prepare(job.model, spec, job.device, job.batch_rows, job.config.precision, job.config.compiled)
-    seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
-    return mean_std(accuracy(victim.defended, job.data, seeds))
 
 
 def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:

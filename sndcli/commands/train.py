@@ -17,7 +17,9 @@ def train(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     out: Annotated[Path | None, typer.Option(help="Checkpoint, log and weights. Default runs/ARCH.")] = None,
+    start: Annotated[str, typer.Option("--from", help="Start from this model's weights.")] = "",
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None,
     seed: o.Seed = 0,
     device: o.Device = "auto",
     compiled: o.Compile = False,
@@ -42,11 +44,15 @@ def train(
 
     if arch not in ARCHITECTURES:
         raise unknown("architecture", arch, ARCHITECTURES)
-    recipe = Recipe(arch=arch, seed=seed)
+    recipe = Recipe(arch=arch, start=start, seed=seed)
     if epochs is not None:
         if epochs < 1:
             raise ConfigError(f"Expected `--epochs` to be at least 1 but got {epochs}.")
         recipe = replace(recipe, epochs=epochs, small_epochs=epochs * recipe.small_epochs // recipe.epochs)
+    if lr is not None:
+        if not 0 < lr <= 10:
+            raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {lr}.")
+        recipe = replace(recipe, lr=lr)
     place = resolve_device(device)
     root = data_dir_of(data_dir)
     if download:

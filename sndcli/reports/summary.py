@@ -47,12 +47,7 @@ def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
 
 
 def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, Any]:
-    events = [list(zip(row["event_query"], row["event_l2"], strict=True)) for row in rows]
-    seen = [statistics.seen(e, budget, eps) for e in events]
-    place = [row["budgets"].index(budget) for row in rows]
-    inside = [row["held_l2"][k] <= eps for row, k in zip(rows, place, strict=True)]
-    noisy = [ok and row["p_adv"][k] >= HALF for row, k, ok in zip(rows, place, inside, strict=True)]
-    clean = [ok and row["adv_clean"][k] for row, k, ok in zip(rows, place, inside, strict=True)]
+    seen, noisy, clean = ([rule(row, budget, eps) for row in rows] for rule in (_seen, _noisy, _clean))
     net = [s for s, row in zip(seen, rows, strict=True) if not row["initially_wrong"]]
     spent = [min(row["queries"], budget) for row in rows]
     # mismatches are counted over a whole run, so they belong to its last report point
@@ -65,8 +60,8 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
         "success_noisy": interval(noisy),
         "success_clean": interval(clean),
         "floor": statistics.floor([row["p0"] for row in rows], budget, rows[0]["votes"]),
-        "l2_last": _mean([row["last_l2"][k] for row, k in zip(rows, place, strict=True)]),
-        "l2_best": finite(statistics.median([statistics.best_distance(e, budget) for e in events])),
+        "l2_last": _mean([row["last_l2"][row["budgets"].index(budget)] for row in rows]),
+        "l2_best": finite(statistics.median([statistics.best_distance(_events(row), budget) for row in rows])),
         "p_mis": sum(row["mismatches"] for row in counted) / queries if queries else None,
         "p_mis_clean": _mean([row["p_mis_clean"] for row in rows]),
         "queries_mean": _mean(spent),
@@ -78,13 +73,30 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
 
 def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bool]]:
     """Success of each (seed, image id) at a report point, seen and noisy, for paired comparisons."""
-    found: dict[str, dict[tuple[int, int], bool]] = {"success_seen": {}, "success_noisy": {}}
-    for row in table.to_pylist():
-        key, k, eps = (row["seed"], row["image_id"]), row["budgets"].index(budget), row["eps"]
-        events = list(zip(row["event_query"], row["event_l2"], strict=True))
-        found["success_seen"][key] = statistics.seen(events, budget, eps)
-        found["success_noisy"][key] = row["held_l2"][k] <= eps and row["p_adv"][k] >= HALF
-    return found
+    rows = table.to_pylist()
+    keys = [(row["seed"], row["image_id"]) for row in rows]
+    return {
+        name: dict(zip(keys, [rule(row, budget, row["eps"]) for row in rows], strict=True))
+        for name, rule in (("success_seen", _seen), ("success_noisy", _noisy))
+    }
+
+
+def _events(row: dict[str, Any]) -> list[tuple[int, float]]:
+    return list(zip(row["event_query"], row["event_l2"], strict=True))
+
+
+def _seen(row: dict[str, Any], budget: int, eps: float) -> bool:
+    return statistics.seen(_events(row), budget, eps)
+
+
+def _noisy(row: dict[str, Any], budget: int, eps: float) -> bool:
+    k = row["budgets"].index(budget)
+    return bool(row["held_l2"][k] <= eps and row["p_adv"][k] >= HALF)
+
+
+def _clean(row: dict[str, Any], budget: int, eps: float) -> bool:
+    k = row["budgets"].index(budget)
+    return bool(row["held_l2"][k] <= eps and row["adv_clean"][k])
 
 
 def interval(outcomes: Sequence[bool]) -> dict[str, float | None]:

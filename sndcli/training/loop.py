@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sndcli.datasets.base import ImageSet
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
-from sndcli.models.sources import ARCHITECTURES
+from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
 from sndcli.training.augment import alternating_flip, random_crop
 from sndcli.training.recipe import Recipe
 
@@ -43,12 +43,20 @@ def _silent(_: Progress) -> None:
 
 
 def build(recipe: Recipe) -> Classifier:
-    """A fresh network under the recipe's seed; the caller's global random state is left as it was."""
+    """The network a run begins with: fresh under the recipe's seed, or the weights of `recipe.start`.
+
+    The caller's global random state is left as it was.
+
+    Raises:
+        DataError: the weights of `recipe.start` do not fit the architecture.
+    """
     if recipe.arch not in ARCHITECTURES:
         raise ConfigError(f"Expected `arch` to be one of {sorted(ARCHITECTURES)} but got `{recipe.arch}`.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.arch]()
+    if recipe.start:
+        load_strictly(network, load_model(recipe.start).network.state_dict(), recipe.start)
     return Classifier(network, CIFAR10, name=recipe.arch)
 
 

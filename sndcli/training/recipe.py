@@ -12,6 +12,7 @@ class Recipe:
 
     Attributes:
         arch: a name of `sndcli.models.sources.ARCHITECTURES`.
+        start: a model source whose weights the training starts from (a warm restart); empty for random weights.
         epochs: passes over the train split.
         batch_size: images a step.
         lr: peak learning rate.
@@ -25,6 +26,7 @@ class Recipe:
     """
 
     arch: str = "resnet20"
+    start: str = ""
     epochs: int = 32
     batch_size: int = 128
     lr: float = 0.2
