@@ -14,7 +14,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.defenses.base import Defense
 from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, Precision, optimise
+from sndcli.inference import Forward, Precision, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier
 
 
@@ -36,8 +36,18 @@ class Victim:
         precision: Precision = "fp32",
         compiled: bool = False,
     ) -> Victim:
-        """Folds, moves and wraps; checks that a forward pass of the stated input size is finite."""
-        fast = optimise(model, device, batch_size if compiled else 0)
+        """Folds, moves and wraps; checks that a forward pass of the stated input size is finite.
+
+        A `batch_size` of 0 is measured, without the defense and before compiling.
+        """
+        fast = optimise(model, device)
+        fails = f"Model {model.name} fails on an image of {model.input_size}"
+        try:
+            batch_size = batch_size or measure_batch_size(fast, model.input_size, device)
+        except RuntimeError as error:
+            raise ConfigError(f"{fails}: {first_line(error)}") from None
+        if compiled:
+            fast = optimise(model, device, batch_size)
         victim = cls(
             fast,
             Forward(fast, device, batch_size, precision),
@@ -46,8 +56,7 @@ class Victim:
         try:
             logits = victim.undefended(torch.rand(2, *model.input_size))
         except RuntimeError as error:
-            text = f"Model {model.name} fails on an image of {model.input_size}: {first_line(error)}"
-            raise ConfigError(text) from None
+            raise ConfigError(f"{fails}: {first_line(error)}") from None
         if not bool(logits.isfinite().all()):
             raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
         return victim

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from sndcli.datasets import cifar10
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, optimise
+from sndcli.inference import Forward, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.resnet_cifar import resnet20
 from sndcli.models.sources import load_model, save_weights
@@ -118,3 +119,19 @@ def test_python_factories() -> None:
     model = load_model("py:sndcli.models.resnet_cifar:resnet20")
     assert isinstance(model, Classifier)
     assert model.name == "resnet20"
+
+
+def test_the_batch_size_is_chosen_by_rows_per_second() -> None:
+    """A pass of fixed cost favours the largest batch; a cost that grows with the square of the rows the smallest."""
+
+    class Slow(nn.Module):
+        def __init__(self, power: int) -> None:
+            super().__init__()
+            self.power = power
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.002 * (len(x) / 32) ** self.power)
+            return x.flatten(1)[:, :2]
+
+    assert measure_batch_size(Slow(0), (3, 8, 8), CPU) == 256
+    assert measure_batch_size(Slow(2), (3, 8, 8), CPU) == 32

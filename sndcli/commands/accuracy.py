@@ -55,7 +55,7 @@ def accuracy(
     data = load(dataset, data_dir_of(data_dir), download)
     victim_model = load_model(model)
     place = resolve_device(device)
-    rows = o.batch_rows(batch_size, place, default_cpu=128)
+    rows = o.batch_rows(batch_size)
     chosen_precision = o.one_of(precision, ("fp32", "bf16"), "--precision")
     o.note(f"data: {data.source}; model: {victim_model.name} on {place}", quiet)
     found: list[dict[str, Any]] = []

@@ -8,14 +8,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from sndcli.errors import ConfigError, SndError
-
-if TYPE_CHECKING:
-    import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +42,9 @@ Seed = Annotated[int, typer.Option(help="Of the choice of images and of all rand
 Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
-BatchSize = Annotated[str, typer.Option(help="Rows a forward pass, or auto. Never changes results on the CPU.")]
+BatchSize = Annotated[
+    str, typer.Option(help="Rows a forward pass, or auto: measured. No effect on results on the CPU.")
+]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (on the CPU: needs a C++ compiler).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but errors.")]
@@ -135,10 +134,10 @@ def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
     return value
 
 
-def batch_rows(text: str, device: torch.device, default_cpu: int = 128, default_cuda: int = 1024) -> int:
-    """``--batch-size``: a number, or what suits the device."""
+def batch_rows(text: str) -> int:
+    """``--batch-size``: a number; 0 for ``auto``, which is measured once the model is loaded."""
     if text == "auto":
-        return default_cuda if device.type == "cuda" else default_cpu
+        return 0
     rows = count(text, "--batch-size")
     if rows < 1:
         raise ConfigError(f"Expected `--batch-size` to be at least 1 but got {rows}.")

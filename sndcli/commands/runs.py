@@ -111,7 +111,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     device = resolve_device(given["device"])
     o.note(f"data: {data.source}; model: {model.name} on {device}", given["quiet"])
     return Job(
-        data, model, config, device, o.batch_rows(given["batch_size"], device), given["out"], given["fresh"],
+        data, model, config, device, o.batch_rows(given["batch_size"]), given["out"], given["fresh"],
         given["quiet"], given["no_progress"], given["debug"],
     )  # fmt: skip
 
