@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sndcli.oracle import Oracle
 
-BLOCK_BYTES = 2**26  # of probes alive at once; fixed, because the order of random draws must not depend on memory
+BLOCK_BYTES = 2**22  # of probes alive at once; fixed, because the order of random draws must not depend on memory
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 MAX_BISECTIONS = 60
 
