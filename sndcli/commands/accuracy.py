@@ -19,6 +19,7 @@ def accuracy(
     download: o.Download = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
+    defense_weights: o.DefenseWeights = None,
     sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None,
     beta: o.Beta = None,
     clip: o.Clip = False,
@@ -43,7 +44,7 @@ def accuracy(
     if repeats < 1:
         raise ConfigError(f"Expected `--repeats` to be at least 1 but got {repeats}.")
     sigmas: list[float | None] = [*sigma] if sigma else [None]
-    specs = [parse(defense, value, beta, clip) for value in sigmas]
+    specs = [parse(defense, value, beta, clip, defense_weights) for value in sigmas]
 
     from sndcli.datasets.load import data_dir_of, load
     from sndcli.inference import resolve_device
