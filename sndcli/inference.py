@@ -90,7 +90,7 @@ def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) ->
 
 
 def ready(network: nn.Module, model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
-    """`network` in the place of the model's own: padded, channels-last, on `device`, in eval mode, without gradients."""
+    """`network` in the place of the model's own: padded, channels-last, in eval mode, on `device`."""
     network = network.to(device).to(memory_format=torch.channels_last)
     fast = Classifier(_Padded(network, compiled_rows), model.normalisation, model.input_size, model.name)
     return fast.to(device).eval().requires_grad_(False)

@@ -25,11 +25,12 @@ DataDir = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into --data-dir first.")]
 Model = Annotated[
     str,
-    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], torchvision:NAME"
-                      "[/WEIGHTS], or py:module:factory (imports and runs that module)."),
+    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], "
+                      "torchvision:NAME[/WEIGHTS], or py:module:factory (imports and runs that module)."),
 ]  # fmt: skip
 DefenseName = Annotated[
-    str | None, typer.Option("--defense", help="none, snd, rse, pni or pni-shared; joined by +, outermost last: pni+snd.")
+    str | None,
+    typer.Option("--defense", help="none, snd, rse, pni or pni-shared; joined by +, outermost last: pni+snd."),
 ]
 DefenseWeights = Annotated[
     str | None,

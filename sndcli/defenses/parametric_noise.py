@@ -191,7 +191,9 @@ def check_alphas(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     shapes, theirs = ({k: tuple(v.shape) for k, v in d.items()} for d in (own, given))
     wrong = sorted(k for k in shapes.keys() | theirs.keys() if shapes.get(k) != theirs.get(k))
     if wrong:
-        raise DataError(f"The factors α do not fit the network: {', '.join(wrong[:4])} missing, extra or of another shape.")
+        raise DataError(
+            f"The factors α do not fit the network: {', '.join(wrong[:4])} missing, extra or of another shape."
+        )
 
 
 def per_channel(values: Tensor, weight: Tensor) -> Tensor:

@@ -68,7 +68,9 @@ def parse(
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
     if weights and parts[0] not in trained.NAMES:
-        raise ConfigError(f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none.")
+        raise ConfigError(
+            f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
+        )
     if "snd" not in parts:
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
@@ -89,7 +91,9 @@ def settle(spec: DefenseSpec, model: Classifier) -> DefenseSpec:
     source = spec.weights or trained.default_source(part, model.name)
     weights = trained.read(source, part)
     if weights.model.input_size != model.input_size:
-        raise ConfigError(f"Expected {source} to take images of {model.input_size} but it takes {weights.model.input_size}.")
+        raise ConfigError(
+            f"Expected {source} to take images of {model.input_size} but it takes {weights.model.input_size}."
+        )
     return replace(spec, weights=source, weights_digest=weights.digest)
 
 

@@ -66,7 +66,9 @@ def read(source: str, defense: str) -> Weights:
         known = [name for name, entry in zoo.ENTRIES.items() if entry.defense]
         if source not in known:
             error = unknown("network of a defense", source, [*known, "file:PATH"])
-            raise ConfigError(f"{error}\nYour own: --defense-weights file:PATH, made by `snd train --defense {defense}`.")
+            raise ConfigError(
+                f"{error}\nYour own: --defense-weights file:PATH, made by `snd train --defense {defense}`."
+            )
         payload = zoo.weights(source)
     try:
         header, state = header_of(payload), load(payload)

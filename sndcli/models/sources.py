@@ -88,7 +88,9 @@ def _from_file(source: str) -> Classifier:
         raise DataError(f"Checkpoint {path} does not exist.")
     header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
     if header.get("defense"):
-        raise ConfigError(f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}.")
+        raise ConfigError(
+            f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}."
+        )
     network = ARCHITECTURES[options["arch"]]()
     load_strictly(network, read_state(path), str(path))
     own = {"mean", "std", "norm"} & options.keys()
