@@ -33,7 +33,7 @@ class Defense(nn.Module):
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.model = model
-        self.generator = generator if generator is not None else _fresh_generator()
+        self.generator = generator if generator is not None else fresh_generator()
 
     def reseed(self, seed: int) -> None:
         """Restarts the stream of randomness, here and in every defense inside."""
@@ -46,7 +46,8 @@ class Defense(nn.Module):
         return normal_rows(like, self.generator)
 
 
-def _fresh_generator() -> torch.Generator:
+def fresh_generator() -> torch.Generator:
+    """A generator on the CPU, seeded from the operating system."""
     generator = torch.Generator()
     generator.seed()
     return generator

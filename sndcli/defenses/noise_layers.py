@@ -6,12 +6,13 @@ scales of the authors' later code: σ_init before the first convolution, σ_inne
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sndcli.defenses.base import _fresh_generator
+from sndcli.defenses.base import fresh_generator
 from sndcli.defenses.streams import NoisyNetwork, Stream
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import Classifier
@@ -57,7 +58,7 @@ class RSE(NoisyNetwork):
                 raise ConfigError(f"Expected `{name}` to be a number >= 0 but got {sigma}.")
         if passes < 1:
             raise ConfigError(f"Expected `passes` to be at least 1 but got {passes}.")
-        generator = generator if generator is not None else _fresh_generator()
+        generator = generator if generator is not None else fresh_generator()
         convolutions = [module for module in model.network.modules() if isinstance(module, nn.Conv2d)]
         if not convolutions:
             raise ConfigError(f"{model.name} has no convolutions, so `rse` has nowhere to put its noise.")
@@ -77,7 +78,7 @@ class RSE(NoisyNetwork):
             return super().forward(x)
         logits = super().forward(x.repeat_interleave(self.passes, dim=0))  # the passes of a row lie together
         logp = logits.float().log_softmax(1).view(len(x), self.passes, -1)
-        return logp.logsumexp(1) - torch.tensor(float(self.passes)).log()
+        return logp.logsumexp(1) - math.log(self.passes)
 
 
 def _noise_before(convolution: nn.Conv2d, stream: Stream, sigma: Tensor) -> None:

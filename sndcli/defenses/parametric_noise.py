@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sndcli.defenses.base import _fresh_generator, normal_rows
+from sndcli.defenses.base import fresh_generator, normal_rows
 from sndcli.defenses.streams import NoisyNetwork, Stream
 from sndcli.errors import DataError
 from sndcli.inference import fold_batch_norm, ready
@@ -49,7 +49,7 @@ class SharedPNI(NoisyNetwork):
     """
 
     def __init__(self, model: Classifier, generator: torch.Generator | None = None) -> None:
-        generator = generator if generator is not None else _fresh_generator()
+        generator = generator if generator is not None else fresh_generator()
         streams = []
         for _, layer in _layers(model.network):
             streams.append(Stream(generator.device))
@@ -101,7 +101,7 @@ class PNI(NoisyNetwork):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        generator = generator if generator is not None else _fresh_generator()
+        generator = generator if generator is not None else fresh_generator()
         folded = fold_batch_norm(model.network, model.input_size)
         scales = noise_scales(model.network, folded, alphas)
         layers = []

@@ -65,9 +65,14 @@ def objective_of(recipe: Recipe) -> Objective:
 
 
 def _attacked(model: nn.Module, pgd: PGD, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """PGD images made in eval mode, so that they leave the batch-norm statistics alone."""
+    """PGD images, made in eval mode, so that the batch-norm statistics stay, and without gradients of the weights."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     model.eval()
+    for p in parameters:
+        p.requires_grad_(False)
     try:
         return pgd.perturb(model, x, y, generator)
     finally:
         model.train()
+        for p in parameters:
+            p.requires_grad_(True)
