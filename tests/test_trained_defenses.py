@@ -179,13 +179,13 @@ def test_pni_per_row_and_shared_agree_in_distribution() -> None:
     alphas = alphas_of(model.network, 0.2)
     x = torch.rand(1, *SHAPE, generator=generator(9))
     with torch.no_grad():
-        rows = PNI(model, alphas, CPU, generator=generator(1))(x.expand(160, *SHAPE))
+        rows = PNI(model, alphas, CPU, generator=generator(1))(x.expand(96, *SHAPE))
         form = SharedPNI(model, generator(2)).eval()
         form.set_alphas(alphas)
-        shared = torch.cat([form(x) for _ in range(160)])
-    standard_error = (rows.var(0) / 160 + shared.var(0) / 160).sqrt()
+        shared = torch.cat([form(x) for _ in range(96)])
+    standard_error = (rows.var(0) / 96 + shared.var(0) / 96).sqrt()
     assert bool(((rows.mean(0) - shared.mean(0)).abs() < 4.5 * standard_error).all())
-    assert rows.std(0).mean() == pytest.approx(shared.std(0).mean().item(), rel=0.2)
+    assert rows.std(0).mean() == pytest.approx(shared.std(0).mean().item(), rel=0.25)
     assert shared.std(0).mean() > 0.05
 
 

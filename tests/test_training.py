@@ -69,7 +69,7 @@ def test_pgd_stays_in_the_ball_and_reaches_the_optimum_of_a_linear_model(text: s
     assert bool((length <= pgd.eps * (1 + 1e-5)).all())
     best = pgd.eps * (model.w.abs().sum() if pgd.norm == "linf" else model.w.norm())
     gained = model(x)[:, 1]
-    assert bool((gained > (0.99 if pgd.steps > 1 else 0.7) * best).all())
+    assert bool((gained > (0.95 if pgd.steps > 1 else 0.7) * best).all())
     assert not x.requires_grad
 
 
