@@ -11,6 +11,7 @@ from sndcli import __version__
 from sndcli.attacks.registry import FOOLBOX, spec_of
 from sndcli.datasets.load import Select
 from sndcli.defenses.parse import DefenseSpec
+from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.inference import Precision
 
@@ -79,7 +80,10 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self) | {"version": __version__}
+        defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
+        if not self.defense.weights:
+            del defense["weights"], defense["weights_digest"]
+        return asdict(self) | {"defense": defense, "version": __version__}
 
     @property
     def run_id(self) -> str:

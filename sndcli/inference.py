@@ -86,7 +86,12 @@ def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) ->
         compiled_rows: with a positive number, also compile the network (needs a C++ compiler on the CPU) for
             this batch size. Logits then differ from the plain ones by rounding, about 1e-6.
     """
-    network = fold_batch_norm(model.network, model.input_size).to(device).to(memory_format=torch.channels_last)
+    return ready(fold_batch_norm(model.network, model.input_size), model, device, compiled_rows)
+
+
+def ready(network: nn.Module, model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
+    """`network` in the place of the model's own: padded, channels-last, in eval mode, on `device`."""
+    network = network.to(device).to(memory_format=torch.channels_last)
     fast = Classifier(_Padded(network, compiled_rows), model.normalisation, model.input_size, model.name)
     return fast.to(device).eval().requires_grad_(False)
 

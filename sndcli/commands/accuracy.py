@@ -19,10 +19,15 @@ def accuracy(
     download: o.Download = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
+    defense_weights: o.DefenseWeights = None,
     sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None,
     beta: o.Beta = None,
     clip: o.Clip = False,
     repeats: Annotated[int, typer.Option(help="Draws of the defense's randomness.")] = 5,
+    pgd: Annotated[
+        list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
+    ] = None,
+    pgd_images: Annotated[int, typer.Option(help="PGD on the first so many images.")] = 1000,
     seed: o.Seed = 0,
     device: o.Device = "auto",
     precision: o.PrecisionOption = "fp32",
@@ -37,21 +42,28 @@ def accuracy(
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
     """
-    from sndcli.defenses.parse import parse
+    from sndcli.defenses.parse import parse, settle
     from sndcli.errors import ConfigError
 
     if repeats < 1:
         raise ConfigError(f"Expected `--repeats` to be at least 1 but got {repeats}.")
     sigmas: list[float | None] = [*sigma] if sigma else [None]
-    specs = [parse(defense, value, beta, clip) for value in sigmas]
+    specs = [parse(defense, value, beta, clip, defense_weights) for value in sigmas]
 
     from sndcli.datasets.load import data_dir_of, load
+    from sndcli.defenses.trained import label
     from sndcli.inference import resolve_device
     from sndcli.models.sources import load_model
     from sndcli.statistics import mean_std
+    from sndcli.training.robustness import PGD, robust_accuracy
     from sndcli.victim import Victim
     from sndcli.victim import accuracy as measure
 
+    attacks = {text: PGD.parse(text) for text in pgd or ()}
+    if attacks and compiled:
+        raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
+    if pgd_images < 1:
+        raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {pgd_images}.")
     data = load(dataset, data_dir_of(data_dir), download)
     victim_model = load_model(model)
     place = resolve_device(device)
@@ -60,6 +72,7 @@ def accuracy(
     o.note(f"data: {data.source}; model: {victim_model.name} on {place}", quiet)
     found: list[dict[str, Any]] = []
     for spec in specs:
+        spec = settle(spec, victim_model)  # noqa: PLW2901
         victim = Victim.prepare(victim_model, spec, place, rows, chosen_precision, compiled)
         victim.fit_to(data)
         seeds = range(seed, seed + (repeats if spec.random else 1))
@@ -75,16 +88,26 @@ def accuracy(
             {"model": victim_model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
              "n": len(data), "accuracy": {"mean": mean, "std": std, "values": values}}
         )  # fmt: skip
+        if spec.weights:
+            found[-1] |= {"weights": label(spec.weights), "weights_digest": spec.weights_digest}
+        if attacks:
+            o.note(f"PGD on {spec.name} ...", quiet)
+            asked = min(pgd_images, len(data))
+            found[-1]["pgd"] = [
+                {"attack": text, "n": asked, "accuracy": robust_accuracy(victim.defended.model, data, a, place, asked)}
+                for text, a in attacks.items()
+            ]
     if json:
         typer.echo(jsonlib.dumps({"schema": 1, "rows": found, "run": {"data": data.source, "seed": seed}}))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("model", "defense", "sigma", "n", "repeats", "accuracy %")
+    table = Table("model", "defense", "sigma", "n", "repeats", "accuracy %", *(f"{text}, %" for text in attacks))
     for row in found:
         figures = row["accuracy"]
         spread = f" ± {100 * figures['std']:.2f}" if len(figures["values"]) > 1 else ""
-        table.add_row(row["model"], row["defense"], f"{row['sigma']:g}", str(row["n"]), str(len(figures["values"])),
-                      f"{100 * figures['mean']:.2f}{spread}")  # fmt: skip
+        cells = [row["model"], row["defense"], f"{row['sigma']:g}", str(row["n"]), str(len(figures["values"]))]
+        under = [f"{100 * p['accuracy']:.1f}" for p in row.get("pgd", ())]
+        table.add_row(*cells, f"{100 * figures['mean']:.2f}{spread}", *under)
     Console().print(table)

@@ -37,6 +37,6 @@ def adaptive(
         points = o.counts(given["budgets"], "--budgets") or (2_000, 5_000, 10_000)
         points = tuple(b * votes for b in points if b * votes <= int(given["budget"]))
         given["budgets"] = ",".join(map(str, points)) or None
-    spec = parse(given["defense"], given["sigma"], given["beta"], given["clip"])
+    spec = parse(given["defense"], given["sigma"], given["beta"], given["clip"], given["defense_weights"])
     job = prepare(name, given, spec, votes)
     show([job.run(spec)], given["json"], given["quiet"])

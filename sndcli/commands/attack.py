@@ -18,6 +18,7 @@ def attack(
     download: o.Download = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
+    defense_weights: o.DefenseWeights = None,
     sigma: o.Sigma = None,
     beta: o.Beta = None,
     clip: o.Clip = False,
@@ -55,6 +56,6 @@ def attack(
     from sndcli.commands.runs import prepare, show
     from sndcli.defenses.parse import parse
 
-    spec = parse(defense, sigma, beta, clip)
+    spec = parse(defense, sigma, beta, clip, defense_weights)
     job = prepare(name, given, spec)
     show([job.run(spec)], json, quiet)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sndcli.commands import options as o
+
+DEFENSES = {
+    "none": "the bare model",
+    "snd": "Small Noise Defense: Gaussian noise on every query (--sigma, --beta)",
+    "rse": "Random Self-Ensemble: noise before every convolution, five passes a query (--defense-weights)",
+    "pni": "Parametric Noise Injection: learned weight noise, a draw for each query (--defense-weights)",
+    "pni-shared": "the same, one draw for all queries of a forward pass, as its authors evaluate",
+}
 
 
 @o.guarded
@@ -23,11 +31,23 @@ def ls(
             presets = ", ".join(spec.presets)
             typer.echo(f"{spec.name:8} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
-        typer.echo("none  the bare model\nsnd   Small Noise Defense: Gaussian noise on every query (--sigma, --beta)")
+        for name, text in DEFENSES.items():
+            typer.echo(f"{name:10}  {text}")
     elif what == "models":
-        from sndcli.models.sources import PREFIXES, ZOO
+        from sndcli.models import zoo
+        from sndcli.models.sources import PREFIXES
 
-        for name in (*ZOO, *(f"{prefix}…" for prefix in PREFIXES)):
-            typer.echo(name)
+        for name in zoo.available():
+            typer.echo(f"{name:13} {_summary(zoo.card(name))}")
+        for prefix in PREFIXES:
+            typer.echo(f"{prefix}…")
     else:
         typer.echo("cifar10  the full test split with --data-dir or --download, else 1,200 shipped test images")
+
+
+def _summary(card: dict[str, Any]) -> str:
+    """A card of the zoo in a line."""
+    text = f"{card['arch']}, {100 * card['accuracy']['value']:.2f} % of {card['accuracy']['n']} test images"
+    for robust in card["robust"]:
+        text += f"; {100 * robust['value']:.1f} % under PGD {robust['pgd']}"
+    return text + (f"; --defense {card['defense']}" if card["defense"] in ("rse", "pni") else "")

@@ -25,10 +25,17 @@ DataDir = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into --data-dir first.")]
 Model = Annotated[
     str,
-    typer.Option(help="resnet20, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], torchvision:NAME"
-                      "[/WEIGHTS], or py:module:factory (imports and runs that module)."),
+    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], "
+                      "torchvision:NAME[/WEIGHTS], or py:module:factory (imports and runs that module)."),
 ]  # fmt: skip
-DefenseName = Annotated[str | None, typer.Option("--defense", help="none or snd.")]
+DefenseName = Annotated[
+    str | None,
+    typer.Option("--defense", help="none, snd, rse, pni or pni-shared; joined by +, outermost last: pni+snd."),
+]
+DefenseWeights = Annotated[
+    str | None,
+    typer.Option(help="Network of rse or pni: a name of the zoo or file:PATH. Default: the zoo's for --model."),
+]
 Sigma = Annotated[
     float | None, typer.Option(help="Noise of snd on the [0, 1] pixel scale; alone it means --defense snd.")
 ]

@@ -41,17 +41,21 @@ class Job:
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
+        from sndcli.defenses.parse import settle
         from sndcli.victim import Victim
 
         c = self.config
+        defense = settle(defense, self.model)
         victim = Victim.prepare(self.model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(self.data)
         return victim
 
     def run(self, defense: DefenseSpec, victim: Victim | None = None) -> tuple[pa.Table, Path]:
         """Runs the job's attack against one defense, or reads the run where it is finished."""
+        from sndcli.defenses.parse import settle
         from sndcli.experiment import Experiment, Tick
 
+        defense = settle(defense, self.model)
         c = replace(self.config, defense=defense)
         experiment = Experiment(c, self.data, victim or self.victim(defense), self.out, _warn, self.debug)
         total = float(c.images * c.repeats * c.budget)
@@ -95,6 +99,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
 
     from sndcli.config import RunConfig
     from sndcli.datasets.load import data_dir_of, load
+    from sndcli.defenses.parse import settle
     from sndcli.inference import resolve_device
     from sndcli.models.sources import digest, load_model
 
@@ -102,7 +107,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     model = load_model(given["model"])
     config = RunConfig(
         attack=name, dataset=given["dataset"], dataset_source=data.source, dataset_digest=data.digest(),
-        model=model.name, model_digest=digest(model), defense=defense, engine=given["engine"],
+        model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
         images=given["images"], select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,

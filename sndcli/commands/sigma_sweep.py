@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @o.guarded
-@o.extends(attack, without=("sigma", "beta", "defense"))
+@o.extends(attack, without=("sigma", "beta"))
 def sigma_sweep(
     name: str,
-    sigmas: Annotated[str, typer.Option(help="Noise settings; 0 is the undefended model.")] = "0,0.001,0.01,0.02",
+    sigmas: Annotated[str, typer.Option(help="Settings of snd; 0 is none of it.")] = "0,0.001,0.01,0.02",
     betas: Annotated[str, typer.Option(help="none, or a of Beta(a, a): none,1,2,0.5.")] = "none",
     accuracy_repeats: Annotated[int, typer.Option(help="Draws behind each accuracy.")] = 5,
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, in points.")] = 1.0,
@@ -53,7 +53,8 @@ def sigma_sweep(
     if plot is not None:
         sweep.check_plot(plot)
     settings = [(s, b) for s in noise for b in (scales if s else [None])]
-    specs = [parse("snd", s, b, given["clip"]) for s, b in dict.fromkeys(settings)]
+    chosen = given["defense"] or "snd"
+    specs = [parse(chosen, s, b, given["clip"], given["defense_weights"]) for s, b in dict.fromkeys(settings)]
     job = prepare(name, given, specs[0])
     runs, points = [], []
     for spec in specs:

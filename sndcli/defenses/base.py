@@ -8,6 +8,19 @@ from torch import Tensor, nn
 ALIGNMENT = 16  # elements; CPU normal draws are a plain stream only in multiples of this
 
 
+def normal_rows(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal draws of the shape of `like`, on its device.
+
+    Row j's draw does not depend on how the rows are split into batches (on the CPU), because rows are drawn in
+    multiples of sixteen elements.
+    """
+    rows, size = len(like), like[0].numel() if len(like) else 0
+    padded = -(-size // ALIGNMENT) * ALIGNMENT
+    noise = torch.empty(rows, padded, device=generator.device, dtype=torch.float32)
+    noise.normal_(generator=generator)
+    return noise[:, :size].reshape(like.shape).to(like.device, like.dtype)
+
+
 class Defense(nn.Module):
     """Wraps a model; randomness is drawn in `forward`, in eval mode too.
 
@@ -20,7 +33,7 @@ class Defense(nn.Module):
     def __init__(self, model: nn.Module, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.model = model
-        self.generator = generator if generator is not None else _fresh_generator()
+        self.generator = generator if generator is not None else fresh_generator()
 
     def reseed(self, seed: int) -> None:
         """Restarts the stream of randomness, here and in every defense inside."""
@@ -29,19 +42,12 @@ class Defense(nn.Module):
             self.model.reseed(seed + 1_000)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal draws of the shape of `like`.
-
-        Row j's draw does not depend on how the rows are split into batches (on the CPU), because rows are drawn
-        in multiples of sixteen elements.
-        """
-        rows, size = len(like), like[0].numel() if len(like) else 0
-        padded = -(-size // ALIGNMENT) * ALIGNMENT
-        noise = torch.empty(rows, padded, device=self.generator.device, dtype=torch.float32)
-        noise.normal_(generator=self.generator)
-        return noise[:, :size].reshape(like.shape).to(like.device, like.dtype)
+        """`normal_rows` from this defense's generator."""
+        return normal_rows(like, self.generator)
 
 
-def _fresh_generator() -> torch.Generator:
+def fresh_generator() -> torch.Generator:
+    """A generator on the CPU, seeded from the operating system."""
     generator = torch.Generator()
     generator.seed()
     return generator

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from sndcli.defenses import trained
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 
-NAMES = ("none", "snd")
+NAMES = ("none", "snd", *trained.NAMES)
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,34 @@ class DefenseSpec:
         sigma: of ``snd``; 0 without it.
         beta: a of Beta(a, a), or None.
         clip: clip after the noise.
+        weights: of a trained defense: a name of the zoo or ``file:PATH``; filled in by `settle`.
+        weights_digest: a short hash of them; filled in by `settle`.
     """
 
     name: str = "none"
     sigma: float = 0.0
     beta: float | None = None
     clip: bool = False
+    weights: str = ""
+    weights_digest: str = ""
+
+    @property
+    def parts(self) -> list[str]:
+        """Names, innermost first."""
+        return self.name.split("+")
 
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0
+        return self.sigma > 0 or any(part in trained.NAMES for part in self.parts)
 
 
-def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool = False) -> DefenseSpec:
+def parse(
+    name: str | None, sigma: float | None, beta: float | None, clip: bool = False, weights: str | None = None
+) -> DefenseSpec:
     """Resolves the options: a `sigma` alone means ``snd``; ``snd`` alone means σ = 0.01.
+
+    `weights` are those of a trained defense (``rse``, ``pni``), by default the zoo's for the model.
 
     Raises:
         ConfigError: an unknown name, a negative σ, or options that contradict each other.
@@ -47,14 +61,40 @@ def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool 
     if beta is not None and not 0 < beta < float("inf"):
         raise ConfigError(f"Expected `--beta` to be a number > 0 but got {beta}.")
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
-    for part in chosen.split("+"):
+    parts = chosen.split("+")
+    for k, part in enumerate(parts):
         if part not in NAMES:
             raise unknown("defense", part, NAMES)
-    if "snd" not in chosen.split("+"):
+        if part in trained.NAMES and k:
+            raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
+    if weights and parts[0] not in trained.NAMES:
+        raise ConfigError(
+            f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
+        )
+    if "snd" not in parts:
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
-        return DefenseSpec(chosen)
-    return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip)
+        return DefenseSpec(chosen, weights=weights or "")
+    return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip, weights or "")
+
+
+def settle(spec: DefenseSpec, model: Classifier) -> DefenseSpec:
+    """Says which weights a trained defense has, by name and by digest; other defenses stay as they are.
+
+    Raises:
+        ConfigError: weights for another defense or another input size.
+        DataError: weights that are missing or broken.
+    """
+    part = spec.parts[0]
+    if part not in trained.NAMES:
+        return spec
+    source = spec.weights or trained.default_source(part, model.name)
+    weights = trained.read(source, part)
+    if weights.model.input_size != model.input_size:
+        raise ConfigError(
+            f"Expected {source} to take images of {model.input_size} but it takes {weights.model.input_size}."
+        )
+    return replace(spec, weights=source, weights_digest=weights.digest)
 
 
 def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Module:
@@ -63,7 +103,11 @@ def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Modu
     A defense without randomness is still wrapped, so that σ = 0 runs the same code.
     """
     defended: nn.Module = model
-    for part in spec.name.split("+"):
+    for part in spec.parts:
+        generator = torch.Generator(device)
         if part == "snd":
-            defended = SmallNoise(defended, spec.sigma, spec.beta, generator=torch.Generator(device), clip=spec.clip)
+            defended = SmallNoise(defended, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
+        elif part in trained.NAMES:
+            source = spec.weights or trained.default_source(part, model.name)
+            defended = trained.defend(trained.read(source, part), part, device, generator)
     return defended

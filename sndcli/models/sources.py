@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
-from importlib import resources
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sndcli.errors import ConfigError, DataError, unknown
+from sndcli.models import zoo
 from sndcli.models.classifier import CIFAR10, IDENTITY, IMAGENET, Classifier, Normalisation
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet56
 
@@ -22,7 +23,6 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "resnet32": resnet32,
     "resnet56": resnet56,
 }
-ZOO = {"resnet20": "resnet20.safetensors"}  # name -> file in sndcli/models/weights
 PREFIXES = ("file:", "torchvision:", "py:")
 NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}
 
@@ -40,12 +40,12 @@ def load_model(source: str) -> Classifier:
         model = _from_torchvision(source)
     elif source.startswith("py:"):
         model = _from_python(source)
-    elif source in ZOO:
+    elif source in zoo.ENTRIES:
         model = _from_zoo(source)
     elif "/" in source or source.endswith((".pt", ".pth", ".th", ".safetensors")):
         raise ConfigError(f"Unknown model `{source}`. A checkpoint is given as `file:{source}?arch=resnet20`.")
     else:
-        known = [*ZOO, *(prefix + "…" for prefix in PREFIXES)]
+        known = [*zoo.available(), *(prefix + "…" for prefix in PREFIXES)]
         raise unknown("model", source, known)
     return model.eval()
 
@@ -62,13 +62,14 @@ def digest(model: Classifier) -> str:
 def _from_zoo(name: str) -> Classifier:
     from safetensors.torch import load
 
-    weights = resources.files("sndcli.models") / "weights" / ZOO[name]
-    try:
-        state = load(weights.read_bytes())
-    except OSError as error:
-        raise DataError(f"The weights of `{name}` cannot be read: {error}.\nReinstall sndcli.") from None
-    network = ARCHITECTURES[name]()
-    load_strictly(network, state, name)
+    entry = zoo.ENTRIES[name]
+    if entry.defense:
+        raise ConfigError(
+            f"`{name}` is the network of a defense: --model {name.removesuffix('-' + entry.defense)} "
+            f"--defense {entry.defense}."
+        )
+    network = ARCHITECTURES[entry.arch]()
+    load_strictly(network, load(zoo.weights(name)), name)
     return Classifier(network, CIFAR10, name=name)
 
 
@@ -85,20 +86,35 @@ def _from_file(source: str) -> Classifier:
         raise unknown("architecture", options["arch"], ARCHITECTURES)
     if not path.is_file():
         raise DataError(f"Checkpoint {path} does not exist.")
+    header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
+    if header.get("defense"):
+        raise ConfigError(
+            f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}."
+        )
     network = ARCHITECTURES[options["arch"]]()
     load_strictly(network, read_state(path), str(path))
-    return Classifier(network, _normalisation(options | _header(path, options)), name=options["arch"] + "@" + path.stem)
+    own = {"mean", "std", "norm"} & options.keys()
+    normalisation = _normalisation(options) if own else normalisation_of(header)
+    return Classifier(network, normalisation, name=options["arch"] + "@" + path.stem)
 
 
-def _header(path: Path, options: dict[str, str]) -> dict[str, str]:
-    """Normalisation that `save_weights` wrote into a safetensors file, unless the user gives another."""
-    if path.suffix != ".safetensors" or {"mean", "std", "norm"} & options.keys():
-        return {}
-    from safetensors import safe_open
+def header_of(payload: bytes) -> dict[str, str]:
+    """What `save_weights` wrote into a safetensors file beside the tensors.
 
-    with safe_open(path, "pt") as file:
-        header = file.metadata() or {}
-    return {key: header[key].strip("()") for key in ("mean", "std") if key in header}
+    Raises:
+        DataError: not such a file.
+    """
+    try:
+        length = int.from_bytes(payload[:8], "little")  # eight bytes of length, then JSON
+        header: dict[str, str] = json.loads(payload[8 : 8 + length]).get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"No safetensors header: {error}.") from None
+    return header
+
+
+def normalisation_of(header: Mapping[str, str]) -> Normalisation:
+    """The normalisation in a header of `save_weights`; CIFAR-10's where there is none."""
+    return _normalisation({key: header[key].strip("()") for key in ("mean", "std") if key in header})
 
 
 def _normalisation(options: dict[str, str]) -> Normalisation:
@@ -215,14 +231,28 @@ def _from_python(source: str) -> Classifier:
     return Classifier(model, IDENTITY, size, name=factory_name)
 
 
-def save_weights(model: Classifier, arch: str, path: Path) -> None:
-    """Writes the network's tensors as safetensors, with architecture and normalisation in the header."""
+def save_weights(
+    model: Classifier,
+    arch: str,
+    path: Path,
+    state: dict[str, torch.Tensor] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a network's tensors as safetensors, with architecture and normalisation in the header.
+
+    Args:
+        model: whose normalisation it is.
+        arch: name of its architecture.
+        path: of the file.
+        state: the tensors; by default the network's own.
+        extra: more of the header.
+    """
     from safetensors.torch import save_file
 
-    state = {
+    tensors = {
         key: value.detach().cpu().contiguous()
-        for key, value in model.network.state_dict().items()
+        for key, value in (state if state is not None else model.network.state_dict()).items()
         if not key.endswith("num_batches_tracked")
     }
     header = {"arch": arch, "mean": str(model.normalisation.mean), "std": str(model.normalisation.std)}
-    save_file(state, path, metadata=header)
+    save_file(tensors, path, metadata=header | dict(extra or {}))

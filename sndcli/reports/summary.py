@@ -28,7 +28,8 @@ def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
     settings: dict[str, dict[str, Any]] = {}
     for table in tables:
         config = results.run_of(table)["config"]
-        other = {key: config.get(key) for key in ALSO} | {"clip": config["defense"].get("clip")}
+        other = {key: config.get(key) for key in ALSO}
+        other |= {key: config["defense"].get(key) for key in ("clip", "weights_digest")}
         for row in table.to_pylist():
             setting = {key: row[key] for key in IDENTITY}
             key = json.dumps([setting, other], sort_keys=True)

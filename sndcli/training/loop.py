@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sndcli.datasets.base import ImageSet
+from sndcli.defenses.noise_layers import RSE
+from sndcli.defenses.parametric_noise import SharedPNI
+from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
 from sndcli.training.augment import alternating_flip, random_crop
+from sndcli.training.objectives import Objective, objective_of
 from sndcli.training.recipe import Recipe
+from sndcli.training.robustness import PGD, robust_accuracy
+
+ROBUST_STEPS, ROBUST_IMAGES = 7, 500  # of the robust accuracy in the log
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of the loop, after a step or an epoch. `test_accuracy` is set where it was measured."""
+    """One report of the loop, after a step or an epoch. `test_accuracy` and `robust_accuracy` where measured."""
 
     epoch: int
     step: int
@@ -33,6 +39,7 @@ class Progress:
     train_accuracy: float
     test_accuracy: float | None
     images_per_s: float
+    robust_accuracy: float | None = None
 
 
 Report = Callable[[Progress], None]
@@ -60,6 +67,15 @@ def build(recipe: Recipe) -> Classifier:
     return Classifier(network, CIFAR10, name=recipe.arch)
 
 
+def with_noise(recipe: Recipe, model: Classifier, device: torch.device) -> NoisyNetwork | None:
+    """`model` with the noise of the recipe's defense in its layers; None for a recipe without."""
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    if recipe.defense == "rse":
+        units = recipe.pixel_units
+        return RSE(model, recipe.sigma_init, recipe.sigma_inner, pixel_units=units, generator=generator)
+    return SharedPNI(model, generator) if recipe.defense == "pni" else None
+
+
 def train(
     recipe: Recipe,
     train_set: ImageSet,
@@ -68,36 +84,45 @@ def train(
     device: torch.device,
     compiled: bool = False,
     report: Report = _silent,
-) -> Classifier:
+) -> Classifier | NoisyNetwork:
     """Trains, writing ``last.pt`` and a line of ``log.jsonl`` in `out` after every epoch; continues what is there.
 
     The last epoch's weights are returned: no checkpoint is chosen by its test accuracy.
 
     Raises:
-        ConfigError: `out` holds a run of another recipe.
+        ConfigError: `out` holds a run of another recipe, or a network with noise shall be compiled.
     """
+    classifier = build(recipe).to(device).to(memory_format=torch.channels_last)
+    noisy = with_noise(recipe, classifier, device)
+    if noisy is not None and compiled:
+        raise ConfigError(f"`--compile` cannot follow the noise of {recipe.defense}; leave it out.")
     out.mkdir(parents=True, exist_ok=True)
-    model = build(recipe).to(device).to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, recipe)
-    first = _resume(out, recipe, model, optimizer)
+    model = noisy if noisy is not None else classifier
+    optimizer, objective = _optimizer(model, recipe), objective_of(recipe)
+    first = _resume(out, recipe, classifier, optimizer)
     forward = torch.compile(model) if compiled else model
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
+        if noisy is not None:
+            noisy.reseed(recipe.seed * 1_000_003 + epoch)
         model.train()
-        loss, accuracy = _epoch(recipe, epoch, forward, optimizer, train_set, device, report)
-        measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None
+        loss, accuracy = _epoch(recipe, objective, epoch, forward, optimizer, train_set, device, report)
         seconds = time.perf_counter() - start
-        _save(out, recipe, model, optimizer, epoch + 1)
+        measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None
+        robust = _robust(recipe, model, test_set, device) if _measure(recipe, epoch) else None
+        _save(out, recipe, classifier, optimizer, epoch + 1)
         line = {"epoch": epoch + 1, "loss": loss, "train_accuracy": accuracy, "test_accuracy": measured}
+        line |= {"robust_accuracy": robust} if recipe.pgd else {}
         line |= {"lr": recipe.lr_at(epoch + 1), "seconds": round(seconds, 1)}
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         steps = -(-len(train_set) // recipe.batch_size)
-        report(Progress(epoch + 1, steps, steps, loss, accuracy, measured, len(train_set) / seconds))
-    return model.eval()
+        report(Progress(epoch + 1, steps, steps, loss, accuracy, measured, len(train_set) / seconds, robust))
+    model.eval()
+    return model
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(model: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 200) -> float:
     """Share of `images` that the model in eval mode classifies correctly."""
     model.eval()
@@ -108,10 +133,19 @@ def evaluate(model: nn.Module, images: ImageSet, device: torch.device, batch_siz
     return correct / len(images)
 
 
+def _robust(recipe: Recipe, model: nn.Module, images: ImageSet, device: torch.device) -> float | None:
+    """Accuracy under PGD in the recipe's ball, for the log."""
+    if not recipe.pgd:
+        return None
+    ball = PGD.parse(recipe.pgd)
+    return robust_accuracy(model, images, PGD(ball.norm, ball.eps, ROBUST_STEPS), device, ROBUST_IMAGES)
+
+
 def _epoch(
     recipe: Recipe,
+    objective: Objective,
     epoch: int,
-    forward: Callable[[Tensor], Tensor],
+    forward: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: ImageSet,
     device: torch.device,
@@ -127,8 +161,8 @@ def _epoch(
         y = data.labels[index].to(device)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = forward(x.to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), y)
+            pixels = x.to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
+            loss, logits = objective(forward, pixels, y, epoch, generator)
         loss.backward()
         optimizer.step()
         seen += len(index)
@@ -180,8 +214,19 @@ def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != recipe.as_dict():
+    if Recipe(**state["recipe"]) != recipe:
         raise ConfigError(f"{out} holds a run of another recipe: {state['recipe']}.\nChoose another --out.")
     model.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["epoch"])
+
+
+def train_form_state(recipe: Recipe, model: nn.Module) -> tuple[Classifier, dict[str, Tensor], dict[str, str]]:
+    """What a trained model's file holds: the classifier, tensors under their plain names, header entries."""
+    classifier = model.model if isinstance(model, NoisyNetwork) else model
+    assert isinstance(classifier, Classifier)
+    state = model.state() if isinstance(model, SharedPNI) else classifier.network.state_dict()
+    if not isinstance(model, NoisyNetwork):
+        return classifier, state, {}
+    settings = model.settings if isinstance(model, RSE) else {}
+    return classifier, state, {"defense": recipe.defense, "settings": json.dumps(settings)}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from sndcli.errors import unknown
+
+DEFENSES = ("none", "rse", "pni", "at")
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,19 @@ class Recipe:
         batch_size: images a step.
         lr: peak learning rate.
         momentum: Nesterov momentum.
-        weight_decay: on convolution and linear weights only, not on batch-norm or biases.
+        weight_decay: on convolution and linear weights only, not on batch-norm, biases or α.
         warmup: epochs from 0 to the peak.
+        milestones: epochs after which the learning rate is divided by 10; if given, instead of the linear fall.
         small_epochs: first epochs, trained on random `small_size` crops without padding, at the same scale.
         small_size: side of these crops; they cost (small_size / 32)^2 of a full image.
         padding: zeros around the image before the full-size crop.
-        seed: initial weights, order, crops, flips.
+        seed: initial weights, order, crops, flips, noise.
+        defense: ``none``, ``rse``, ``pni`` or ``at``.
+        pgd: of ``pni`` and ``at``, as `sndcli.training.robustness.PGD.parse` reads it.
+        clean_epochs: of ``pni``: first epochs without adversarial images.
+        sigma_init: of ``rse``.
+        sigma_inner: of ``rse``.
+        pixel_units: of ``rse``: `sigma_init` is on the [0, 1] pixel scale, not on that of the normalised image.
     """
 
     arch: str = "resnet20"
@@ -33,17 +44,78 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 2.0
+    milestones: tuple[int, ...] = ()
     small_epochs: int = 12
     small_size: int = 24
     padding: int = 4
     seed: int = 0
+    defense: str = "none"
+    pgd: str = ""
+    clean_epochs: int = 0
+    sigma_init: float = 0.2
+    sigma_inner: float = 0.1
+    pixel_units: bool = False
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a fractional epoch in [0, epochs]."""
         if epoch < self.warmup:
             return self.lr * epoch / self.warmup
+        if self.milestones:
+            return self.lr * 0.1 ** sum(epoch > milestone for milestone in self.milestones)
         return self.lr * max(0.0, (self.epochs - epoch) / (self.epochs - self.warmup))
+
+    def lasting(self, epochs: int) -> Recipe:
+        """The same recipe stretched to another number of epochs."""
+        scale = epochs / self.epochs
+        return replace(
+            self,
+            epochs=epochs,
+            warmup=min(self.warmup, epochs / 2),
+            small_epochs=int(self.small_epochs * scale),
+            clean_epochs=int(self.clean_epochs * scale),
+            milestones=tuple(round(milestone * scale) for milestone in self.milestones),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
+
+
+# What two CPU cores can afford: weights of the zoo to start from, few epochs, one or two gradients an image.
+AFFORDABLE: dict[str, dict[str, Any]] = {
+    "none": {},
+    "rse": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 3},
+    "pni": {"start": "resnet20", "epochs": 6, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "weight_decay": 3e-4,
+            "pgd": "linf:8/255:1"},
+    "at": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 4, "pgd": "l2:0.5:2"},
+}  # fmt: skip
+# What the papers and their code say. Nesterov momentum, augmentation and the batch of 128 stay ours.
+PAPER: dict[str, dict[str, Any]] = {
+    "none": {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4, "warmup": 0.0, "small_epochs": 0,
+             "milestones": (100, 150)},
+    "rse": {"epochs": 200, "lr": 0.01, "warmup": 0.0, "small_epochs": 0, "milestones": (80, 140, 180)},
+    "pni": {"epochs": 160, "lr": 0.1, "weight_decay": 3e-4, "warmup": 0.0, "small_epochs": 0, "milestones": (80, 120),
+            "pgd": "linf:0.031:7:0.01", "clean_epochs": 5},
+    "at": {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4, "warmup": 0.0, "small_epochs": 0,
+           "milestones": (50, 100, 150), "pgd": "l2:0.5:7"},
+}  # fmt: skip
+PRESETS = {"affordable": AFFORDABLE, "paper": PAPER}
+
+
+def recipe_of(arch: str, defense: str = "none", preset: str = "affordable", seed: int = 0) -> Recipe:
+    """The recipe that ``snd train ARCH --defense D --preset P`` begins with.
+
+    Only ResNet-20 has weights in the package to start from; other networks start from random ones unless
+    ``--from`` says otherwise.
+
+    Raises:
+        ConfigError: an unknown defense or preset.
+    """
+    if defense not in DEFENSES:
+        raise unknown("defense to train", defense, DEFENSES)
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    given = PRESETS[preset][defense]
+    if arch != "resnet20":
+        given = given | {"start": ""}
+    return Recipe(arch=arch, defense=defense, seed=seed, **given)

@@ -1,0 +1,124 @@
+"""Projected gradient descent (Madry et al., ICLR 2018), the white-box attack of adversarial training.
+
+It sees gradients, so it is no attack of `snd attack`; here it makes training images and figures for model cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sndcli.datasets.base import ImageSet
+from sndcli.errors import ConfigError
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class PGD:
+    """``x ← Π(x + s · direction(∇_x CE))`` from a random start, projected on the ball around x0 and on [0, 1].
+
+    The direction is the gradient's sign (L∞) or the gradient over its norm (L2), for each image. On a network that
+    draws noise every step meets fresh draws.
+
+    Attributes:
+        norm: ``linf`` or ``l2``.
+        eps: radius, in units of the [0, 1] pixel scale.
+        steps: gradients.
+        step: s; 0 means ``min(1.25, 2.5 / steps) · eps``: the rule of Madry et al., and for one or two steps that of
+            Wong, Rice and Kolter ("Fast is better than free", ICLR 2020).
+
+    Raises:
+        ConfigError: an unknown norm, or numbers that are not positive.
+    """
+
+    norm: str
+    eps: float
+    steps: int
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise ConfigError(f"Expected the norm of PGD to be linf or l2 but got `{self.norm}`.")
+        if not (0 < self.eps < float("inf") and self.steps >= 1 and 0 <= self.step < float("inf")):
+            raise ConfigError(f"Expected PGD with a positive radius and at least one step but got {self}.")
+
+    @classmethod
+    def parse(cls, text: str) -> PGD:
+        """From ``linf:8/255:7`` or ``l2:0.5:7:0.1``: norm, radius, steps and, if wanted, step size.
+
+        Raises:
+            ConfigError: none of these.
+        """
+        try:
+            norm, eps, steps, *step = text.split(":")
+            return cls(norm, _number(eps), int(steps), *(_number(s) for s in step))
+        except (ValueError, TypeError, ZeroDivisionError):
+            raise ConfigError(f"Expected NORM:EPS:STEPS such as linf:8/255:7 or l2:0.5:10 but got `{text}`.") from None
+
+    def perturb(self, model: Callable[[Tensor], Tensor], x0: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Images in the ball with a higher cross-entropy.
+
+        Args:
+            model: maps ``[M, C, H, W]`` in [0, 1] to logits; differentiable, in eval mode.
+            x0: ``[M, C, H, W]`` in [0, 1].
+            y: ``[M]`` labels to move away from.
+            generator: of the random start; on the CPU.
+        """
+        step = self.step or min(1.25, 2.5 / self.steps) * self.eps
+        x = self._project(x0 + self._start(x0, generator), x0)
+        for _ in range(self.steps):
+            x.requires_grad_()
+            with torch.enable_grad():
+                loss = F.cross_entropy(model(x).float(), y, reduction="sum")
+            (g,) = torch.autograd.grad(loss, x)
+            direction = g.sign() if self.norm == "linf" else g / _length(g)
+            x = self._project(x.detach() + step * direction, x0)
+        return x
+
+    def _start(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        if self.norm == "linf":
+            u = torch.rand(x0.shape, generator=generator).to(x0)
+            return self.eps * (2 * u - 1)
+        direction = torch.randn(x0.shape, generator=generator)
+        radius = self.eps * torch.rand(len(x0), 1, 1, 1, generator=generator)
+        return (radius * direction / _length(direction)).to(x0)
+
+    def _project(self, x: Tensor, x0: Tensor) -> Tensor:
+        d = x - x0
+        d = d.clamp(-self.eps, self.eps) if self.norm == "linf" else d * (self.eps / _length(d)).clamp(max=1.0)
+        return (x0 + d).clamp(0.0, 1.0)
+
+
+def robust_accuracy(
+    model: nn.Module, images: ImageSet, pgd: PGD, device: torch.device, count: int = 1000, batch_size: int = 200
+) -> float:
+    """Share of the first `count` images that `model` classifies correctly after PGD against their labels.
+
+    For a random model the attack's steps and the final answer meet fresh draws, and one answer counts. PGD follows
+    single draws of the gradient, so on a strongly random model the figure flatters.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    index = torch.arange(min(count, len(images)))
+    correct = 0
+    for part in index.split(batch_size):
+        x, y = images.pixels(part).to(device), images.labels[part].to(device)
+        adversarial = pgd.perturb(model, x, y, generator)
+        with torch.no_grad():
+            correct += int((model(adversarial).argmax(1) == y).sum())
+    return correct / len(index)
+
+
+def _length(d: Tensor) -> Tensor:
+    return cast(Tensor, d.flatten(1).norm(dim=1).clamp(min=TINY).view(-1, 1, 1, 1))
+
+
+def _number(text: str) -> float:
+    numerator, _, denominator = text.partition("/")
+    return float(numerator) / float(denominator or 1)
