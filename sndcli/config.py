@@ -21,7 +21,8 @@ PAPER_BUDGETS = (2_000, 5_000, 10_000)
 class RunConfig:
     """Everything that decides a run's figures. What is not here (device, batch size) must not.
 
-    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were.
+    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
+    are (name, digest) of the attacker's own models.
     """
 
     attack: str
@@ -49,6 +50,7 @@ class RunConfig:
     mismatch: bool = False
     precision: Precision = "fp32"
     compiled: bool = False
+    references: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -78,8 +80,9 @@ class RunConfig:
         return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self) | {"version": __version__}
+        """Plain data for JSON; references only where there are some."""
+        plain = asdict(self) | {"version": __version__}
+        return plain if self.references else {k: v for k, v in plain.items() if k != "references"}
 
     @property
     def run_id(self) -> str:

@@ -13,10 +13,11 @@ from sndcli.commands.progress import progress_bar
 
 @o.guarded
 def train(
-    arch: Annotated[str, typer.Argument(help="resnet20, resnet32 or resnet56.")] = "resnet20",
+    arch: Annotated[str, typer.Argument(help="resnet20, resnet32, resnet56, ref-vgg or ref-wide.")] = "resnet20",
     data_dir: o.DataDir = None,
     download: o.Download = False,
     out: Annotated[Path | None, typer.Option(help="Checkpoint, log and weights. Default runs/ARCH.")] = None,
+    split: Annotated[str, typer.Option(help="train; or proxy: 2,000 test images, for reference models.")] = "train",
     start: Annotated[str, typer.Option("--from", help="Start from this model's weights.")] = "",
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None,
@@ -27,7 +28,7 @@ def train(
     no_progress: o.NoProgress = False,
     debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
-    """Train ARCH on the full CIFAR-10 train split; a rerun continues where it stopped.
+    """Train ARCH on the full CIFAR-10 train split, or on a proxy set; a rerun continues where it stopped.
 
     Example: snd train resnet20 --data-dir data --download
     """
@@ -40,11 +41,12 @@ def train(
     from sndcli.models.sources import ARCHITECTURES, save_weights
     from sndcli.training.loop import Progress, evaluate
     from sndcli.training.loop import train as run
-    from sndcli.training.recipe import Recipe
+    from sndcli.training.recipe import recipe_for
 
     if arch not in ARCHITECTURES:
         raise unknown("architecture", arch, ARCHITECTURES)
-    recipe = Recipe(arch=arch, start=start, seed=seed)
+    o.one_of(split, ("train", "proxy"), "--split")
+    recipe = replace(recipe_for(split), arch=arch, start=start, seed=seed)
     if epochs is not None:
         if epochs < 1:
             raise ConfigError(f"Expected `--epochs` to be at least 1 but got {epochs}.")
@@ -58,7 +60,8 @@ def train(
     if download:
         root = root or Path("data")
         cifar10.download(root)
-    train_set, test_set = cifar10.load("train", root), cifar10.load("test", root)
+    train_set = cifar10.load("proxy" if split == "proxy" else "train", root)
+    test_set = cifar10.load_shipped() if split == "proxy" else cifar10.load("test", root)
     folder = out or Path("runs") / arch
     bar = o.interactive(quiet, no_progress)
     with progress_bar(recipe.epochs, arch, bar, not (quiet or no_progress)) as update:

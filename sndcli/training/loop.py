@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from sndcli.datasets.base import ImageSet
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
+from sndcli.models.dropping import dropping
 from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
-from sndcli.training.augment import alternating_flip, random_crop
+from sndcli.training.augment import alternating_flip, cutout, jitter, random_crop
 from sndcli.training.recipe import Recipe
 
 
@@ -84,7 +85,9 @@ def train(
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
         model.train()
-        loss, accuracy = _epoch(recipe, epoch, forward, optimizer, train_set, device, report)
+        coins = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + epoch)
+        with dropping(model.network, recipe.drop, coins):
+            loss, accuracy = _epoch(recipe, epoch, forward, optimizer, train_set, device, report)
         measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None
         seconds = time.perf_counter() - start
         _save(out, recipe, model, optimizer, epoch + 1)
@@ -146,6 +149,10 @@ def augment(recipe: Recipe, epoch: int, images: Tensor, ids: Tensor, generator: 
         cropped = random_crop(images, recipe.small_size, 0, generator)
     else:
         cropped = random_crop(images, images.shape[-1], recipe.padding, generator)
+    if recipe.jitter:
+        cropped = jitter(cropped, recipe.jitter, generator)
+    if recipe.cutout:
+        cropped = cutout(cropped, recipe.cutout, generator)
     return alternating_flip(cropped, ids, epoch, recipe.seed)
 
 
@@ -180,7 +187,7 @@ def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != recipe.as_dict():
+    if Recipe().as_dict() | state["recipe"] != recipe.as_dict():  # settings newer than the file had their defaults
         raise ConfigError(f"{out} holds a run of another recipe: {state['recipe']}.\nChoose another --out.")
     model.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
