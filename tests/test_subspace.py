@@ -79,7 +79,7 @@ def test_a_negated_reference_walks_the_same_way() -> None:
     """Only the line of r matters: the probes find its sign. With dropped layers, too."""
     victim, budgets = Linear(margin=30.0), [31, 61, 121]
     held = [
-        attack(victim, [reference(linear_network(victim.w, sign))], subspace.OPTIONS["linf"], 121, budgets=budgets)
+        attack(victim, [reference(linear_network(victim.w, sign))], subspace.OPTIONS["linf"], 121, eps=0.5, budgets=budgets)
         .close()
         .held
         for sign in (1.0, -1.0)
@@ -194,11 +194,13 @@ def test_plain_networks_are_thinned_after_every_convolution() -> None:
     x = torch.rand(1, 3, 32, 32, generator=generator()).expand(16, 3, 32, 32)
     with torch.no_grad(), dropping(network, 0.3, generator()):
         out = network(x)
-    assert len(seen) == 7
+    assert len(seen) == 7  # six batch-norms and the linear layer
     for entering in seen[:-1]:
         assert (entering == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
-    first = network.features[0](x)[:1]
-    torch.testing.assert_close(seen[0].mean(0, keepdim=True), first, atol=1.0, rtol=0)
+    with torch.no_grad():
+        first = network.features[0](x[:1])
+    kept = seen[0][seen[0] != 0] * 0.7
+    torch.testing.assert_close(kept, first.expand(16, -1, -1, -1)[seen[0] != 0])
     assert out.unique(dim=0).shape[0] == 16  # every image has coins of its own
 
 
@@ -258,7 +260,7 @@ def test_proxy_images_are_neither_attacked_nor_trained_on() -> None:
     ids = cifar10.proxy_ids()
     assert len(ids) == len(ids.unique()) == 2000
     assert not torch.isin(ids, cifar10.load_shipped().ids).any()
-    assert hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16] == "PROXYDIGEST"
+    assert hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16] == "d911bf4b956c1228"
     root = os.environ.get("SND_DATA")
     if not root:
         pytest.skip("needs the full CIFAR-10: set SND_DATA")
