@@ -79,7 +79,9 @@ def test_a_negated_reference_walks_the_same_way() -> None:
     """Only the line of r matters: the probes find its sign. With dropped layers, too."""
     victim, budgets = Linear(margin=30.0), [31, 61, 121]
     held = [
-        attack(victim, [reference(linear_network(victim.w, sign))], subspace.OPTIONS["linf"], 121, eps=0.5, budgets=budgets)
+        attack(
+            victim, [reference(linear_network(victim.w, sign))], subspace.OPTIONS["linf"], 121, eps=0.5, budgets=budgets
+        )
         .close()
         .held
         for sign in (1.0, -1.0)
