@@ -22,7 +22,8 @@ PAPER_BUDGETS = (2_000, 5_000, 10_000)
 class RunConfig:
     """Everything that decides a run's figures. What is not here (device, batch size) must not.
 
-    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were.
+    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
+    are (name, digest) of the attacker's own models.
     """
 
     attack: str
@@ -50,6 +51,7 @@ class RunConfig:
     mismatch: bool = False
     precision: Precision = "fp32"
     compiled: bool = False
+    references: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -79,11 +81,12 @@ class RunConfig:
         return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some."""
         defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
         if not self.defense.weights:
             del defense["weights"], defense["weights_digest"]
-        return asdict(self) | {"defense": defense, "version": __version__}
+        plain = asdict(self) | {"defense": defense, "version": __version__}
+        return plain if self.references else {k: v for k, v in plain.items() if k != "references"}
 
     @property
     def run_id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import ConfigError, DataError, IncompleteError
 from sndcli.inference import reproducible_kernels
+from sndcli.models.reference import Reference
 from sndcli.oracle import Ledger, Oracle
 from sndcli.statistics import best_distance
 from sndcli.victim import Victim, first_line, stream, versions
@@ -59,6 +60,7 @@ class Experiment:
         out: a folder, or the path of the result file.
         warn: told of failures that do not end the run.
         debug: let an attack's exception through instead of marking its images.
+        references: the attacker's own models, for the attacks that take them.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Experiment:
         out: Path,
         warn: Warn = _silent,
         debug: bool = False,
+        references: Sequence[Reference] = (),
     ) -> None:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
+        self.references = references
         self.path = out if out.suffix == ".parquet" else out / config.file_name
         self.parts = self.path.with_suffix(".parts")
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
@@ -166,7 +170,7 @@ class Experiment:
     def _attack(self, oracle: Oracle, generator: torch.Generator) -> None:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
-            run_attack(oracle, generator, self.config.attack, self.config.engine, self.options)
+            run_attack(oracle, generator, self.config.attack, self.config.engine, self.options, self.references)
         except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
             raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
         except Exception as error:
@@ -278,11 +282,23 @@ class Experiment:
         return merged
 
 
-def run_attack(oracle: Oracle, generator: torch.Generator, name: str, engine: str, options: Any) -> None:
-    """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's."""
+def run_attack(
+    oracle: Oracle,
+    generator: torch.Generator,
+    name: str,
+    engine: str,
+    options: Any,
+    references: Sequence[Reference] = (),
+) -> None:
+    """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's.
+
+    `references` go to the attacks whose spec asks for them.
+    """
+    spec = spec_of(name)
     if engine == "foolbox":
         from sndcli.attacks import foolbox_engine
 
         foolbox_engine.run(oracle, generator, name)
     else:
-        importlib.import_module(spec_of(name).module).run(oracle, generator, options)
+        extra = (references,) if spec.references else ()
+        importlib.import_module(spec.module).run(oracle, generator, options, *extra)

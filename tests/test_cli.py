@@ -74,7 +74,7 @@ def test_zero_sigma_equals_no_defense(snd: Snd, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "none.parquet", UNPAIRED) == rows_of(tmp_path / "zero.parquet", UNPAIRED)
 
 
-@pytest.mark.parametrize("name", ["hsja", "ba", "sign-opt", "geoda", "rays", "square"])
+@pytest.mark.parametrize("name", ["hsja", "ba", "sign-opt", "geoda", "rays", "square", "subspace"])
 def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None:
     for size in (8, 64):
         done = snd(

@@ -20,6 +20,7 @@ class AttackSpec:
         norms: norms it supports, the first is the default.
         presets: names of parameter sets, the first is the default.
         summary: one line for ``snd ls attacks``.
+        references: whether ``run`` also takes reference models, the attacker's own.
     """
 
     name: str
@@ -28,6 +29,7 @@ class AttackSpec:
     norms: tuple[str, ...]
     presets: tuple[str, ...]
     summary: str
+    references: bool = False
 
 
 ATTACKS = {
@@ -70,6 +72,10 @@ ATTACKS = {
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         AttackSpec(
+            "subspace", "sndcli.attacks.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
+            "Subspace attack with reference models (Guo, Yan, Zhang 2019)", references=True,
+        ),
+        AttackSpec(
             "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper"),
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
         ),
@@ -81,6 +87,7 @@ ATTACKS = {
 }  # fmt: skip
 
 FOOLBOX = ("hsja", "ba")
+REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of reference models
 
 
 def spec_of(name: str) -> AttackSpec:

@@ -31,6 +31,7 @@ def attack(
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None,
     engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native",
     preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None,
+    reference: o.References = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None,
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False,

@@ -28,6 +28,11 @@ Model = Annotated[
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], "
                       "torchvision:NAME[/WEIGHTS], or py:module:factory (imports and runs that module)."),
 ]  # fmt: skip
+References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", help="A model of the attacker's own (subspace), a source as of --model, or none; "
+                 "repeatable. Default for cifar10: ref-vgg and ref-wide.", metavar="SOURCE"),
+]  # fmt: skip
 DefenseName = Annotated[
     str | None,
     typer.Option("--defense", help="none, snd, rse, pni or pni-shared; joined by +, outermost last: pni+snd."),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.models.classifier import Classifier
+    from sndcli.models.reference import Reference
     from sndcli.victim import Victim
 
 
@@ -38,6 +39,7 @@ class Job:
     quiet: bool
     no_progress: bool
     debug: bool
+    references: Sequence[Reference] = ()
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -57,7 +59,8 @@ class Job:
 
         defense = settle(defense, self.model)
         c = replace(self.config, defense=defense)
-        experiment = Experiment(c, self.data, victim or self.victim(defense), self.out, _warn, self.debug)
+        victim = victim or self.victim(defense)
+        experiment = Experiment(c, self.data, victim, self.out, _warn, self.debug, self.references)
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {defense.name} {defense.sigma:g}" if defense.random else c.attack
@@ -85,40 +88,74 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         ConfigError: any of them is impossible; told before anything slow is loaded.
         DataError: data or weights are missing or broken.
     """
-    from sndcli.attacks.registry import options_of, spec_of
+    from sndcli.attacks.registry import REFERENCES, options_of, spec_of
 
     settings = tuple(given["settings"] or ())
     spec = spec_of(name)
-    options_of(spec, given["preset"], settings)  # a wrong one is told before anything slow is loaded
+    sources = _reference_sources(name, given.get("reference"), given["dataset"])
     budget = o.count(given["budget"], "--budget")
     budgets = o.counts(given["budgets"], "--budgets")
     norm = o.one_of(given["norm"] or spec.norms[0], ("l2", "linf"), "--norm")
+    options = options_of(spec, given["preset"], settings, norm)  # a wrong one is told before anything slow is loaded
+    if getattr(options, "authors_count", False):
+        from sndcli.config import PAPER_BUDGETS
+
+        points = budgets or [b for b in PAPER_BUDGETS if b <= budget]
+        o.note(f"{budget} queries by the authors' count are {options.paid(budget, votes)} paid ones", given["quiet"])
+        budget, budgets = options.paid(budget, votes), tuple(options.paid(b, votes) for b in points)
     eps = given["eps"] if given["eps"] is not None else (1.0 if norm == "l2" else 8 / 255)
     select = o.one_of(given["select"], ("correct", "all"), "--select")
     precision = o.one_of(given["precision"], ("fp32", "bf16"), "--precision")
 
     from sndcli.config import RunConfig
+    from sndcli.datasets.cifar10 import proxy_ids
     from sndcli.datasets.load import data_dir_of, load
     from sndcli.defenses.parse import settle
     from sndcli.inference import resolve_device
+    from sndcli.models.reference import Reference
     from sndcli.models.sources import digest, load_model
 
     data = load(given["dataset"], data_dir_of(given["data_dir"]), given["download"])
     model = load_model(given["model"])
+    networks = [load_model(source) for source in sources]
+    if given["dataset"] == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
+        data = data.without(proxy_ids(), "the images that reference models were trained on")
     config = RunConfig(
         attack=name, dataset=given["dataset"], dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
         images=given["images"], select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,
-        compiled=given["compiled"],
+        compiled=given["compiled"], references=tuple((network.name, digest(network)) for network in networks),
     )  # fmt: skip
     device = resolve_device(given["device"])
-    o.note(f"data: {data.source}; model: {model.name} on {device}", given["quiet"])
+    references = [Reference(network, device) for network in networks]
+    for reference in references:
+        reference.check(tuple(data.images.shape[1:]), len(data.classes))
+    names = f"; references: {', '.join(network.name for network in networks)}" if networks else ""
+    o.note(f"data: {data.source}; model: {model.name} on {device}{names}", given["quiet"])
     return Job(
         data, model, config, device, o.batch_rows(given["batch_size"]), given["out"], given["fresh"],
-        given["quiet"], given["no_progress"], given["debug"],
+        given["quiet"], given["no_progress"], given["debug"], references,
     )  # fmt: skip
+
+
+def _reference_sources(name: str, given: list[str] | None, dataset: str) -> list[str]:
+    """Model sources of the attacker's own networks: those given (``none``: nothing), else the data set's.
+
+    Raises:
+        ConfigError: an attack that takes none; or a data set that has none in the package.
+    """
+    from sndcli.attacks.registry import REFERENCES, spec_of
+    from sndcli.errors import ConfigError
+
+    if not spec_of(name).references:
+        if given:
+            raise ConfigError(f"`{name}` takes no reference models: no --reference.")
+        return []
+    if given is None and dataset not in REFERENCES:
+        raise ConfigError(f"`{name}` on {dataset} needs --reference SOURCE, e.g. torchvision:resnet18; or none.")
+    return [*REFERENCES[dataset]] if given is None else [source for source in given if source != "none"]
 
 
 def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: dict[str, Any] | None = None) -> None:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @o.guarded
 def train(
-    arch: Annotated[str, typer.Argument(help="resnet20, resnet32 or resnet56.")] = "resnet20",
+    arch: Annotated[str, typer.Argument(help="resnet20, resnet32, resnet56, ref-vgg or ref-wide.")] = "resnet20",
     defense: Annotated[
         str, typer.Option(help="none; rse, pni: networks of these defenses; at: PGD adversarial training.")
     ] = "none",
     preset: Annotated[str, typer.Option(help="affordable (two CPU cores) or paper.")] = "affordable",
+    split: Annotated[str, typer.Option(help="train; or proxy: 2,000 test images, for reference models.")] = "train",
     data_dir: o.DataDir = None,
     download: o.Download = False,
     out: Annotated[Path | None, typer.Option(help="Checkpoint, log, weights. Default runs/ARCH[-DEFENSE].")] = None,
@@ -41,14 +42,15 @@ def train(
     no_progress: o.NoProgress = False,
     debug: o.Debug = False,  # noqa: ARG001
 ) -> None:
-    """Train ARCH on the full CIFAR-10 train split; a rerun continues where it stopped.
+    """Train ARCH on the full CIFAR-10 train split, or on a proxy set; a rerun continues where it stopped.
 
     Example: snd train resnet20 --defense rse --data-dir data
     """
     from sndcli.errors import ConfigError, unknown
     from sndcli.training.recipe import recipe_of
 
-    recipe = recipe_of(arch, defense, preset, seed)
+    o.one_of(split, ("train", "proxy"), "--split")
+    recipe = recipe_of(arch, defense, preset, seed, split)
     if start is not None:
         recipe = replace(recipe, start="" if start == "random" else start)
     if epochs is not None:
@@ -76,7 +78,8 @@ def train(
     if download:
         root = root or Path("data")
         cifar10.download(root)
-    train_set, test_set = cifar10.load("train", root), cifar10.load("test", root)
+    train_set = cifar10.load("proxy" if split == "proxy" else "train", root)
+    test_set = cifar10.load_shipped() if split == "proxy" else cifar10.load("test", root)
     name = arch if defense == "none" else f"{arch}-{defense}"
     folder = out or Path("runs") / name
     bar = o.interactive(quiet, no_progress)

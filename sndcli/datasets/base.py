@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ class ImageSet:
         """Images in [0, 1], float32; all, or those at positions `index`."""
         chosen = self.images if index is None else self.images[index]
         return chosen.to(torch.float32) / 255.0
+
+    def part(self, index: Tensor, source: str) -> ImageSet:
+        """The images at positions `index`, ids kept."""
+        return replace(self, source=source, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
+
+    def without(self, ids: Tensor, which: str) -> ImageSet:
+        """The images whose id is not among `ids`; itself where all are."""
+        kept = ~torch.isin(self.ids, ids)
+        return self if bool(kept.all()) else self.part(kept.nonzero().squeeze(1), f"{self.source}, without {which}")
 
     def digest(self) -> str:
         """A short hash of pixels, labels and ids, to tell copies apart."""

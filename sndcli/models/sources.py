@@ -16,12 +16,15 @@ from torch import nn
 from sndcli.errors import ConfigError, DataError, unknown
 from sndcli.models import zoo
 from sndcli.models.classifier import CIFAR10, IDENTITY, IMAGENET, Classifier, Normalisation
+from sndcli.models.reference_cifar import ref_vgg, ref_wide
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet56
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "resnet20": resnet20,
     "resnet32": resnet32,
     "resnet56": resnet56,
+    "ref-vgg": ref_vgg,
+    "ref-wide": ref_wide,
 }
 PREFIXES = ("file:", "torchvision:", "py:")
 NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}

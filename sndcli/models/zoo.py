@@ -21,11 +21,13 @@ class Entry:
         arch: its architecture.
         trained_as: value of ``snd train --defense`` that makes it.
         defense: the defense whose network it is; empty for a network that is a model by itself.
+        split: of CIFAR-10 it is trained on.
     """
 
     arch: str
     trained_as: str = "none"
     defense: str = ""
+    split: str = "train"
 
 
 ENTRIES = {
@@ -33,6 +35,8 @@ ENTRIES = {
     "resnet20-rse": Entry("resnet20", "rse", "rse"),
     "resnet20-pni": Entry("resnet20", "pni", "pni"),
     "resnet20-at": Entry("resnet20", "at"),
+    "ref-vgg": Entry("ref-vgg", split="proxy"),
+    "ref-wide": Entry("ref-wide", split="proxy"),
 }
 
 
@@ -55,7 +59,7 @@ def weights(name: str) -> bytes:
         use = f"--defense-weights file:{made}" if entry.defense else f"--model file:{made}?arch={entry.arch}"
         raise DataError(
             f"The weights of `{name}` are not in this installation.\nMake them: snd train {entry.arch} --defense "
-            f"{entry.trained_as} --data-dir DIR, then {use}."
+            f"{entry.trained_as} --split {entry.split} --data-dir DIR, then {use}."
         ) from None
     except OSError as error:
         raise DataError(f"The weights of `{name}` cannot be read: {error}.\nReinstall sndcli.") from None

@@ -14,7 +14,8 @@ from sndcli import results, statistics
 from sndcli.errors import DataError
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
-ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest")
+ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest",
+        "references")  # fmt: skip
 HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 

@@ -21,6 +21,10 @@ from sndcli.training.robustness import PGD, robust_accuracy
 from sndcli.victim import accuracy
 
 ROBUSTNESS = ("linf:8/255:7", "l2:0.5:7")
+DATA = {
+    "train": "CIFAR-10, the 50,000 train images; no validation split, no choice of checkpoint",
+    "proxy": "CIFAR-10, 2,000 test images outside the shipped evaluation set; no choice of checkpoint",
+}
 
 
 def ship(
@@ -54,7 +58,7 @@ def ship(
     ]  # fmt: skip
     card = {
         "name": path.stem, "arch": recipe.arch, "defense": recipe.defense, "sha256": checksum(path.read_bytes()),
-        "data": "CIFAR-10, the 50,000 train images; no validation split, no choice of checkpoint",
+        "data": DATA[recipe.split],
         "accuracy": {"data": test_set.source, "n": len(test_set), "value": value}, "robust": robust,
         "recipe": recipe.as_dict(),
     }  # fmt: skip

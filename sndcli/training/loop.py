@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,9 @@ from sndcli.defenses.parametric_noise import SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
+from sndcli.models.dropping import dropping
 from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
-from sndcli.training.augment import alternating_flip, random_crop
+from sndcli.training.augment import alternating_flip, cutout, jitter, random_crop
 from sndcli.training.objectives import Objective, objective_of
 from sndcli.training.recipe import Recipe
 from sndcli.training.robustness import PGD, robust_accuracy
@@ -100,13 +101,15 @@ def train(
     model = noisy if noisy is not None else classifier
     optimizer, objective = _optimizer(model, recipe), objective_of(recipe)
     first = _resume(out, recipe, classifier, optimizer)
-    forward = torch.compile(model) if compiled else model
+    forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
         if noisy is not None:
             noisy.reseed(recipe.seed * 1_000_003 + epoch)
         model.train()
-        loss, accuracy = _epoch(recipe, objective, epoch, forward, optimizer, train_set, device, report)
+        coins = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + epoch)
+        with dropping(classifier.network, recipe.drop, coins):
+            loss, accuracy = _epoch(recipe, objective, epoch, forward, optimizer, train_set, device, report)
         seconds = time.perf_counter() - start
         measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None
         robust = _robust(recipe, model, test_set, device) if _measure(recipe, epoch) else None
@@ -180,6 +183,10 @@ def augment(recipe: Recipe, epoch: int, images: Tensor, ids: Tensor, generator: 
         cropped = random_crop(images, recipe.small_size, 0, generator)
     else:
         cropped = random_crop(images, images.shape[-1], recipe.padding, generator)
+    if recipe.jitter:
+        cropped = jitter(cropped, recipe.jitter, generator)
+    if recipe.cutout:
+        cropped = cutout(cropped, recipe.cutout, generator)
     return alternating_flip(cropped, ids, epoch, recipe.seed)
 
 

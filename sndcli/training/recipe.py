@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sndcli.errors import unknown
+from sndcli.errors import ConfigError, unknown
 
 DEFENSES = ("none", "rse", "pni", "at")
 
@@ -16,6 +16,7 @@ class Recipe:
 
     Attributes:
         arch: a name of `sndcli.models.sources.ARCHITECTURES`.
+        split: of CIFAR-10: ``train``, or ``proxy`` for reference models (`sndcli.datasets.cifar10.proxy_ids`).
         start: a model source whose weights the training starts from (a warm restart); empty for random weights.
         epochs: passes over the train split.
         batch_size: images a step.
@@ -27,6 +28,9 @@ class Recipe:
         small_epochs: first epochs, trained on random `small_size` crops without padding, at the same scale.
         small_size: side of these crops; they cost (small_size / 32)^2 of a full image.
         padding: zeros around the image before the full-size crop.
+        drop: rate at which layers are dropped in training, where the Subspace attack drops them (`models.dropping`).
+        cutout: side of the grey square put into every image; 0 for none.
+        jitter: contrast and brightness change by factors of up to 1 ± this.
         seed: initial weights, order, crops, flips, noise.
         defense: ``none``, ``rse``, ``pni`` or ``at``.
         pgd: of ``pni`` and ``at``, as `sndcli.training.robustness.PGD.parse` reads it.
@@ -37,6 +41,7 @@ class Recipe:
     """
 
     arch: str = "resnet20"
+    split: str = "train"
     start: str = ""
     epochs: int = 32
     batch_size: int = 128
@@ -48,6 +53,9 @@ class Recipe:
     small_epochs: int = 12
     small_size: int = 24
     padding: int = 4
+    drop: float = 0.0
+    cutout: int = 0
+    jitter: float = 0.0
     seed: int = 0
     defense: str = "none"
     pgd: str = ""
@@ -99,23 +107,32 @@ PAPER: dict[str, dict[str, Any]] = {
     "at": {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4, "warmup": 0.0, "small_epochs": 0,
            "milestones": (50, 100, 150), "pgd": "l2:0.5:7"},
 }  # fmt: skip
+# 2,000 images need many passes, small steps and strong regularisation.
+PROXY: dict[str, Any] = {
+    "split": "proxy", "epochs": 72, "batch_size": 40, "lr": 0.08, "weight_decay": 3e-3, "small_epochs": 48,
+    "drop": 0.05, "cutout": 12, "jitter": 0.25,
+}  # fmt: skip
 PRESETS = {"affordable": AFFORDABLE, "paper": PAPER}
 
 
-def recipe_of(arch: str, defense: str = "none", preset: str = "affordable", seed: int = 0) -> Recipe:
-    """The recipe that ``snd train ARCH --defense D --preset P`` begins with.
+def recipe_of(
+    arch: str, defense: str = "none", preset: str = "affordable", seed: int = 0, split: str = "train"
+) -> Recipe:
+    """The recipe that ``snd train ARCH --defense D --preset P --split S`` begins with.
 
     Only ResNet-20 has weights in the package to start from; other networks start from random ones unless
     ``--from`` says otherwise.
 
     Raises:
-        ConfigError: an unknown defense or preset.
+        ConfigError: an unknown defense or preset, or a defense to train on the proxy split.
     """
     if defense not in DEFENSES:
         raise unknown("defense to train", defense, DEFENSES)
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    given = PRESETS[preset][defense]
+    if split == "proxy" and defense != "none":
+        raise ConfigError("`--split proxy` is for reference models: it has no --defense.")
+    given = PROXY if split == "proxy" else PRESETS[preset][defense]
     if arch != "resnet20":
         given = given | {"start": ""}
     return Recipe(arch=arch, defense=defense, seed=seed, **given)
