@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ def train(
     model = noisy if noisy is not None else classifier
     optimizer, objective = _optimizer(model, recipe), objective_of(recipe)
     first = _resume(out, recipe, classifier, optimizer)
-    forward = torch.compile(model) if compiled else model
+    forward = cast(nn.Module, torch.compile(model)) if compiled else model
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
         if noisy is not None:
