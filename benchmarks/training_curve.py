@@ -1,6 +1,6 @@
-"""Draws loss and accuracy of a training log.
+"""Draws loss and accuracy of a training log, or of several that continue each other.
 
-usage: python benchmarks/training_curve.py runs/resnet20/log.jsonl docs/results/training_resnet20.svg
+usage: python benchmarks/training_curve.py runs/first/log.jsonl runs/second/log.jsonl docs/results/training_resnet20.svg
 """
 
 from __future__ import annotations
@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 
-def main(log: Path, picture: Path) -> None:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+def main(logs: list[Path], picture: Path) -> None:
+    lines: list[dict[str, Any]] = []
+    for log in logs:
+        done = len(lines)
+        for line in map(json.loads, log.read_text().splitlines()):
+            lines.append(line | {"epoch": done + line["epoch"]})
     epochs = [line["epoch"] for line in lines]
     tested = [(line["epoch"], 100 * line["test_accuracy"]) for line in lines if line["test_accuracy"] is not None]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -30,4 +35,4 @@ def main(log: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main([Path(argument) for argument in sys.argv[1:-1]], Path(sys.argv[-1]))

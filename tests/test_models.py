@@ -33,11 +33,11 @@ def test_shortcut_is_option_a() -> None:
 
 
 def test_shipped_weights_reach_their_accuracy_on_the_shipped_images() -> None:
-    """90.92 % of the 10,000; the 1,200 shipped images give it within four standard errors."""
+    """91.31 % of the 10,000; the 1,200 shipped images give it within four standard errors."""
     data = cifar10.load_shipped()
     forward = Forward(optimise(load_model("resnet20"), CPU), CPU)
     correct = (forward(data.pixels()).argmax(1) == data.labels).double().mean().item()
-    assert abs(correct - 0.9092) < 4 * (0.9092 * 0.0908 / 1200) ** 0.5
+    assert abs(correct - 0.9131) < 4 * (0.9131 * 0.0869 / 1200) ** 0.5
 
 
 def test_inference_gives_the_plain_networks_logits_whatever_the_batch() -> None:

@@ -101,7 +101,7 @@ def train(
     model = noisy if noisy is not None else classifier
     optimizer, objective = _optimizer(model, recipe), objective_of(recipe)
     first = _resume(out, recipe, classifier, optimizer)
-    forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
+    forward = cast(nn.Module, torch.compile(model)) if compiled else model
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
         if noisy is not None:
