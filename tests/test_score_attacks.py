@@ -176,7 +176,11 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
 
 @pytest.mark.parametrize(
     ("sigma", "expected", "length"),
-    [(0.0, (0.15, 0.53, 0.76, 0.96), 0.05), (1e-4, (None, None, None, 0.79), None), (1e-3, (0.03, 0.03, 0.03, 0.03), None)],
+    [
+        (0.0, (0.15, 0.53, 0.76, 0.96), 0.05),
+        (1e-4, (None, None, None, 0.79), None),
+        (1e-3, (0.03, 0.03, 0.03, 0.03), None),
+    ],
 )
 def test_bandit_prior_aligns_with_the_gradient(
     sigma: float, expected: tuple[float | None, ...], length: float | None, monkeypatch: pytest.MonkeyPatch
