@@ -167,8 +167,8 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
     assert (oracle.ledger.used.float().mean().item() - 1) / steps == pytest.approx(cost, abs=0.04)
     taken = ((oracle._held - 0.5).flatten(1).abs() > 0.1).sum(1) / steps
     assert taken.mean().item() == pytest.approx(accepted, abs=0.04)
-    # The stored minimum may have been met at a step that was taken, or it would have been one.
-    assert (-moved - lowest).mean().item() == pytest.approx(curse, abs=0.25)
+    spread = min(2.3 * tau, 0.6) + 0.01  # three standard errors of two images
+    assert (-moved - lowest).mean().item() == pytest.approx(curse, abs=spread)
 
 
 # -- Bandit --------------------------------------------------------------------------------------------------
