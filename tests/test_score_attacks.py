@@ -167,8 +167,8 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
     assert (oracle.ledger.used.float().mean().item() - 1) / steps == pytest.approx(cost, abs=0.04)
     taken = ((oracle._held - 0.5).flatten(1).abs() > 0.1).sum(1) / steps
     assert taken.mean().item() == pytest.approx(accepted, abs=0.04)
-    # The stored minimum may have been met at a step that was taken, or it would have been one.
-    assert (-moved - lowest).mean().item() == pytest.approx(curse, abs=0.25)
+    spread = min(2.3 * tau, 0.6) + 0.01  # three standard errors of two images
+    assert (-moved - lowest).mean().item() == pytest.approx(curse, abs=spread)
 
 
 # -- Bandit --------------------------------------------------------------------------------------------------
@@ -176,14 +176,18 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
 
 @pytest.mark.parametrize(
     ("sigma", "expected", "length"),
-    [(0.0, (0.15, 0.53, 0.76, 0.96), 0.05), (1e-4, (None, None, None, 0.79), None), (1e-3, (0.0, 0.0, 0.0, 0.0), None)],
+    [
+        (0.0, (0.15, 0.53, 0.76, 0.96), 0.05),
+        (1e-4, (None, None, None, 0.79), None),
+        (1e-3, (0.03, 0.03, 0.03, 0.03), None),
+    ],
 )
 def test_bandit_prior_aligns_with_the_gradient(
     sigma: float, expected: tuple[float | None, ...], length: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Image 3 x 20 x 20, prior 10 x 10, the image frozen: cosine after 10 / 100 / 300 / 1000 iterations.
 
-    Noise of 1e-3 on the loss, a tenth of a probe, keeps it below 0.05 throughout.
+    Noise of 1e-3 on the loss, a tenth of a probe, keeps it at 0.05 or less (a mean of eight images scatters by 0.02).
     """
     n, w, priors, update = 8, torch.randn(3, 20, 20, generator=generator(5)), [], bandit.update
     w /= w.norm()

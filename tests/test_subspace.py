@@ -305,7 +305,7 @@ def test_recipes_by_split() -> None:
 
 # -- the command line ----------------------------------------------------------------------------------------
 
-SMALL = ("--images", 3, "--budget", 31, "--verify", 4, "--no-progress", "--json")
+SMALL = ("--images", 2, "--budget", 31, "--verify", 4, "--no-progress", "--json")
 
 
 def test_references_on_the_command_line(snd: Snd, snd_process: Snd, tmp_path: Path) -> None:
