@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Normalisation", "Oracle", "SmallNoise", "load_model"]
+__all__ = ["Classifier", "Normalisation", "Oracle", "ResizePad", "SmallNoise", "load_model"]
 
 if TYPE_CHECKING:
+    from sndcli.defenses.resize_pad import ResizePad
     from sndcli.defenses.small_noise import SmallNoise
     from sndcli.models.classifier import Classifier, Normalisation
     from sndcli.models.sources import load_model
@@ -21,6 +22,7 @@ _HOMES = {
     "Classifier": "sndcli.models.classifier",
     "Normalisation": "sndcli.models.classifier",
     "Oracle": "sndcli.oracle",
+    "ResizePad": "sndcli.defenses.resize_pad",
     "SmallNoise": "sndcli.defenses.small_noise",
     "load_model": "sndcli.models.sources",
 }

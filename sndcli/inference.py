@@ -87,7 +87,8 @@ def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) ->
             this batch size. Logits then differ from the plain ones by rounding, about 1e-6.
     """
     network = fold_batch_norm(model.network, model.input_size).to(device).to(memory_format=torch.channels_last)
-    fast = Classifier(_Padded(network, compiled_rows), model.normalisation, model.input_size, model.name)
+    padded = _Padded(network, compiled_rows)
+    fast = Classifier(padded, model.normalisation, model.input_size, model.name, model.preprocessing, model.clamp)
     return fast.to(device).eval().requires_grad_(False)
 
 

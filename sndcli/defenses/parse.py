@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 
-NAMES = ("none", "snd")
+NAMES = ("none", "snd", "rnp")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DefenseSpec:
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0
+        return self.sigma > 0 or bool({"rnp"} & set(self.name.split("+")))
 
 
 def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool = False) -> DefenseSpec:
@@ -66,4 +67,6 @@ def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Modu
     for part in spec.name.split("+"):
         if part == "snd":
             defended = SmallNoise(defended, spec.sigma, spec.beta, generator=torch.Generator(device), clip=spec.clip)
+        elif part == "rnp":
+            defended = ResizePad(defended, generator=torch.Generator(device))
     return defended
