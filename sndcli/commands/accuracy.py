@@ -17,6 +17,7 @@ def accuracy(
     dataset: o.Dataset = "cifar10",
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    skip_broken: o.SkipBroken = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
     sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None,
@@ -31,12 +32,13 @@ def accuracy(
     json: o.Json = False,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Measure clean accuracy with and without a defense.
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
     """
+    given = locals()
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
 
@@ -45,15 +47,12 @@ def accuracy(
     sigmas: list[float | None] = [*sigma] if sigma else [None]
     specs = [parse(defense, value, beta, clip) for value in sigmas]
 
-    from sndcli.datasets.load import data_dir_of, load
     from sndcli.inference import resolve_device
-    from sndcli.models.sources import load_model
     from sndcli.statistics import mean_std
     from sndcli.victim import Victim
     from sndcli.victim import accuracy as measure
 
-    data = load(dataset, data_dir_of(data_dir), download)
-    victim_model = load_model(model)
+    victim_model, data = o.victim_and_data(given)
     place = resolve_device(device)
     rows = o.batch_rows(batch_size, place, default_cpu=128)
     chosen_precision = o.one_of(precision, ("fp32", "bf16"), "--precision")
@@ -73,7 +72,7 @@ def accuracy(
         mean, std = mean_std(values)
         found.append(
             {"model": victim_model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
-             "n": len(data), "accuracy": {"mean": mean, "std": std, "values": values}}
+             "n": len(data) - data.left_out, "accuracy": {"mean": mean, "std": std, "values": values}}
         )  # fmt: skip
     if json:
         typer.echo(jsonlib.dumps({"schema": 1, "rows": found, "run": {"data": data.source, "seed": seed}}))

@@ -24,10 +24,13 @@ def ls(
             typer.echo(f"{spec.name:8} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
         typer.echo("none  the bare model\nsnd   Small Noise Defense: Gaussian noise on every query (--sigma, --beta)")
+        typer.echo("rnp   random resizing and padding, a new geometry for every query")
     elif what == "models":
         from sndcli.models.sources import PREFIXES, ZOO
 
         for name in (*ZOO, *(f"{prefix}…" for prefix in PREFIXES)):
             typer.echo(name)
     else:
-        typer.echo("cifar10  the full test split with --data-dir or --download, else 1,200 shipped test images")
+        typer.echo("cifar10   the full test split with --data-dir or --download, else 1,200 shipped test images")
+        typer.echo("imagenet  validation pictures in folders by synset under --data-dir, all or some of them")
+        typer.echo("folder:…  any pictures, one folder a class")

@@ -82,29 +82,30 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         DataError: data or weights are missing or broken.
     """
     from sndcli.attacks.registry import options_of, spec_of
+    from sndcli.datasets.protocol import protocol_of
 
     settings = tuple(given["settings"] or ())
     spec = spec_of(name)
     options_of(spec, given["preset"], settings)  # a wrong one is told before anything slow is loaded
-    budget = o.count(given["budget"], "--budget")
+    usual = protocol_of(given["dataset"])
+    budget = o.count(given["budget"], "--budget") if given["budget"] is not None else usual.budget
     budgets = o.counts(given["budgets"], "--budgets")
+    images = given["images"] if given["images"] is not None else usual.images
     norm = o.one_of(given["norm"] or spec.norms[0], ("l2", "linf"), "--norm")
-    eps = given["eps"] if given["eps"] is not None else (1.0 if norm == "l2" else 8 / 255)
+    eps = given["eps"] if given["eps"] is not None else (usual.eps if norm == "l2" else 8 / 255)
     select = o.one_of(given["select"], ("correct", "all"), "--select")
     precision = o.one_of(given["precision"], ("fp32", "bf16"), "--precision")
 
     from sndcli.config import RunConfig
-    from sndcli.datasets.load import data_dir_of, load
     from sndcli.inference import resolve_device
-    from sndcli.models.sources import digest, load_model
+    from sndcli.models.sources import digest
 
-    data = load(given["dataset"], data_dir_of(given["data_dir"]), given["download"])
-    model = load_model(given["model"])
+    model, data = o.victim_and_data(given)
     config = RunConfig(
-        attack=name, dataset=given["dataset"], dataset_source=data.source, dataset_digest=data.digest(),
+        attack=name, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=defense, engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
-        images=given["images"], select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
+        images=images, select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,
         compiled=given["compiled"],
     )  # fmt: skip
@@ -114,6 +115,16 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         data, model, config, device, o.batch_rows(given["batch_size"], device), given["out"], given["fresh"],
         given["quiet"], given["no_progress"], given["debug"],
     )  # fmt: skip
+
+
+def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
+    """Runs a job against one defense and prints it, or, with ``--dry-run``, says what it would do."""
+    if given["dry_run"]:
+        from sndcli.commands.dry import dry_run
+
+        dry_run(job, [defense], given["json"])
+        return
+    show([job.run(defense)], given["json"], given["quiet"])
 
 
 def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: dict[str, Any] | None = None) -> None:

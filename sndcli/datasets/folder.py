@@ -162,8 +162,10 @@ def build(
     if not files:
         raise DataError(f"No pictures in the folders under {folder}.\nExpected files such as {folder}/CLASS/NAME.JPEG.")
     size = reading.preprocessing.size
+    p = reading.preprocessing
+    how = f"{'both sides' if p.squash else 'shorter side'} {p.resize} ({p.interpolation}), central {size}"
     return FolderSet(
-        name, f"{len(files)} pictures of {len(set(targets))} classes in {folder}",
+        name, f"{len(files)} pictures of {len(set(targets))} classes, {how}",
         torch.empty(0, 3, size, size, dtype=torch.uint8), torch.tensor(targets), _ids(files), classes,
         tuple(files), folder, reading,
     )  # fmt: skip

@@ -16,8 +16,8 @@ class ResizePad(Defense):
     """Each row is enlarged to its own random size r and laid at a random place on a grey canvas of side R.
 
     For inputs of side W: s ~ U[`smallest`, `largest`], r = round(s W), R = round(`largest` W), and the offsets of the
-    top and of the left edge are independent and uniform on {0, ..., R - r}. One pass, as in the target paper's tables
-    (arXiv 2101.04829, section 4.1: s in [310/299, 331/299]); 224 becomes 248, 32 becomes 35, 299 becomes 331.
+    top and of the left edge are independent and uniform on {0, ..., R - r}. One pass; s is that of
+    arXiv 2101.04829, Appendix B.2. 224 becomes 248, 32 becomes 35, 299 becomes 331.
 
     Differs from the authors' code: the geometry is drawn for every row, not once for a batch; r may reach R; no flips,
     no auxiliary head, no mean over 30 passes. As there, the interpolation is nearest-neighbour, and the border is
