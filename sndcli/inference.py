@@ -60,7 +60,10 @@ def fold_batch_norm(network: nn.Module, input_size: tuple[int, ...]) -> nn.Modul
 
 
 class _Padded(nn.Module):
-    """Pads a chunk to a multiple of eight rows, or, compiled, to one fixed shape that is never recompiled."""
+    """Pads a chunk to a multiple of eight rows, or, compiled, to a fixed number of them.
+
+    So a network is compiled once for each size of images: once, or twice where a defense enlarges them.
+    """
 
     def __init__(self, network: nn.Module, compiled_rows: int) -> None:
         super().__init__()

@@ -1,0 +1,71 @@
+"""Memory of probe blocks, at a reduced size: peak of a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# 8 images of 3 x 96 x 96 and 1,000 probes each: 885 MB of probes, were they all alive at once.
+PROGRAM = """
+import resource, torch
+from sndcli.attacks.hsja import gradient_direction
+from sndcli.attacks.registry import options_of, spec_of
+from sndcli.experiment import run_attack
+from sndcli.oracle import Oracle
+
+torch.set_num_threads(1)
+x0 = torch.full((8, 3, 96, 96), 0.5)
+
+def victim(z):
+    value = z.flatten(1).mean(1) - 0.501
+    return torch.stack([-value, value], 1)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if {mac} else 2**10)
+
+generator = torch.Generator().manual_seed(0)
+oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_100)
+everyone = torch.arange(8)
+gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 3), generator)
+if {name!r} != "hsja-gradient":
+    run_attack(oracle, generator, "null", "native", options_of(spec_of("null"), None))
+before = peak()
+if {name!r} == "hsja-gradient":
+    gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 1_000), generator)
+else:
+    oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_000, votes={votes})
+    run_attack(oracle, generator, {name!r}, "native", options_of(spec_of({name!r}), None, {settings!r}))
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "votes"),
+    [
+        ("hsja-gradient", (), 1),
+        ("sign-opt", ("directions=900", "starts=1"), 1),
+        ("geoda", (), 1),
+        ("null", (), 10),
+    ],
+)
+def test_probes_are_streamed(name: str, settings: tuple[str, ...], votes: int) -> None:
+    program = PROGRAM.format(name=name, settings=settings, votes=votes, mac=sys.platform == "darwin")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
+    assert float(done.stdout) < 450, f"{name} took {done.stdout.strip()} MB"
+
+
+def test_geoda_keeps_no_full_basis_at_224() -> None:
+    import torch
+
+    from sndcli.attacks.geoda import low_frequencies
+    from sndcli.attacks.simba import dct_rows
+
+    rows = dct_rows(224)[:75]
+    weights = torch.randn(2, 3, 75 * 75, generator=torch.Generator().manual_seed(0))
+    images = low_frequencies(weights, rows)
+    assert images.shape == (2, 3, 224, 224)
+    back = (rows @ images @ rows.T).flatten(2)
+    torch.testing.assert_close(back, weights, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(images.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1), rtol=1e-4, atol=0)
