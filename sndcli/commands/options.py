@@ -168,7 +168,7 @@ def victim_and_data(given: dict[str, Any]) -> tuple[Classifier, ImageSet]:
     def warn(text: str) -> None:
         note(f"warning: {text}", given["quiet"])
 
-    reading = Reading(model.preprocessing or whole(model.input_size[-1]), given["skip_broken"], warn)
+    reading = Reading(model.preprocessing or whole(model.input_size[-1]), given.get("skip_broken", False), warn)
     return model, load(given["dataset"], data_dir_of(given["data_dir"]), given["download"], reading)
 
 

@@ -119,7 +119,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
 
 def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
     """Runs a job against one defense and prints it, or, with ``--dry-run``, says what it would do."""
-    if given["dry_run"]:
+    if given.get("dry_run"):
         from sndcli.commands.dry import dry_run
 
         dry_run(job, [defense], given["json"])

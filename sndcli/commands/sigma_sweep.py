@@ -55,7 +55,7 @@ def sigma_sweep(
     settings = [(s, b) for s in noise for b in (scales if s else [None])]
     specs = [parse("snd", s, b, given["clip"]) for s, b in dict.fromkeys(settings)]
     job = prepare(name, given, specs[0])
-    if given["dry_run"]:
+    if given.get("dry_run"):
         from sndcli.commands.dry import dry_run
 
         dry_run(job, specs, given["json"], accuracy_repeats * len(job.data))
