@@ -1,7 +1,9 @@
 """Paid queries per second of every attack beside the raw forward rate of the same network, in one run.
 
 usage: python benchmarks/throughput.py [--images 100] [--budget 300] [--foolbox] [--only hsja,ba] [--sigma 0.01]
+       python benchmarks/throughput.py --model torchvision:resnet50/random --images 8 --budget 100 --only hsja,geoda
 
+Images are the shipped ones for resnet20, else random ones of the model's size, labelled by the model itself.
 The raw rate is the best over a few batch sizes of the same folded network, on random images, without an oracle, a
 defense or an attack; it is measured before and after each attack and the mean of the two is its reference, because
 shared machines drift. Ratios are what to quote. Where an attack asks reference models of its own, their passes are
@@ -53,9 +55,13 @@ class Timed(Reference):
 
 def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int) -> tuple[float, str]:
     """Paid queries a second of an attack on `images` images, and what its reference models did meanwhile."""
-    data = cifar10.load_shipped()
-    x0, y = data.pixels(torch.arange(images)), data.labels[:images]
     device = victim.defended.device
+    if victim.classifier.name == "resnet20":
+        data = cifar10.load_shipped()
+        x0, y = data.pixels(torch.arange(images)), data.labels[:images]
+    else:
+        x0 = torch.rand(images, *victim.classifier.input_size, generator=torch.Generator().manual_seed(0))
+        y = victim.undefended(x0).argmax(1)
     oracle = Oracle(victim.defended, x0.to(device), y.to(device), budget=budget, norm=ATTACKS[name].norms[0])
     sources = REFERENCES["cifar10"] if ATTACKS[name].references else ()
     references = [Timed(load_model(source), device) for source in sources]
@@ -71,6 +77,8 @@ def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--batches", default="32,64,128,256,512")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--budget", type=int, default=300)
     parser.add_argument("--sigma", type=float, default=0.0)
@@ -78,8 +86,8 @@ def main() -> None:
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     device = resolve_device("auto")
-    victim = Victim.prepare(load_model("resnet20"), DefenseSpec("snd", arguments.sigma), device, 128)
-    rates = {size: raw_rate(victim, size) for size in (32, 64, 128, 256, 512)}
+    victim = Victim.prepare(load_model(arguments.model), DefenseSpec("snd", arguments.sigma), device, 128)
+    rates = {size: raw_rate(victim, size) for size in map(int, arguments.batches.split(","))}
     best = max(rates, key=lambda size: rates[size])
     print("raw forward, rows/s by batch:", ", ".join(f"{k}: {v:.0f}" for k, v in rates.items()), flush=True)
     victim.defended.batch_size = victim.undefended.batch_size = best

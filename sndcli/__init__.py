@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["PNI", "RSE", "Classifier", "Normalisation", "Oracle", "SmallNoise", "load_model"]
+__all__ = ["PNI", "RSE", "Classifier", "Normalisation", "Oracle", "ResizePad", "SmallNoise", "load_model"]
 
 if TYPE_CHECKING:
     from sndcli.defenses.noise_layers import RSE
     from sndcli.defenses.parametric_noise import PNI
+    from sndcli.defenses.resize_pad import ResizePad
     from sndcli.defenses.small_noise import SmallNoise
     from sndcli.models.classifier import Classifier, Normalisation
     from sndcli.models.sources import load_model
@@ -25,6 +26,7 @@ _HOMES = {
     "Oracle": "sndcli.oracle",
     "PNI": "sndcli.defenses.parametric_noise",
     "RSE": "sndcli.defenses.noise_layers",
+    "ResizePad": "sndcli.defenses.resize_pad",
     "SmallNoise": "sndcli.defenses.small_noise",
     "load_model": "sndcli.models.sources",
 }

@@ -10,12 +10,11 @@ from typing import Any
 from sndcli import __version__
 from sndcli.attacks.registry import FOOLBOX, spec_of
 from sndcli.datasets.load import Select
+from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.inference import Precision
-
-PAPER_BUDGETS = (2_000, 5_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,9 @@ class RunConfig:
     @property
     def report_points(self) -> list[int]:
         """Budgets that are reported: those asked for, else the paper's up to the budget; and the budget."""
-        return sorted({*(self.budgets or [b for b in PAPER_BUDGETS if b <= self.budget]), self.budget})
+        return sorted(
+            {*(self.budgets or [b for b in protocol_of(self.dataset).budgets if b <= self.budget]), self.budget}
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some."""
@@ -99,4 +100,5 @@ class RunConfig:
         defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
         engine = "-foolbox" if self.engine == "foolbox" else ""
         model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
-        return f"{self.attack}{engine}_{self.dataset}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+        data = self.dataset.replace(":", "-")
+        return f"{self.attack}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"

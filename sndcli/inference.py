@@ -60,7 +60,10 @@ def fold_batch_norm(network: nn.Module, input_size: tuple[int, ...]) -> nn.Modul
 
 
 class _Padded(nn.Module):
-    """Pads a chunk to a multiple of eight rows, or, compiled, to one fixed shape that is never recompiled."""
+    """Pads a chunk to a multiple of eight rows, or, compiled, to a fixed number of them.
+
+    So a network is compiled once for each size of images: once, or twice where a defense enlarges them.
+    """
 
     def __init__(self, network: nn.Module, compiled_rows: int) -> None:
         super().__init__()
@@ -92,7 +95,8 @@ def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) ->
 def ready(network: nn.Module, model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
     """`network` in the place of the model's own: padded, channels-last, in eval mode, on `device`."""
     network = network.to(device).to(memory_format=torch.channels_last)
-    fast = Classifier(_Padded(network, compiled_rows), model.normalisation, model.input_size, model.name)
+    padded = _Padded(network, compiled_rows)
+    fast = Classifier(padded, model.normalisation, model.input_size, model.name, model.preprocessing, model.clamp)
     return fast.to(device).eval().requires_grad_(False)
 
 

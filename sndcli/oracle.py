@@ -17,7 +17,8 @@ from torch import Tensor
 from sndcli.errors import ConfigError
 
 REFUSED = -1
-POINTS_AT_ONCE = 4096  # rows expanded for votes at a time; bounds memory, never results
+POINTS_AT_ONCE = 4096  # rows expanded for votes at a time, and their bytes; bound memory, never results
+BYTES_AT_ONCE = 2**28
 
 Logits = Callable[[Tensor], Tensor]
 Phase = str | Sequence[tuple[str, int]]  # a name for all rows, or names for so many consecutive rows each
@@ -235,7 +236,8 @@ class Oracle:
         if not len(sent):
             return sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1)
         labels, means = [], []
-        at_once = max(1, POINTS_AT_ONCE // self.votes)
+        rows = min(POINTS_AT_ONCE, BYTES_AT_ONCE // (4 * sent[0].numel()))
+        at_once = max(1, rows // self.votes)
         for piece, whose in zip(sent.split(at_once), owner.split(at_once), strict=True):
             logits = self._defended(piece.repeat_interleave(self.votes, 0) if self.votes > 1 else piece)
             single = logits.argmax(1).view(len(piece), self.votes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError
 from sndcli.inference import Forward, Precision, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier
+
+PIXEL_BYTES = 2**27  # of images in float32 at a time when all are classified
 
 
 @dataclass
@@ -41,11 +44,11 @@ class Victim:
         A `batch_size` of 0 is measured, without the defense and before compiling.
         """
         fast = optimise(model, device)
-        fails = f"Model {model.name} fails on an image of {model.input_size}"
-        try:
-            batch_size = batch_size or measure_batch_size(fast, model.input_size, device)
-        except RuntimeError as error:
-            raise ConfigError(f"{fails}: {first_line(error)}") from None
+        x = torch.rand(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+        logits = _try(Forward(fast, device), x, f"Model {model.name}")
+        if not bool(logits.isfinite().all()):
+            raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
+        batch_size = batch_size or measure_batch_size(fast, model.input_size, device)
         if compiled:
             fast = optimise(model, device, batch_size)
         victim = cls(
@@ -53,12 +56,7 @@ class Victim:
             Forward(fast, device, batch_size, precision),
             Forward(build(defense, fast, device), device, batch_size, precision),
         )
-        try:
-            logits = victim.undefended(torch.rand(2, *model.input_size))
-        except RuntimeError as error:
-            raise ConfigError(f"{fails}: {first_line(error)}") from None
-        if not bool(logits.isfinite().all()):
-            raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
+        _try(victim.defended, x, f"Model {model.name} behind `--defense {defense.name}`")
         return victim
 
     def fit_to(self, data: ImageSet) -> None:
@@ -67,13 +65,13 @@ class Victim:
         Raises:
             ConfigError: they are not.
         """
-        size = tuple(data.images.shape[1:])
+        size = data.size
         if size != self.classifier.input_size:
             raise ConfigError(
                 f"Expected images of {self.classifier.input_size} for {self.classifier.name} "
                 f"but {data.name} has {size}."
             )
-        classes = self.undefended(data.pixels(torch.arange(1))).shape[1]
+        classes = self.undefended(torch.zeros(1, *size)).shape[1]
         if classes != len(data.classes):
             raise ConfigError(
                 f"Expected {classes} classes for {self.classifier.name} but {data.name} has {len(data.classes)}."
@@ -83,6 +81,15 @@ class Victim:
         """Restarts the defense's randomness."""
         if isinstance(self.defended.model, Defense):
             self.defended.model.reseed(seed)
+
+
+def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
+    """Logits of `x`, or one line on why not: each architecture has its own complaint about a size."""
+    try:
+        return forward(x)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        shape = " x ".join(map(str, x.shape[2:]))
+        raise ConfigError(f"{what} fails on images of {shape}: {first_line(error)}") from None
 
 
 def stream(seed: int, unit: int, purpose: str) -> int:
@@ -103,12 +110,15 @@ def accuracy(
     for seed in seeds:
         if isinstance(forward.model, Defense):
             forward.model.reseed(stream(seed, 0, "defense"))
-        correct = 0
-        for index in torch.arange(len(data)).split(1024):
+        correct = read = 0
+        at_once = max(1, min(1024, PIXEL_BYTES // (4 * math.prod(data.size))))
+        for block in torch.arange(len(data)).split(at_once):
+            done += len(block)
+            index = data.readable(block)
             correct += int((forward(data.pixels(index)).argmax(1) == data.labels[index]).sum())
-            done += len(index)
+            read += len(index)
             progress(done)
-        values.append(correct / len(data))
+        values.append(correct / max(1, read))
     return values
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
+from sndcli.attacks.simba import dct_rows
 from sndcli.oracle import REFUSED, Oracle
 
 SEARCH, HALVE, PROBE, GO = range(4)
@@ -53,13 +54,15 @@ class Options:
 OPTIONS = {"authors": Options(), "step1": Options(step=1.0)}
 
 
-def dct_basis(side: int, sub_dim: int) -> Tensor:
-    """Orthonormal ``[sub_dim², side, side]``: the lowest two-dimensional DCT-II frequencies."""
-    i = np.arange(side)
-    rows = np.cos((2 * i[None, :] + 1) * np.arange(sub_dim)[:, None] * np.pi / (2 * side)) * np.sqrt(2 / side)
-    rows[0] = np.sqrt(1 / side)
-    basis = np.einsum("ua,vb->uvab", rows, rows).reshape(sub_dim**2, side, side)
-    return torch.from_numpy(basis).float()
+def low_frequencies(weights: Tensor, rows: Tensor) -> Tensor:
+    """``[..., side, side]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
+
+    `rows` ``[sub_dim, side]`` are the lowest one-dimensional frequencies. One axis after the other: the full
+    basis of 75² images of 224 x 224 would take a gigabyte.
+    """
+    square = weights.unflatten(-1, (len(rows), len(rows)))
+    images: Tensor = rows.T @ square @ rows
+    return images
 
 
 def allocate(queries: int, allocation: float = 0.6) -> list[int]:
@@ -106,7 +109,7 @@ class _Machine:
         n, side = len(x0), x0.shape[-1]
         sub_dim = options.sub_dim or max(1, 75 * side // 224)
         self.oracle, self.generator, self.o = oracle, generator, options
-        self.basis = dct_basis(side, sub_dim).to(device)
+        self.rows = dct_rows(side)[:sub_dim].to(device)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
@@ -155,9 +158,9 @@ class _Machine:
         take = torch.clamp(self.quota[owner] - self.count[owner], max=block_size(len(x0), x0[0].numel()))
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
         weights = torch.randn(
-            (len(image), x0.shape[1], len(self.basis)), generator=self.generator, device=x0.device, dtype=x0.dtype
+            (len(image), x0.shape[1], len(self.rows) ** 2), generator=self.generator, device=x0.device, dtype=x0.dtype
         )
-        eta = torch.einsum("mck,kab->mcab", weights, self.basis)
+        eta = low_frequencies(weights, self.rows)
         b = self.b[owner[image]]
         probes = (b + self.o.probe * eta).clamp_(0.0, 1.0)
         return image, (probes - b) / self.o.probe, probes

@@ -17,6 +17,7 @@ def accuracy(
     dataset: o.Dataset = "cifar10",
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    skip_broken: o.SkipBroken = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
     defense_weights: o.DefenseWeights = None,
@@ -36,12 +37,13 @@ def accuracy(
     json: o.Json = False,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001
+    debug: o.Debug = False,
 ) -> None:
     """Measure clean accuracy with and without a defense.
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
     """
+    given = locals()
     from sndcli.defenses.parse import parse, settle
     from sndcli.errors import ConfigError
 
@@ -50,10 +52,8 @@ def accuracy(
     sigmas: list[float | None] = [*sigma] if sigma else [None]
     specs = [parse(defense, value, beta, clip, defense_weights) for value in sigmas]
 
-    from sndcli.datasets.load import data_dir_of, load
     from sndcli.defenses.trained import label
     from sndcli.inference import resolve_device
-    from sndcli.models.sources import load_model
     from sndcli.statistics import mean_std
     from sndcli.training.robustness import PGD, robust_accuracy
     from sndcli.victim import Victim
@@ -64,8 +64,7 @@ def accuracy(
         raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
     if pgd_images < 1:
         raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {pgd_images}.")
-    data = load(dataset, data_dir_of(data_dir), download)
-    victim_model = load_model(model)
+    victim_model, data = o.victim_and_data(given)
     place = resolve_device(device)
     rows = o.batch_rows(batch_size)
     chosen_precision = o.one_of(precision, ("fp32", "bf16"), "--precision")
@@ -86,7 +85,7 @@ def accuracy(
         mean, std = mean_std(values)
         found.append(
             {"model": victim_model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
-             "n": len(data), "accuracy": {"mean": mean, "std": std, "values": values}}
+             "n": len(data) - data.left_out, "accuracy": {"mean": mean, "std": std, "values": values}}
         )  # fmt: skip
         if spec.weights:
             found[-1] |= {"weights": label(spec.weights), "weights_digest": spec.weights_digest}

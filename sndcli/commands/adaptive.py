@@ -26,17 +26,18 @@ def adaptive(
 
     Example: snd adaptive hsja --sigma 0.01 --votes 10 --budget 10kx10
     """
-    from sndcli.commands.runs import prepare, show
+    from sndcli.commands.runs import finish, prepare
+    from sndcli.datasets.protocol import protocol_of
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
 
     if votes < 1:
         raise ConfigError(f"Expected `--votes` to be at least 1 but got {votes}.")
     if per_vote_budget:
-        given["budget"] = str(o.count(given["budget"], "--budget") * votes)
-        points = o.counts(given["budgets"], "--budgets") or (2_000, 5_000, 10_000)
+        usual = protocol_of(given["dataset"])
+        given["budget"] = str(o.count(given["budget"] or str(usual.budget), "--budget") * votes)
+        points = o.counts(given["budgets"], "--budgets") or usual.budgets
         points = tuple(b * votes for b in points if b * votes <= int(given["budget"]))
         given["budgets"] = ",".join(map(str, points)) or None
     spec = parse(given["defense"], given["sigma"], given["beta"], given["clip"], given["defense_weights"])
-    job = prepare(name, given, spec, votes)
-    show([job.run(spec)], given["json"], given["quiet"])
+    finish(prepare(name, given, spec, votes), spec, given)

@@ -16,6 +16,7 @@ def attack(
     dataset: o.Dataset = "cifar10",
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    skip_broken: o.SkipBroken = False,
     model: o.Model = "resnet20",
     defense: o.DefenseName = None,
     defense_weights: o.DefenseWeights = None,
@@ -23,11 +24,15 @@ def attack(
     beta: o.Beta = None,
     clip: o.Clip = False,
     quantize: Annotated[bool, typer.Option("--quantize", help="Queries are 8-bit images.")] = False,
-    images: o.Images = 100,
+    images: o.Images = None,
     select: o.SelectOption = "correct",
-    budget: Annotated[str, typer.Option(help="Paid queries an image, at most: 10000 or 10k.")] = "10000",
-    budgets: Annotated[str | None, typer.Option(help="Report points: a,b,c. Default 2k, 5k, 10k.")] = None,
-    eps: Annotated[float | None, typer.Option(help="Default 1.0 (l2) or 8/255 (linf).")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Paid queries an image, at most: 10000 or 10k. Default 10k; imagenet 20k.")
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option(help="Report points: a,b,c. Default 2k, 5k, 10k; imagenet 5k, 10k, 20k.")
+    ] = None,
+    eps: Annotated[float | None, typer.Option(help="Default 1.0 (l2; imagenet 5.0) or 8/255 (linf).")] = None,
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None,
     engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native",
     preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None,
@@ -44,6 +49,7 @@ def attack(
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew.")] = False,
+    dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
@@ -54,9 +60,8 @@ def attack(
     Example: snd attack hsja --dataset cifar10 --sigma 0.01 --budget 10000
     """
     given = locals()
-    from sndcli.commands.runs import prepare, show
+    from sndcli.commands.runs import finish, prepare
     from sndcli.defenses.parse import parse
 
     spec = parse(defense, sigma, beta, clip, defense_weights)
-    job = prepare(name, given, spec)
-    show([job.run(spec)], json, quiet)
+    finish(prepare(name, given, spec), spec, given)

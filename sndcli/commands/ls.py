@@ -11,6 +11,7 @@ from sndcli.commands import options as o
 DEFENSES = {
     "none": "the bare model",
     "snd": "Small Noise Defense: Gaussian noise on every query (--sigma, --beta)",
+    "rnp": "random resizing and padding, a new geometry for every query",
     "rse": "Random Self-Ensemble: noise before every convolution, five passes a query (--defense-weights)",
     "pni": "Parametric Noise Injection: learned weight noise, a draw for each query (--defense-weights)",
     "pni-shared": "the same, one draw for all queries of a forward pass, as its authors evaluate",
@@ -29,7 +30,7 @@ def ls(
 
         for spec in ATTACKS.values():
             presets = ", ".join(spec.presets)
-            typer.echo(f"{spec.name:8} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
+            typer.echo(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
         for name, text in DEFENSES.items():
             typer.echo(f"{name:10}  {text}")
@@ -42,7 +43,9 @@ def ls(
         for prefix in PREFIXES:
             typer.echo(f"{prefix}…")
     else:
-        typer.echo("cifar10  the full test split with --data-dir or --download, else 1,200 shipped test images")
+        typer.echo("cifar10   the full test split with --data-dir or --download, else 1,200 shipped test images")
+        typer.echo("imagenet  validation pictures in folders by synset under --data-dir, all or some of them")
+        typer.echo("folder:…  any pictures, one folder a class")
 
 
 def _summary(card: dict[str, Any]) -> str:

@@ -8,25 +8,30 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
 from sndcli.errors import ConfigError, SndError
 
+if TYPE_CHECKING:
+    from sndcli.datasets.base import ImageSet
+    from sndcli.models.classifier import Classifier
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Dataset = Annotated[str, typer.Option(help="cifar10")]
+Dataset = Annotated[str, typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).")]
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Where the full data set is (also SND_DATA). Without it, the images in the package."),
+    typer.Option(help="Where the full data set is (also SND_DATA). Without it, cifar10 is the images in the package."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into --data-dir first.")]
 Model = Annotated[
     str,
-    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet], "
-                      "torchvision:NAME[/WEIGHTS], or py:module:factory (imports and runs that module)."),
+    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
+                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, or py:module:factory (imports and "
+                      "runs that module). See docs/models.md."),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
@@ -35,7 +40,7 @@ References = Annotated[
 ]  # fmt: skip
 DefenseName = Annotated[
     str | None,
-    typer.Option("--defense", help="none, snd, rse, pni or pni-shared; joined by +, outermost last: pni+snd."),
+    typer.Option("--defense", help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd."),
 ]
 DefenseWeights = Annotated[
     str | None,
@@ -46,7 +51,9 @@ Sigma = Annotated[
 ]
 Beta = Annotated[float | None, typer.Option(help="Multiply the noise of each query by Beta(A, A).", metavar="A")]
 Clip = Annotated[bool, typer.Option("--clip", help="Clip to [0, 1] after the noise.")]
-Images = Annotated[int, typer.Option(help="How many images.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be decoded.")]
+Images = Annotated[int | None, typer.Option(help="How many images. Default 100; imagenet 250.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it takes.")]
 SelectOption = Annotated[
     str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
 ]
@@ -154,6 +161,27 @@ def batch_rows(text: str) -> int:
     if rows < 1:
         raise ConfigError(f"Expected `--batch-size` to be at least 1 but got {rows}.")
     return rows
+
+
+def victim_and_data(given: dict[str, Any]) -> tuple[Classifier, ImageSet]:
+    """The model, and the data set brought to its input's size, that the options of a command name.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: data or weights are missing or broken.
+    """
+    from sndcli.datasets.folder import Reading
+    from sndcli.datasets.load import data_dir_of, load
+    from sndcli.models.preprocessing import whole
+    from sndcli.models.sources import load_model
+
+    model = load_model(given["model"])
+
+    def warn(text: str) -> None:
+        note(f"warning: {text}", given["quiet"])
+
+    reading = Reading(model.preprocessing or whole(model.input_size[-1]), given.get("skip_broken", False), warn)
+    return model, load(given["dataset"], data_dir_of(given["data_dir"]), given["download"], reading)
 
 
 def interactive(quiet: bool, no_progress: bool) -> bool:

@@ -89,49 +89,48 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         DataError: data or weights are missing or broken.
     """
     from sndcli.attacks.registry import REFERENCES, options_of, spec_of
+    from sndcli.datasets.protocol import protocol_of
 
     settings = tuple(given["settings"] or ())
     spec = spec_of(name)
     sources = _reference_sources(name, given.get("reference"), given["dataset"])
-    budget = o.count(given["budget"], "--budget")
+    usual = protocol_of(given["dataset"])
+    budget = o.count(given["budget"], "--budget") if given["budget"] is not None else usual.budget
     budgets = o.counts(given["budgets"], "--budgets")
+    images = given["images"] if given["images"] is not None else usual.images
     norm = o.one_of(given["norm"] or spec.norms[0], ("l2", "linf"), "--norm")
     options = options_of(spec, given["preset"], settings, norm)  # a wrong one is told before anything slow is loaded
     if getattr(options, "authors_count", False):
-        from sndcli.config import PAPER_BUDGETS
-
-        points = budgets or [b for b in PAPER_BUDGETS if b <= budget]
+        points = budgets or [b for b in usual.budgets if b <= budget]
         o.note(f"{budget} queries by the authors' count are {options.paid(budget, votes)} paid ones", given["quiet"])
         budget, budgets = options.paid(budget, votes), tuple(options.paid(b, votes) for b in points)
-    eps = given["eps"] if given["eps"] is not None else (1.0 if norm == "l2" else 8 / 255)
+    eps = given["eps"] if given["eps"] is not None else (usual.eps if norm == "l2" else 8 / 255)
     select = o.one_of(given["select"], ("correct", "all"), "--select")
     precision = o.one_of(given["precision"], ("fp32", "bf16"), "--precision")
 
     from sndcli.config import RunConfig
     from sndcli.datasets.cifar10 import proxy_ids
-    from sndcli.datasets.load import data_dir_of, load
     from sndcli.defenses.parse import settle
     from sndcli.inference import resolve_device
     from sndcli.models.reference import Reference
     from sndcli.models.sources import digest, load_model
 
-    data = load(given["dataset"], data_dir_of(given["data_dir"]), given["download"])
-    model = load_model(given["model"])
+    model, data = o.victim_and_data(given)
     networks = [load_model(source) for source in sources]
     if given["dataset"] == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
     config = RunConfig(
-        attack=name, dataset=given["dataset"], dataset_source=data.source, dataset_digest=data.digest(),
+        attack=name, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
-        images=given["images"], select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
+        images=images, select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,
         compiled=given["compiled"], references=tuple((network.name, digest(network)) for network in networks),
     )  # fmt: skip
     device = resolve_device(given["device"])
     references = [Reference(network, device) for network in networks]
     for reference in references:
-        reference.check(tuple(data.images.shape[1:]), len(data.classes))
+        reference.check(data.size, len(data.classes))
     names = f"; references: {', '.join(network.name for network in networks)}" if networks else ""
     o.note(f"data: {data.source}; model: {model.name} on {device}{names}", given["quiet"])
     return Job(
@@ -156,6 +155,16 @@ def _reference_sources(name: str, given: list[str] | None, dataset: str) -> list
     if given is None and dataset not in REFERENCES:
         raise ConfigError(f"`{name}` on {dataset} needs --reference SOURCE, e.g. torchvision:resnet18; or none.")
     return [*REFERENCES[dataset]] if given is None else [source for source in given if source != "none"]
+
+
+def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
+    """Runs a job against one defense and prints it, or, with ``--dry-run``, says what it would do."""
+    if given.get("dry_run"):
+        from sndcli.commands.dry import dry_run
+
+        dry_run(job, [defense], given["json"])
+        return
+    show([job.run(defense)], given["json"], given["quiet"])
 
 
 def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: dict[str, Any] | None = None) -> None:

@@ -56,6 +56,11 @@ def sigma_sweep(
     chosen = given["defense"] or "snd"
     specs = [parse(chosen, s, b, given["clip"], given["defense_weights"]) for s, b in dict.fromkeys(settings)]
     job = prepare(name, given, specs[0])
+    if given.get("dry_run"):
+        from sndcli.commands.dry import dry_run
+
+        dry_run(job, specs, given["json"], accuracy_repeats * len(job.data))
+        return
     runs, points = [], []
     for spec in specs:
         victim = job.victim(spec)

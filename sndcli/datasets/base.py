@@ -32,6 +32,20 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> tuple[int, ...]:
+        """``(C, H, W)`` of every image."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def left_out(self) -> int:
+        """How many of the images turned out not to be readable; 0 but for folders of files."""
+        return 0
+
+    def readable(self, index: Tensor) -> Tensor:
+        """Those of the positions `index` whose images can be had: all of them, but for folders of files."""
+        return index
+
     def pixels(self, index: Tensor | None = None) -> Tensor:
         """Images in [0, 1], float32; all, or those at positions `index`."""
         chosen = self.images if index is None else self.images[index]

@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sndcli.datasets import cifar10
+from sndcli.datasets import cifar10, imagenet
 from sndcli.datasets.base import ImageSet
+from sndcli.datasets.folder import Reading
 from sndcli.errors import ConfigError, unknown
 
-NAMES = ("cifar10",)
+NAMES = ("cifar10", "imagenet", "folder:DIR")
 Select = Literal["correct", "all"]
 
 
@@ -26,17 +27,32 @@ def data_dir_of(option: Path | None) -> Path | None:
     return Path(variable) if variable else None
 
 
-def load(name: str, data_dir: Path | None = None, download: bool = False) -> ImageSet:
+def load(name: str, data_dir: Path | None = None, download: bool = False, reading: Reading | None = None) -> ImageSet:
     """The evaluation split of a data set.
 
     ``cifar10`` is the full test split where `data_dir` is given (fetched first with `download`), and the shipped
-    evaluation images otherwise.
+    evaluation images otherwise; ``imagenet`` the validation pictures under `data_dir`; ``folder:DIR`` any pictures,
+    one folder a class.
+
+    Args:
+        name: of the data set.
+        data_dir: where it is.
+        download: fetch it first (CIFAR-10 only).
+        reading: how pictures are brought to the model's input; for data sets of files.
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or one that cannot be downloaded.
         DataError: missing or corrupt files.
     """
-    if name not in NAMES:
+    if name == "imagenet" or name.startswith("folder:"):
+        if reading is None:
+            raise ConfigError(f"`{name}` needs a model to be brought to its input's size.")
+        if download:
+            raise ConfigError("ImageNet's terms allow no download from here; only cifar10 has `--download`.")
+        if name == "imagenet":
+            return imagenet.load(data_dir, reading)
+        return imagenet.load_folder(Path(name.removeprefix("folder:")).expanduser(), reading)
+    if name != "cifar10":
         raise unknown("dataset", name, NAMES)
     if data_dir is None and not download:
         return cifar10.load_shipped()
@@ -64,9 +80,10 @@ def choose(data: ImageSet, count: int, select: Select, seed: int, predict: Calla
         raise ConfigError(f"Expected `--images` to be at least 1 but got {count}.")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     kept: list[int] = []
-    for index in order.split(128):
+    for block in order.split(128):
         if len(kept) >= count:
             break
+        index = data.readable(block)
         fits = predict(data.pixels(index)) == data.labels[index] if select == "correct" else slice(None)
         kept += index[fits].tolist()
     if len(kept) < count:

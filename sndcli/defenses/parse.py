@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from sndcli.defenses import trained
+from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 
-NAMES = ("none", "snd", *trained.NAMES)
+NAMES = ("none", "snd", "rnp", *trained.NAMES)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DefenseSpec:
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0 or any(part in trained.NAMES for part in self.parts)
+        return self.sigma > 0 or any(part == "rnp" or part in trained.NAMES for part in self.parts)
 
 
 def parse(
@@ -107,6 +108,8 @@ def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Modu
         generator = torch.Generator(device)
         if part == "snd":
             defended = SmallNoise(defended, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
+        elif part == "rnp":
+            defended = ResizePad(defended, generator=generator)
         elif part in trained.NAMES:
             source = spec.weights or trained.default_source(part, model.name)
             defended = trained.defend(trained.read(source, part), part, device, generator)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sndcli.models.preprocessing import Preprocessing
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -36,6 +38,8 @@ class Classifier(nn.Module):
         normalisation: applied first; `IDENTITY` for networks that take [0, 1] pixels.
         input_size: ``(C, H, W)`` the victim is evaluated at.
         name: how results call it.
+        preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
+        clamp: clip to [0, 1] before the normalisation, for networks whose authors did.
     """
 
     mean: Tensor
@@ -47,17 +51,22 @@ class Classifier(nn.Module):
         normalisation: Normalisation,
         input_size: Sequence[int] = (3, 32, 32),
         name: str = "custom",
+        preprocessing: Preprocessing | None = None,
+        clamp: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.normalisation = normalisation
         self.input_size: tuple[int, ...] = tuple(input_size)
         self.name = name
+        self.preprocessing = preprocessing
+        self.clamp = clamp
         shape = (1, len(normalisation.mean), 1, 1)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[M, K]`` of images ``[M, C, H, W]`` in [0, 1]."""
+        x = x.clamp(0.0, 1.0) if self.clamp else x
         logits: Tensor = self.network((x - self.mean) / self.std)
         return logits

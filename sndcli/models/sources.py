@@ -1,21 +1,20 @@
-"""Where a victim comes from: the zoo, ``file:PATH?arch=…``, ``torchvision:NAME[/WEIGHTS]``, ``py:module:factory``."""
+"""Where a victim comes from: the zoo, a checkpoint (``file:PATH?arch=…``), or another package (see `foreign`)."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import torch
 from torch import nn
 
 from sndcli.errors import ConfigError, DataError, unknown
-from sndcli.models import zoo
-from sndcli.models.classifier import CIFAR10, IDENTITY, IMAGENET, Classifier, Normalisation
+from sndcli.models import foreign, query, robustness, zoo
+from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisation
+from sndcli.models.preprocessing import usual
 from sndcli.models.reference_cifar import ref_vgg, ref_wide
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet56
 
@@ -26,8 +25,8 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "ref-vgg": ref_vgg,
     "ref-wide": ref_wide,
 }
-PREFIXES = ("file:", "torchvision:", "py:")
-NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}
+PREFIXES = ("file:", "torchvision:", "timm:", "py:")
+FILE_OPTIONS = ("arch", "format", "unsafe", "classes", *query.INPUT)
 
 
 def load_model(source: str) -> Classifier:
@@ -40,9 +39,11 @@ def load_model(source: str) -> Classifier:
     if source.startswith("file:"):
         model = _from_file(source)
     elif source.startswith("torchvision:"):
-        model = _from_torchvision(source)
+        model = foreign.from_torchvision(source)
+    elif source.startswith("timm:"):
+        model = foreign.from_timm(source)
     elif source.startswith("py:"):
-        model = _from_python(source)
+        model = foreign.from_python(source)
     elif source in zoo.ENTRIES:
         model = _from_zoo(source)
     elif "/" in source or source.endswith((".pt", ".pth", ".th", ".safetensors")):
@@ -55,7 +56,8 @@ def load_model(source: str) -> Classifier:
 
 def digest(model: Classifier) -> str:
     """A short hash of all parameters and buffers, the normalisation and the input size."""
-    h = hashlib.sha256(repr((model.name, model.normalisation, model.input_size)).encode())
+    clamp = ("clamp",) if model.clamp else ()
+    h = hashlib.sha256(repr((model.name, model.normalisation, model.input_size, *clamp)).encode())
     for name, tensor in sorted(model.state_dict().items()):
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -77,16 +79,17 @@ def _from_zoo(name: str) -> Classifier:
 
 
 def _from_file(source: str) -> Classifier:
-    path_text, _, query = source.removeprefix("file:").partition("?")
+    path_text, options = query.split(source, "file:", FILE_OPTIONS)
     path = Path(path_text)
-    options = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
-    for key in options:
-        if key not in ("arch", "mean", "std", "norm"):
-            raise unknown("option of `file:`", key, ("arch", "mean", "std", "norm"))
     if "arch" not in options:
-        raise ConfigError(f"Expected `file:{path}?arch=NAME` with NAME one of {', '.join(sorted(ARCHITECTURES))}.")
-    if options["arch"] not in ARCHITECTURES:
-        raise unknown("architecture", options["arch"], ARCHITECTURES)
+        raise ConfigError(
+            f"Expected `file:{path}?arch=NAME` with NAME one of {', '.join(sorted(ARCHITECTURES))}, "
+            "or a torchvision classifier such as resnet50."
+        )
+    arch, form = options["arch"], options.get("format", "plain")
+    if form not in ("plain", "robustness"):
+        raise unknown("format", form, ("plain", "robustness"))
+    network, default, size = _architecture(arch, options)
     if not path.is_file():
         raise DataError(f"Checkpoint {path} does not exist.")
     header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
@@ -94,11 +97,36 @@ def _from_file(source: str) -> Classifier:
         raise ConfigError(
             f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}."
         )
-    network = ARCHITECTURES[options["arch"]]()
-    load_strictly(network, read_state(path), str(path))
-    own = {"mean", "std", "norm"} & options.keys()
-    normalisation = _normalisation(options) if own else normalisation_of(header)
-    return Classifier(network, normalisation, name=options["arch"] + "@" + path.stem)
+    if form == "robustness":
+        state, theirs = robustness.read(path, query.flag(options, "unsafe"))
+        default = theirs or default
+    else:
+        state = read_state(path)
+        default = normalisation_of(header, default)
+    load_strictly(network, state, str(path))
+    preprocessing = query.preprocessing(options, usual(size) if arch not in ARCHITECTURES else None)
+    return Classifier(
+        network, query.normalisation(options, default),
+        (3, preprocessing.size, preprocessing.size) if preprocessing else (3, size, size),
+        arch + "@" + path.stem, preprocessing, clamp=form == "robustness",
+    )  # fmt: skip
+
+
+def _architecture(arch: str, options: dict[str, str]) -> tuple[nn.Module, Normalisation, int]:
+    """An untrained network of ours or of torchvision's, its usual normalisation and its input's side."""
+    if arch in ARCHITECTURES:
+        if "classes" in options:
+            raise ConfigError(f"`classes` is for torchvision's architectures; {arch} has 10.")
+        return ARCHITECTURES[arch](), CIFAR10, 32
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if arch not in names:
+        raise unknown("architecture", arch, [*ARCHITECTURES, *names])
+    classes = options.get("classes", "1000")
+    if not classes.isdecimal() or int(classes) < 2:
+        raise ConfigError(f"Expected `classes` to be a whole number of at least 2 but got `{classes}`.")
+    return models.get_model(arch, weights=None, num_classes=int(classes)), IMAGENET, 224
 
 
 def header_of(payload: bytes) -> dict[str, str]:
@@ -115,25 +143,9 @@ def header_of(payload: bytes) -> dict[str, str]:
     return header
 
 
-def normalisation_of(header: Mapping[str, str]) -> Normalisation:
-    """The normalisation in a header of `save_weights`; CIFAR-10's where there is none."""
-    return _normalisation({key: header[key].strip("()") for key in ("mean", "std") if key in header})
-
-
-def _normalisation(options: dict[str, str]) -> Normalisation:
-    if "norm" in options:
-        if options["norm"] not in NORMALISATIONS:
-            raise unknown("normalisation", options["norm"], NORMALISATIONS)
-        return NORMALISATIONS[options["norm"]]
-    if ("mean" in options) != ("std" in options):
-        raise ConfigError("Expected `mean` and `std` together, three numbers each: mean=r,g,b&std=r,g,b.")
-    if "mean" not in options:
-        return CIFAR10
-    try:
-        mean, std = (tuple(float(v) for v in options[key].split(",")) for key in ("mean", "std"))
-        return Normalisation(mean, std)
-    except ValueError as error:
-        raise ConfigError(f"Expected mean=r,g,b&std=r,g,b with positive std: {error}") from None
+def normalisation_of(header: Mapping[str, str], default: Normalisation = CIFAR10) -> Normalisation:
+    """The normalisation in a header of `save_weights`, where there is one."""
+    return query.normalisation({key: header[key].strip("()") for key in ("mean", "std") if key in header}, default)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -186,52 +198,6 @@ def load_strictly(network: nn.Module, state: dict[str, torch.Tensor], what: str)
     if problems:
         raise DataError(f"{what} does not fit the architecture; {'; '.join(problems)}.")
     network.load_state_dict(state, strict=False)
-
-
-def _from_torchvision(source: str) -> Classifier:
-    from torchvision import models
-
-    name, _, weights_name = source.removeprefix("torchvision:").partition("/")
-    if name not in models.list_models(module=models):
-        raise unknown("torchvision model", name, models.list_models(module=models))
-    enum = models.get_model_weights(name)
-    if weights_name == "random":
-        return Classifier(models.get_model(name, weights=None), IMAGENET, (3, 224, 224), name + "@random")
-    names = [weights.name for weights in enum]
-    if weights_name and weights_name not in names:
-        raise unknown(f"weights of {name}", weights_name, [*names, "random"])
-    weights = enum[weights_name] if weights_name else enum.DEFAULT
-    transforms = weights.transforms()
-    size = transforms.crop_size[0]
-    try:
-        network = models.get_model(name, weights=weights)
-    except OSError as error:
-        raise DataError(
-            f"The weights {weights.name} of {name} could not be downloaded: {error}.\n"
-            f"Put the file of {weights.url} into the torch hub cache, or use `torchvision:{name}/random`."
-        ) from None
-    normalisation = Normalisation(tuple(transforms.mean), tuple(transforms.std))
-    return Classifier(network, normalisation, (3, size, size), f"{name}@{weights.name}")
-
-
-def _from_python(source: str) -> Classifier:
-    """Imports a module that the user names and calls a factory in it: this runs that code."""
-    module_name, _, factory_name = source.removeprefix("py:").partition(":")
-    if not factory_name:
-        raise ConfigError(f"Expected `py:package.module:factory` but got `{source}`.")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"`{source}` cannot be imported: {error}.") from None
-    if not callable(factory):
-        raise ConfigError(f"`{source}` is not callable.")
-    model = factory()
-    if isinstance(model, Classifier):
-        return model
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"Expected `{source}` to return a torch module but got {type(model).__name__}.")
-    size = tuple(getattr(model, "input_size", (3, 32, 32)))
-    return Classifier(model, IDENTITY, size, name=factory_name)
 
 
 def save_weights(

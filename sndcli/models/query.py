@@ -1,0 +1,90 @@
+"""The part of a model source behind its question mark: ``?size=224&resize=256&norm=imagenet``."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from sndcli.errors import ConfigError, unknown
+from sndcli.models.classifier import CIFAR10, IDENTITY, IMAGENET, Normalisation
+from sndcli.models.preprocessing import Preprocessing, usual
+
+NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}
+INPUT = ("mean", "std", "norm", "size", "resize", "interpolation")  # how pictures reach the network
+
+
+def split(source: str, prefix: str, known: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """What `prefix` names, and its options.
+
+    Raises:
+        ConfigError: an option that is not among `known`.
+    """
+    name, _, query = source.removeprefix(prefix).partition("?")
+    options = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
+    for key in options:
+        if key not in known:
+            raise unknown(f"option of `{prefix}`", key, known)
+    return name, options
+
+
+def normalisation(options: dict[str, str], default: Normalisation) -> Normalisation:
+    """From ``norm=NAME``, or ``mean`` and ``std``: three numbers or one for all, each a decimal or a fraction a/b.
+
+    Raises:
+        ConfigError: an unknown name, one of the two alone, or no numbers.
+    """
+    if "norm" in options:
+        if options["norm"] not in NORMALISATIONS:
+            raise unknown("normalisation", options["norm"], NORMALISATIONS)
+        return NORMALISATIONS[options["norm"]]
+    if ("mean" in options) != ("std" in options):
+        raise ConfigError("Expected `mean` and `std` together, three numbers each: mean=r,g,b&std=r,g,b.")
+    if "mean" not in options:
+        return default
+    try:
+        return Normalisation(_numbers(options["mean"]), _numbers(options["std"]))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"Expected mean=r,g,b&std=r,g,b with positive std: {error}") from None
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    values = []
+    for part in text.split(","):
+        above, _, below = part.partition("/")
+        values.append(float(above) / float(below or 1))
+    return tuple(values * 3 if len(values) == 1 else values)
+
+
+def preprocessing(options: dict[str, str], default: Preprocessing | None) -> Preprocessing | None:
+    """From ``size`` (the network's input), ``resize`` (the shorter side before the crop) and ``interpolation``.
+
+    Raises:
+        ConfigError: a value that cannot be, or `resize` for a network of no known size.
+    """
+    if not {"size", "resize", "interpolation"} & options.keys():
+        return default
+    size, resize = _whole(options, "size"), _whole(options, "resize")
+    if size is None and default is None:
+        raise ConfigError("Expected `size`, the side of the network's input, beside `resize` and `interpolation`.")
+    before = default if default is not None and size in (None, default.size) else usual(size or 1)
+    interpolation = options.get("interpolation", default.interpolation if default else before.interpolation)
+    return Preprocessing(before.size, resize or before.resize, interpolation, before.squash and resize is None)
+
+
+def flag(options: dict[str, str], key: str, default: bool = False) -> bool:
+    """``key=1`` or ``key=0``.
+
+    Raises:
+        ConfigError: another value.
+    """
+    text = options.get(key, "1" if default else "0").lower()
+    if text not in ("0", "1", "false", "true", ""):
+        raise ConfigError(f"Expected `{key}` to be 0 or 1 but got `{text}`.")
+    return text not in ("0", "false")
+
+
+def _whole(options: dict[str, str], key: str) -> int | None:
+    if key not in options:
+        return None
+    if not options[key].isdecimal() or int(options[key]) < 1:
+        raise ConfigError(f"Expected `{key}` to be a whole number of pixels but got `{options[key]}`.")
+    return int(options[key])

@@ -1,0 +1,91 @@
+"""Memory: probe blocks are streamed (peak of a process of its own, at a reduced size), and votes are too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import SHAPE, generator, oracle_on
+
+from sndcli import oracle as oracle_module
+from sndcli.attacks.geoda import low_frequencies
+from sndcli.attacks.simba import dct_rows
+
+# 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.
+PROGRAM = """
+import resource, torch
+from sndcli.attacks.hsja import gradient_direction
+from sndcli.attacks.registry import options_of, spec_of
+from sndcli.experiment import run_attack
+from sndcli.oracle import Oracle
+
+torch.set_num_threads(1)
+x0 = torch.full((8, 3, 64, 64), 0.5)
+
+def victim(z):
+    value = z.flatten(1).mean(1) - 0.501
+    return torch.stack([-value, value], 1)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if {mac} else 2**10)
+
+generator = torch.Generator().manual_seed(0)
+oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_100)
+everyone = torch.arange(8)
+gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 3), generator)
+before = peak()
+if {name!r} == "hsja-gradient":
+    gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 1_000), generator)
+else:
+    oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_000)
+    run_attack(oracle, generator, {name!r}, "native", options_of(spec_of({name!r}), None, {settings!r}))
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("hsja-gradient", ()),
+        ("sign-opt", ("directions=900", "starts=1")),
+        ("geoda", ()),
+    ],
+)
+def test_probes_are_streamed(name: str, settings: tuple[str, ...]) -> None:
+    program = PROGRAM.format(name=name, settings=settings, mac=sys.platform == "darwin")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
+    assert float(done.stdout) < 393, f"{name} took {done.stdout.strip()} MB"
+
+
+def test_votes_are_asked_in_pieces_and_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+
+    def victim(z: torch.Tensor) -> torch.Tensor:
+        batches.append(len(z))
+        value = z.flatten(1).mean(1) - 0.5
+        return torch.stack([-value, value], 1)
+
+    points = torch.rand(60, *SHAPE, generator=generator())
+    owner = torch.zeros(60, dtype=torch.int64)
+    together = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    assert batches == [600]
+    monkeypatch.setattr(oracle_module, "BYTES_AT_ONCE", 4 * 3072 * 85)
+    batches.clear()
+    apart = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    assert max(batches) <= 85
+    assert sum(batches) == 600
+    assert torch.equal(apart, together)
+    assert apart.unique().tolist() == [0, 1]
+
+
+def test_geoda_keeps_no_full_basis_at_224() -> None:
+    rows = dct_rows(224)[:75]
+    weights = torch.randn(2, 3, 75 * 75, generator=torch.Generator().manual_seed(0))
+    images = low_frequencies(weights, rows)
+    assert images.shape == (2, 3, 224, 224)
+    back = (rows @ images @ rows.T).flatten(2)
+    torch.testing.assert_close(back, weights, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(images.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1), rtol=1e-4, atol=0)
