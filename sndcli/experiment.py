@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli import results
+from sndcli import points, results
 from sndcli.attacks.registry import options_of, spec_of
 from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
@@ -59,6 +59,7 @@ class Experiment:
         out: a folder, or the path of the result file.
         warn: told of failures that do not end the run.
         debug: let an attack's exception through instead of marking its images.
+        save_points: keep the points handed over at the end beside the result (see `points`).
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Experiment:
         out: Path,
         warn: Warn = _silent,
         debug: bool = False,
+        save_points: bool = False,
     ) -> None:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
+        self.save_points = save_points
         self.path = out if out.suffix == ".parquet" else out / config.file_name
         self.parts = self.path.with_suffix(".parts")
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
@@ -85,6 +88,8 @@ class Experiment:
             self._discard()
         done = self._finished()
         if done is not None:
+            if self.save_points and not points.path_of(self.path).is_file():
+                raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
             return done
         start = time.perf_counter()
         self._make_folder()
@@ -102,7 +107,7 @@ class Experiment:
         for seed, number, index in units:
             part = self._part(seed, number)
             rows = self._read_part(part)
-            if rows is None:
+            if rows is None or (self.save_points and not points.path_of(part).is_file()):
                 began = time.perf_counter()
                 base = Tick(queries, finished, total, seen)
                 rows = self._unit(seed, number, index, partial(_advance, progress, base))
@@ -135,6 +140,8 @@ class Experiment:
             self.victim.reseed(stream(seed, number, "verification"))
             p_adv, adv_clean = self._verify(ledger, y)
             p0, p_mis = self._clean_rates(x0, y)
+        if self.save_points:
+            self._save_points(points.path_of(self._part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
         held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
         held_l2[~ledger.has_held] = float("inf")
@@ -174,6 +181,16 @@ class Experiment:
                 raise
             self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {first_line(error)}")
             oracle.retire(oracle.active.nonzero().squeeze(1), "error")
+
+    def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
+        clean, held = self.data.pixels(index), ledger.held[-1].cpu()
+        kept = points.Points(
+            image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
+            clean=(clean * 255).round().to(torch.uint8), held=held, has_held=ledger.has_held[:, -1].cpu(),
+            bare_label=self.victim.undefended(ledger.held[-1]).argmax(1),
+            classes=tuple(self.data.classes), run_id=self.config.run_id,
+        )  # fmt: skip
+        points.write(path, kept)
 
     def _verify(self, ledger: Ledger, y: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh draws at every point handed over: share that errs ``[N, B]``, and whether the bare model errs."""
@@ -222,8 +239,10 @@ class Experiment:
 
     def _discard(self) -> None:
         self.path.unlink(missing_ok=True)
-        for part in self.parts.glob("*.parquet*") if self.parts.is_dir() else ():
-            part.unlink()
+        points.path_of(self.path).unlink(missing_ok=True)
+        for pattern in ("*.parquet*", "*.safetensors*"):
+            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
+                part.unlink()
 
     def _finished(self) -> pa.Table | None:
         if not self.path.is_file():
@@ -271,9 +290,12 @@ class Experiment:
         spent = sum(results.run_of(table)["wall_s"] for table in tables)
         run = self._metadata(max(spent, wall_s) if parts else wall_s)
         merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        kept = [points.path_of(part) for part in parts]
+        if self.save_points:
+            points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, run)
-        for part in parts:
-            part.unlink()
+        for part in [*parts, *kept]:
+            part.unlink(missing_ok=True)
         self.parts.rmdir()
         return merged
 

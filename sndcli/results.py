@@ -73,27 +73,49 @@ def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
     return table
 
 
-def read(path: Path) -> pa.Table:
+EVENTS = ("event_query", "event_l2")  # most of a file's bytes
+
+
+def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
     """One result file.
+
+    Args:
+        path: of the file.
+        without: columns that are not needed.
 
     Raises:
         DataError: missing, truncated, not written by this program, or of another schema version.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            _check(path, schema)
+            table = file.read([name for name in schema.names if name not in without], use_threads=False)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    version = (table.schema.metadata or {}).get(b"schema_version")
-    if version is None or b"run" not in table.schema.metadata:
+    return table
+
+
+def _check(path: Path, schema: pa.Schema) -> None:
+    metadata = schema.metadata or {}
+    version = metadata.get(b"schema_version")
+    if version is None or b"run" not in metadata:
         raise DataError(f"{path} was not written by snd: it has no schema version.")
-    if int(version) != SCHEMA_VERSION:
-        raise DataError(f"{path} has schema version {int(version)}, this program reads {SCHEMA_VERSION}.")
-    missing = set(SCHEMA.names) - set(table.column_names)
+    if version != str(SCHEMA_VERSION).encode():
+        theirs = version.decode(errors="replace")
+        raise DataError(f"{path} has schema version {theirs}, this program reads {SCHEMA_VERSION}.")
+    missing = set(SCHEMA.names) - set(schema.names)
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
-    return table
+    wrong = [name for name in SCHEMA.names if schema.field(name).type != SCHEMA.field(name).type]
+    if wrong:
+        raise DataError(f"{path} has columns of another type: {', '.join(wrong)}.")
+    try:
+        json.loads(metadata[b"run"])["config"]["budget"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} does not say of which run it is: its metadata is damaged.") from None
 
 
 def run_of(table: pa.Table) -> dict[str, Any]:

@@ -41,6 +41,9 @@ def attack(
     batch_size: o.BatchSize = "auto",
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results"),
+    save_points: Annotated[
+        bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew.")] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -38,6 +38,7 @@ class Job:
     quiet: bool
     no_progress: bool
     debug: bool
+    save_points: bool = False
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -53,7 +54,9 @@ class Job:
         from sndcli.experiment import Experiment, Tick
 
         c = replace(self.config, defense=defense)
-        experiment = Experiment(c, self.data, victim or self.victim(defense), self.out, _warn, self.debug)
+        experiment = Experiment(
+            c, self.data, victim or self.victim(defense), self.out, _warn, self.debug, self.save_points
+        )
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {defense.name} {defense.sigma:g}" if defense.random else c.attack
@@ -112,7 +115,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     o.note(f"data: {data.source}; model: {model.name} on {device}", given["quiet"])
     return Job(
         data, model, config, device, o.batch_rows(given["batch_size"], device), given["out"], given["fresh"],
-        given["quiet"], given["no_progress"], given["debug"],
+        given["quiet"], given["no_progress"], given["debug"], given["save_points"],
     )  # fmt: skip
 
 
