@@ -137,7 +137,7 @@ def best_distance(events: Sequence[tuple[int, float]], budget: int) -> float:
     return min((distance for query, distance in events if query <= budget), default=math.inf)
 
 
-def floor(p0: Sequence[float], budget: int, votes: int = 1) -> float:
+def floor(p0: Sequence[float] | Floats, budget: int, votes: int = 1) -> float:
     """Success of resending the clean image `budget` times: the mean over images of ``1 - (1 - p)^(budget / votes)``.
 
     p is the chance that a question is answered wrong: p0 for one answer, that of a strict majority for more.

@@ -12,7 +12,7 @@ from rich.table import Table
 from sndcli import statistics
 from sndcli.errors import DataError
 from sndcli.reports.frame import Floats, Frame, Integers, grouped
-from sndcli.reports.summary import Cut, cut
+from sndcli.reports.summary import Cut, cut, finite
 from sndcli.reports.tables import defense_label
 
 LEVEL = 0.05  # of the family of all comparisons
@@ -80,7 +80,9 @@ def compare(new: Sequence[Frame], old: Sequence[Frame]) -> tuple[list[Comparison
     Raises:
         DataError: nothing can be compared.
     """
-    loose = [keys for keys in (FREE[:1], FREE[1:]) if all(len({_values(f, keys) for f in side}) == 1 for side in (new, old))]
+    loose = [
+        keys for keys in (FREE[:1], FREE[1:]) if all(len({_values(f, keys) for f in side}) == 1 for side in (new, old))
+    ]
     strict = [key for key in FREE if not any(key in keys for keys in loose)]
     ours, theirs = (_by_key(side, strict) for side in (new, old))
     found: list[Comparison] = []
@@ -95,7 +97,9 @@ def compare(new: Sequence[Frame], old: Sequence[Frame]) -> tuple[list[Comparison
                     for side in (ours, theirs)]  # fmt: skip
             added = _compare(pair[0], pair[1], ours[key][0], theirs[key][0])
             if not added:
-                notes.append(f"{_words(ours[key][0])} shares no image and seed with the baseline at {budget:,} queries.")
+                notes.append(
+                    f"{_words(ours[key][0])} shares no image and seed with the baseline at {budget:,} queries."
+                )
             found += added
     if not found:
         raise DataError("\n".join(["Nothing in the results can be compared with the baseline.", *notes]))
@@ -142,7 +146,7 @@ def _compare(new: Cut, old: Cut, ours: Frame, theirs: Frame) -> list[Comparison]
         return []
     image = new.image[i]
     median = statistics.paired_median_difference(_of_images(new.best[i], image), _of_images(old.best[j], image))
-    known = [value if np.isfinite(value) else None for value in median]
+    middle, low, high = (finite(value) for value in median)
     found = []
     for measure in MEASURES:
         a, b = (getattr(c, measure.removeprefix("success_")) for c in (new, old))
@@ -156,7 +160,7 @@ def _compare(new: Cut, old: Cut, ours: Frame, theirs: Frame) -> list[Comparison]
             Comparison(
                 ours.setting["attack"], _victim(theirs), _victim(ours), new.budget, measure, len(change),
                 float(b.mean()), float(a.mean()), value, lo, hi, worse, better, statistics.mcnemar(worse, better),
-                *known,
+                middle, low, high,
             )
         )  # fmt: skip
     return found
@@ -165,7 +169,11 @@ def _compare(new: Cut, old: Cut, ours: Frame, theirs: Frame) -> list[Comparison]
 def _pairs(new: Cut, old: Cut) -> tuple[Integers, Integers]:
     """Rows of the same seed and image in both."""
     where = {pair: k for k, pair in enumerate(zip(old.seed.tolist(), old.image.tolist(), strict=True))}
-    both = [(k, where[pair]) for k, pair in enumerate(zip(new.seed.tolist(), new.image.tolist(), strict=True)) if pair in where]
+    both = [
+        (k, where[pair])
+        for k, pair in enumerate(zip(new.seed.tolist(), new.image.tolist(), strict=True))
+        if pair in where
+    ]
     rows = np.array(both, dtype=np.int64).reshape(-1, 2)
     return rows[:, 0], rows[:, 1]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sndcli import statistics
 from sndcli.reports.frame import Floats, Frame, grouped
-from sndcli.reports.summary import cut
+from sndcli.reports.summary import Cut, cut
 from sndcli.reports.tables import defense_label
 
 POINTS = 160
@@ -46,7 +46,7 @@ def labelled(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
 
 def shared_words(frames: Sequence[Frame]) -> str:
     """What all runs have in common, for a title."""
-    parts = []
+    parts: list[str] = []
     for key in ("attack", "model", "dataset"):
         values = {str(f.setting[key]) for f in frames}
         parts += values if len(values) == 1 else []
@@ -63,27 +63,30 @@ def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
 
 def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:
     """`success_seen` at every budget, from the events; Wilson band."""
-    xs, ys, los, his = [], [], [], []
-    for budget in query_grid(frames):
-        able = [f for f in frames if f.budget >= budget]
-        c = cut(able, budget, frames[0].setting["eps"] if eps is None else eps)
-        found = statistics.pooled_rate(c.seen, c.seed, c.image)
-        for values, value in zip((xs, ys, los, his), (budget, found.value, found.lo, found.hi), strict=True):
-            values.append(float(value))
-    return Curve(label, *map(np.array, (xs, ys, los, his)))
+    able = [(budget, [f for f in frames if f.budget >= budget]) for budget in query_grid(frames)]
+    bound = frames[0].setting["eps"] if eps is None else eps
+    found = [_rate(cut(members, budget, bound), noisy=False) for budget, members in able]
+    return _curve(label, [budget for budget, _ in able], found)
 
 
 def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:
     """`success_noisy` at the report points: between them nothing is verified."""
-    xs, ys, los, his = [], [], [], []
-    for budget in sorted({b for f in frames for b in f.budgets}):
-        c = cut([f for f in frames if budget in f.position], budget, frames[0].setting["eps"] if eps is None else eps)
-        if c.noisy is None:
-            continue
-        found = statistics.pooled_rate(c.noisy, c.seed, c.image)
-        for values, value in zip((xs, ys, los, his), (budget, found.value, found.lo, found.hi), strict=True):
-            values.append(float(value))
-    return Curve(label, *map(np.array, (xs, ys, los, his)))
+    points = sorted({b for f in frames for b in f.budgets})
+    bound = frames[0].setting["eps"] if eps is None else eps
+    found = [_rate(cut([f for f in frames if b in f.position], b, bound), noisy=True) for b in points]
+    return _curve(label, points, found)
+
+
+def _rate(c: Cut, noisy: bool) -> statistics.Rate:
+    hits = c.noisy if noisy else c.seen
+    if hits is None:
+        raise ValueError(f"Expected {c.budget} to be a report point of all runs.")
+    return statistics.pooled_rate(hits, c.seed, c.image)
+
+
+def _curve(label: str, x: Sequence[float] | Floats, rates: Sequence[statistics.Rate]) -> Curve:
+    y, lo, hi = (np.array([getattr(rate, name) for rate in rates]) for name in ("value", "lo", "hi"))
+    return Curve(label, np.asarray(x, dtype=np.float64), y, lo, hi)
 
 
 def distance_along_queries(label: str, frames: Sequence[Frame]) -> Curve:
@@ -104,15 +107,7 @@ def success_along_eps(
     able = [f for f in frames if f.budget >= budget]
     if not able or (noisy and not all(budget in f.position for f in able)):
         return None
-    found = []
-    for eps in grid:
-        c = cut(able, budget, float(eps))
-        hits = c.noisy if noisy else c.seen
-        if hits is None:
-            return None
-        found.append(statistics.pooled_rate(hits, c.seed, c.image))
-    y, lo, hi = (np.array([getattr(rate, name) for rate in found]) for name in ("value", "lo", "hi"))
-    return Curve(label, grid, y, lo, hi)
+    return _curve(label, grid, [_rate(cut(able, budget, float(eps)), noisy) for eps in grid])
 
 
 def _by_image(values: Floats, image: object) -> Floats:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 6
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -62,29 +62,29 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
     """
     from sndcli import points
 
-    able = [f for f in frames if f.path is not None and points.path_of(f.path).is_file()]
+    paths = [(f, points.path_of(f.path)) for f in frames if f.path is not None]
+    able = [(f, path) for f, path in paths if path.is_file()]
     if not able:
         raise DataError("A gallery needs the points of a run: `snd attack --save-points` keeps them.")
     each = max(1, most // len(able))
     found: list[Shown] = []
-    for frame in able[:most]:
-        assert frame.path is not None  # noqa: S101
-        kept = points.read(points.path_of(frame.path))
+    for frame, path in able[:most]:
+        kept = points.read(path)
         if kept.run_id != frame.run["id"]:
-            raise DataError(f"{points.path_of(frame.path)} belongs to another run than {frame.path}.")
+            raise DataError(f"{path} belongs to another run than {frame.path}.")
         where = {pair: k for k, pair in enumerate(zip(frame.seed.tolist(), frame.image.tolist(), strict=True))}
         with_point = kept.has_held.nonzero().squeeze(1).tolist()
         for k in with_point[:each]:
             row = where[int(kept.seed[k]), int(kept.image_id[k])]
-            clean = kept.clean[k].permute(1, 2, 0).numpy().astype(np.float32) / 255
-            held = kept.held[k].permute(1, 2, 0).numpy().astype(np.float32)
+            clean = kept.clean[k].permute(1, 2, 0).numpy() / np.float32(255)
+            held = kept.held[k].permute(1, 2, 0).numpy()
             change = held - clean
             gain = 0.5 / max(float(np.abs(change).max()), 1e-6)
             names = kept.classes
             found.append(
                 Shown(
                     f"{frame.setting['attack']}, {defense_label(frame.setting)}, Q={frame.budget:,}",
-                    clean, held, np.clip(0.5 + gain * change, 0, 1).astype(np.float32), gain,
+                    clean, held, np.clip(0.5 + gain * change, 0, 1), gain,
                     names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.held[row, -1]),
                     {"l2": "L2", "linf": "L∞"}.get(frame.setting["norm"], frame.setting["norm"]),
                     float(frame.p_adv[row, -1]),
@@ -115,7 +115,9 @@ def draw(shown: Sequence[Shown]) -> Figure:
 
 
 def _show(axes: Any, picture: Pixels) -> None:
-    axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)

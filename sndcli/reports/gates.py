@@ -99,7 +99,9 @@ def check(gate: Gate, rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, An
         raise DataError(f"The gate `{gate.text}` matches no row; there are figures at {known} queries.")
     unmeasured = [row for row in mine if gate.value(row) is None]
     if unmeasured:
-        raise DataError(f"The gate `{gate.text}` cannot be checked: {gate.measure} of {name(unmeasured[0])} is not known.")
+        raise DataError(
+            f"The gate `{gate.text}` cannot be checked: {gate.measure} of {name(unmeasured[0])} is not known."
+        )
     covered = {_setting(row) for row in mine}
     missed = list(dict.fromkeys(name(row, False) for row in rows if _setting(row) not in covered))
     compare = OPERATORS[gate.operator]

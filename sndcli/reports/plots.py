@@ -25,7 +25,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1
 MARKERS = "osD^vPX*<>"
 MOST_LINES = 35  # colours × dashes
 EPS_POINTS = 121
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "snd"}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "snd"}
 
 
 def check(path: Path | None) -> None:
@@ -168,7 +168,9 @@ def _distance(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]]) -> 
         raise DataError("No run found a wrong answer for half of its images: there is no median distance to draw.")
     top, bottom = float(finite.max()), float(finite.min())
     for k, (c, (_, members)) in enumerate(zip(found, lines, strict=True)):
-        shown = curves.Curve(c.label, c.x, np.where(np.isfinite(c.y), c.y, np.nan), c.lo.clip(bottom / 2), c.hi.clip(0, 9 * top))
+        shown = curves.Curve(
+            c.label, c.x, np.where(np.isfinite(c.y), c.y, np.nan), c.lo.clip(bottom / 2), c.hi.clip(0, 9 * top)
+        )
         shown.lo[np.isnan(shown.y)] = np.nan
         _band(axes, shown, k, 1, _at(c, members))
     norms = {f.setting["norm"] for f in frames}

@@ -69,7 +69,7 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
     def at(name: str) -> Any:
         return pool(getattr(f, name)[:, f.position[budget]] for f in frames)
 
-    held = at("held") if stored else None
+    held: Floats | None = at("held") if stored else None
     counted = pool(np.where(f.budget == budget, f.mismatches, np.nan) for f in frames)
     queries = pool(f.queries for f in frames)
     return Cut(
@@ -80,8 +80,8 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
         p0=pool(f.p0 for f in frames), p_mis_clean=pool(f.p_mis_clean for f in frames),
         initially_wrong=pool(f.initially_wrong for f in frames), failed=pool(f.failed for f in frames),
         last=at("last") if stored else None,
-        noisy=(held <= eps) & (at("p_adv") >= HALF) if stored else None,
-        clean=(held <= eps) & at("adv_clean") if stored else None,
+        noisy=None if held is None else (held <= eps) & (at("p_adv") >= HALF),
+        clean=None if held is None else (held <= eps) & at("adv_clean"),
         mismatches=float(np.nansum(counted)), asked=int(queries[~np.isnan(counted)].sum()),
     )  # fmt: skip
 
