@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sndcli.errors import DataError
@@ -56,7 +56,7 @@ def write(path: Path, points: Points) -> None:
     """Writes under a temporary name, then renames."""
     tensors = {name: getattr(points, name).cpu().contiguous() for name in TENSORS}
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, {"run": points.run_id, "classes": json.dumps(points.classes)})
+    temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
     os.replace(temporary, path)
 
 

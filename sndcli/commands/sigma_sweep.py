@@ -77,9 +77,6 @@ def sigma_sweep(
 
 def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats: int) -> Point:
     """Accuracy and noise of a setting beside the summaries of its run."""
-    import torch
-
-    from sndcli.defenses.small_noise import SmallNoise
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
@@ -89,13 +86,21 @@ def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
     mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
     sigma_hat = _margin_std(victim, job.data, run, draws=100)
-    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
-    zeros = torch.zeros(1000, *job.model.input_size)
-    length = float(noise.perturb(zeros).flatten(1).norm(dim=1).mean())
+    length = noise_length(spec, job.model.input_size)
     summaries = summarise([run])
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
     return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
+
+
+def noise_length(spec: DefenseSpec, input_size: tuple[int, ...]) -> float:
+    """E‖noise‖₂ of ``snd`` over 1,000 draws."""
+    import torch
+
+    from sndcli.defenses.small_noise import SmallNoise
+
+    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
+    return float(noise.perturb(torch.zeros(1000, *input_size)).flatten(1).norm(dim=1).mean())
 
 
 def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:

@@ -41,7 +41,12 @@ def labelled(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
     told = [words(frame) for frame in first]
     differing = [len({w[k] for w in told}) > 1 for k in range(5)] + [True]
     labels = [", ".join(text for text, shown in zip(w, differing, strict=True) if shown and text) for w in told]
-    return list(zip(labels, groups, strict=True))
+    # What no word tells apart (another copy of the weights, say) is told apart by the run.
+    told_apart = [
+        f"{label} (run {frame.run['id'][:6]})" if labels.count(label) > 1 else label
+        for label, frame in zip(labels, first, strict=True)
+    ]
+    return list(zip(told_apart, groups, strict=True))
 
 
 def shared_words(frames: Sequence[Frame]) -> str:

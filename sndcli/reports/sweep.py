@@ -55,7 +55,8 @@ def pair(points: Sequence[Point]) -> None:
             for measure_name, mine in measures.items():
                 keys = sorted(mine.keys() & base[measure_name].keys())
                 values = [float(mine[k]) - float(base[measure_name][k]) for k in keys]
-                value, lo, hi = statistics.paired_difference(values)
+                # a setting does not differ from itself, and that is certain
+                value, lo, hi = (0.0, 0.0, 0.0) if point is points[0] else statistics.paired_difference(values)
                 point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi}
 
 

@@ -32,7 +32,7 @@ def caption(method: str = "wilson") -> str:
 def defense_label(row: dict[str, Any]) -> str:
     """``snd 0.01``, ``snd 0.01 β=2``, ``none``; votes are added where there are any."""
     label = str(row["defense"])
-    if row["sigma"]:
+    if row["sigma"] or "snd" in label.split("+"):
         label += f" {row['sigma']:g}"
     if row["beta"] is not None:
         label += f" β={row['beta']:g}"
