@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from sndcli import plugins
 from sndcli.errors import ConfigError, unknown
 
 
@@ -84,14 +85,20 @@ FOOLBOX = ("hsja", "ba")
 
 
 def spec_of(name: str) -> AttackSpec:
-    """The attack called `name`.
+    """The attack called `name`: ours, or one that an installed package registered under `plugins.ATTACKS`.
 
     Raises:
         ConfigError: no such attack; names the nearest.
     """
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    return ATTACKS[name]
+    if name in ATTACKS:
+        return ATTACKS[name]
+    installed = plugins.names(plugins.ATTACKS)
+    if name not in installed:
+        raise unknown("attack", name, [*ATTACKS, *installed])
+    spec = plugins.load(plugins.ATTACKS, name)
+    if not isinstance(spec, AttackSpec) or spec.name != name:
+        raise ConfigError(f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name.")
+    return spec
 
 
 def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:

@@ -17,13 +17,18 @@ def ls(
     """List attacks, defenses, models or datasets, one a line."""
     o.one_of(what, ("attacks", "defenses", "models", "datasets"), "snd ls")
     if what == "attacks":
-        from sndcli.attacks.registry import ATTACKS
+        from sndcli import plugins
+        from sndcli.attacks.registry import ATTACKS, spec_of
 
-        for spec in ATTACKS.values():
+        for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
             presets = ", ".join(spec.presets)
             typer.echo(f"{spec.name:8} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
         typer.echo("none  the bare model\nsnd   Small Noise Defense: Gaussian noise on every query (--sigma, --beta)")
+        from sndcli import plugins
+
+        for name in plugins.names(plugins.DEFENSES):
+            typer.echo(f"{name}  of an installed package")
     elif what == "models":
         from sndcli.models.sources import PREFIXES, ZOO
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sndcli import plugins
+from sndcli.defenses.base import Defense
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
@@ -33,7 +35,7 @@ class DefenseSpec:
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0
+        return self.sigma > 0 or any(part not in NAMES for part in self.name.split("+"))
 
 
 def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool = False) -> DefenseSpec:
@@ -48,8 +50,8 @@ def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool 
         raise ConfigError(f"Expected `--beta` to be a number > 0 but got {beta}.")
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
     for part in chosen.split("+"):
-        if part not in NAMES:
-            raise unknown("defense", part, NAMES)
+        if part not in NAMES and part not in plugins.names(plugins.DEFENSES):
+            raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
     if "snd" not in chosen.split("+"):
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
@@ -60,10 +62,15 @@ def parse(name: str | None, sigma: float | None, beta: float | None, clip: bool 
 def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Module:
     """The defended model, drawing its noise on `device`.
 
-    A defense without randomness is still wrapped, so that σ = 0 runs the same code.
+    A defense without randomness is still wrapped, so that σ = 0 runs the same code. A name that is not ours is that
+    of an installed package: its entry point is called with the model and a generator.
     """
     defended: nn.Module = model
     for part in spec.name.split("+"):
         if part == "snd":
             defended = SmallNoise(defended, spec.sigma, spec.beta, generator=torch.Generator(device), clip=spec.clip)
+        elif part not in NAMES:
+            defended = plugins.load(plugins.DEFENSES, part)(defended, torch.Generator(device))
+            if not isinstance(defended, Defense):
+                raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
     return defended
