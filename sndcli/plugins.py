@@ -29,4 +29,6 @@ def load(group: str, name: str) -> Any:
         return points[0].load()
     except Exception as error:
         text = str(error).strip().splitlines()
-        raise ConfigError(f"`{name}` ({points[0].value}) cannot be imported: {text[0] if text else error!r}.") from None
+        raise ConfigError(
+            f"`{name}` ({points[0].value}) cannot be imported: {text[0] if text else repr(error)}."
+        ) from None

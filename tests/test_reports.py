@@ -203,8 +203,10 @@ def test_gate_grammar() -> None:
         ">=",
         0.25,
     )
-    for wrong in ("success_noisy", "success_noisy > 2", "noisy > 0.1", "success_seen@x > 0.1", "floor.hi > 0.1",
-                  "success_seen > nan", "success_seen == 0.1", "__import__('os') > 1", "success_seen > 0.1 or 1"):  # fmt: skip
+    for wrong in (
+        "success_noisy", "success_noisy > 2", "noisy > 0.1", "success_seen@x > 0.1", "floor.hi > 0.1",
+        "success_seen > nan", "success_seen == 0.1", "__import__('os') > 1", "success_seen > 0.1 or 1",
+    ):  # fmt: skip
         with pytest.raises(ConfigError):
             gates.parse(wrong, count)
 
