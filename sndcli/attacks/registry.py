@@ -38,6 +38,14 @@ ATTACKS = {
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         AttackSpec(
+            "hsja-na", "sndcli.attacks.hsja_na", "labels", ("l2",), ("sequential", "majority"),
+            "HopSkipJump that knows of the noise (ours)",
+        ),
+        AttackSpec(
+            "popskipjump", "sndcli.attacks.popskipjump", "labels", ("l2",), ("authors", "share"),
+            "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
+        ),
+        AttackSpec(
             "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
