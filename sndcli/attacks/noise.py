@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -71,6 +72,17 @@ def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes:
     return verdict
 
 
+def voted_but_first(
+    oracle: Oracle, points: Tensor, owner: Tensor, phases: Sequence[tuple[str, int]], votes: int
+) -> Tensor:
+    """As `majority`, but the rows of the first phase (a gradient's probes) are asked once each."""
+    if votes == 1:
+        return oracle.adversarial(points, owner, phases)
+    k = phases[0][1]
+    probes = oracle.adversarial(points[:k], owner[:k], phases[0][0])
+    return torch.cat([probes, majority(oracle, points[k:], owner[k:], phases[1:], votes)])
+
+
 def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator) -> Tensor:
     """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
 
@@ -90,11 +102,13 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
     likelihood = torch.zeros(len(owner), len(scales), dtype=torch.float64, device=x.device)
     a = torch.full((len(owner),), FIRST_PROBE, dtype=torch.float64, device=x.device)
     image = torch.arange(len(owner), device=x.device).repeat_interleave(PAIRS)
-    root = math.sqrt(x[0].numel())
+    root = math.sqrt(oracle.x0[0].numel())
     for _ in range(ROUNDS):
         u = unit(gaussian(len(image), x, generator))
         probe = (x[image] + per_image(a[image] * root, x) * u).clamp_(0.0, 1.0)
-        reach = (norms(probe - x[image]).view(-1, PAIRS).double() / root).square().mean(1, keepdim=True)  # after clipping
+        reach = (
+            (norms(probe - x[image]).view(-1, PAIRS).double() / root).square().mean(1, keepdim=True)
+        )  # after clipping
         rows = owner[image].repeat_interleave(2)
         pairs = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, PAIRS, 2)
         told = (pairs != REFUSED).all(2)
