@@ -1,6 +1,7 @@
 """The Parquet schema, versioned: one file a run, one row per image and seed.
 
 Distances are in the run's norm, on the [0, 1] pixel scale. Lists run along the report points in `budgets`.
+Columns may be added within a schema version: a file that lacks one of `ADDED` is read with nulls in it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
         ("held_l2", pa.list_(pa.float64())),  # the point handed over; infinite where there is none
         ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify the point handed over
         ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies it
+        ("border_l2", pa.list_(pa.float64())),  # where the majority flips on its ray; null unless it was measured
         ("verify_draws", pa.int32()),
         ("p0", pa.float64()),  # share of fresh draws that misclassify the clean image
         ("p_mis_clean", pa.float64()),  # share of fresh draws whose label is not the undefended one
@@ -55,6 +57,8 @@ SCHEMA = pa.schema(
         ("event_l2", pa.list_(pa.float64())),
     ]
 )
+
+ADDED = ("border_l2",)  # since the first files of this schema version
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
@@ -90,10 +94,12 @@ def read(path: Path) -> pa.Table:
         raise DataError(f"{path} was not written by snd: it has no schema version.")
     if int(version) != SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {int(version)}, this program reads {SCHEMA_VERSION}.")
+    for name in set(ADDED) - set(table.column_names):
+        table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     missing = set(SCHEMA.names) - set(table.column_names)
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
-    return table
+    return table.select([*SCHEMA.names, *(name for name in table.column_names if name not in SCHEMA.names)])
 
 
 def run_of(table: pa.Table) -> dict[str, Any]:

@@ -27,15 +27,23 @@ def report(
     o.one_of(format, ("table", "md", "csv", "json"), "--format")
     from sndcli import results
     from sndcli.reports import tables
+    from sndcli.reports.flags import flags
     from sndcli.reports.summary import read_all, summarise
 
     readable, problems = read_all(files, strict)
     for problem in problems:
         o.note(f"warning: {problem} Skipped.", quiet)
     rows = summarise(readable)
+    raised = flags(rows)
+    for flag in raised:
+        o.note(str(flag), quiet)
     if json or format == "json":
         runs = [results.run_of(table) for table in readable]
-        typer.echo(jsonlib.dumps({"schema": 1, "rows": rows, "run": runs[0], "runs": runs}))
+        typer.echo(
+            jsonlib.dumps(
+                {"schema": 1, "rows": rows, "run": runs[0], "runs": runs, "flags": [flag.as_dict() for flag in raised]}
+            )
+        )
     elif format == "md":
         typer.echo(tables.markdown(rows))
     elif format == "csv":

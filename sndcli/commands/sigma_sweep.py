@@ -99,15 +99,12 @@ def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
 
 
 def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
-    """σ̂ of the paper's section 4.2: std of ``f(x)_y - max_{c≠y} f(x)_c`` over draws, averaged over the run's images."""
+    """σ̂ of the paper's section 4.2, averaged over the run's images."""
     import torch
+
+    from sndcli.evidence import margin_std
 
     position = {image: k for k, image in enumerate(data.ids.tolist())}
     index = torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])
-    spreads = []
-    victim.reseed(0)
-    for x, y in zip(data.pixels(index), data.labels[index].tolist(), strict=True):
-        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
-        others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
-        spreads.append(float((f[:, y] - others).std()))
+    spreads = margin_std(victim, data.pixels(index), data.labels[index], draws)
     return sum(spreads) / len(spreads)

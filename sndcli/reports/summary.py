@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from sndcli import results, statistics
 from sndcli.errors import DataError
+from sndcli.reports.distances import distances
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
 ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest")
+MEASURED = ("scales", "passes_differ")  # of a run, for `flags`
 HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 
@@ -27,12 +29,17 @@ def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
     groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for table in tables:
-        config = results.run_of(table)["config"]
+        run = results.run_of(table)
+        config = run["config"]
         other = {key: config.get(key) for key in ALSO} | {"clip": config["defense"].get("clip")}
         for row in table.to_pylist():
             setting = {key: row[key] for key in IDENTITY}
             key = json.dumps([setting, other], sort_keys=True)
-            settings[key] = setting | {"preset": other["preset"]}
+            settings[key] = (
+                setting
+                | {"preset": other["preset"], "settings": other["settings"]}
+                | {key: run.get(key) for key in MEASURED}
+            )
             groups.setdefault(key, []).append((config["budget"], row))
     summaries = []
     for key in sorted(groups):
@@ -62,6 +69,7 @@ def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, An
         "floor": statistics.floor([row["p0"] for row in rows], budget, rows[0]["votes"]),
         "l2_last": _mean([row["last_l2"][row["budgets"].index(budget)] for row in rows]),
         "l2_best": finite(statistics.median([statistics.best_distance(_events(row), budget) for row in rows])),
+        **distances(rows, budget),
         "p_mis": sum(row["mismatches"] for row in counted) / queries if queries else None,
         "p_mis_clean": _mean([row["p_mis_clean"] for row in rows]),
         "queries_mean": _mean(spent),

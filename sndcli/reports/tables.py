@@ -16,11 +16,18 @@ MEASURES = {
     "floor": "floor",
     "l2_last": "last",
     "l2_best": "best",
+    "l2_claimed": "claimed",
+    "l2_verified": "verified",
+    "l2_border": "border",  # where the run measured it
     "p_mis": "P_mis",  # where the run counted it
     "p_mis_clean": "P_mis clean",
 }
 
-CAPTION = "success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images"
+CAPTION = (
+    "success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images; "
+    "claimed, verified, border: median distances of the point handed over, of the closest that fresh draws confirm, "
+    "and at which the majority flips on its ray"
+)
 
 
 def defense_label(row: dict[str, Any]) -> str:
@@ -48,7 +55,7 @@ def cell(row: dict[str, Any], measure: str) -> str:
     if isinstance(value, dict):
         return rate_cell(value)
     if value is None:
-        return "∞" if measure == "l2_best" else "–"
+        return "∞" if measure in ("l2_best", "l2_claimed", "l2_verified", "l2_border") else "–"
     return f"{100 * value:.1f}" if measure in ("floor", "p_mis", "p_mis_clean") else f"{value:.2f}"
 
 
@@ -58,6 +65,7 @@ def sections(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     for row in rows:
         attack = row["attack"] + (" (foolbox)" if row["engine"] == "foolbox" else "")
         attack += f" {row['preset']}" if row.get("preset") else ""
+        attack += "".join(f" {setting}" for setting in row.get("settings") or ())
         title = f"{attack} on {row['model']}, {row['dataset']}, {row['norm']} ≤ {row['eps']:g}"
         titled.setdefault(title, []).append(row)
     return titled
@@ -72,7 +80,9 @@ def grid(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     body = []
     for defense, by_budget in defenses.items():
         counted = any(row["p_mis"] is not None for row in by_budget.values())
-        shown = [m for m in MEASURES if counted or not m.startswith("p_mis")]
+        bordered = any(row.get("border_measured") for row in by_budget.values())
+        hidden = () if bordered else ("l2_claimed", "l2_verified", "l2_border")
+        shown = [m for m in MEASURES if (counted or not m.startswith("p_mis")) and m not in hidden]
         for k, measure in enumerate(shown):
             values = [cell(by_budget[b], measure) if b in by_budget else "" for b in budgets]
             body.append([defense if k == 0 else "", MEASURES[measure], *values])
