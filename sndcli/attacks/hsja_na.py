@@ -27,7 +27,6 @@ from sndcli.attacks.geometry import (
     active,
     bisect,
     bisection_steps,
-    hold_closer,
     per_image,
     straight,
     uniform_start,
@@ -35,6 +34,8 @@ from sndcli.attacks.geometry import (
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
 from sndcli.attacks.noise import ESTIMATE, check_scale, measure, voted
 from sndcli.oracle import Oracle
+
+SLACK = 1.1  # the latest point is handed over unless it is that much further out than the closest
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         width = noise.clamp(1.5 / o.grid, 0.5)
         found = bisect(oracle, far, owner, width, "projection", ask=ask)
         e = 1 + o.overshoot + o.safety * sigma_hat[owner] / oracle.distance(found, owner).clamp_min(COLLAPSED)
-        hold_closer(oracle, straight(oracle.x0[owner], found, e).clamp_(0.0, 1.0), owner, reached)
+        sent = straight(oracle.x0[owner], found, e).clamp_(0.0, 1.0)
+        distance = oracle.distance(sent, owner)
+        reached[owner] = torch.minimum(reached[owner], distance)
+        recent = distance <= SLACK * reached[owner]  # the closest of many noisy ones is a lucky one
+        oracle.hold(sent[recent], owner[recent])
         return found
 
     far, owner = uniform_start(oracle, generator, o.start_draws)  # x̃
