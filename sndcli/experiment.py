@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -262,7 +263,7 @@ class Experiment:
         c = self.config
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
-        return scales_of(c.attack, self.options, self.data.images[0].numel(), c.eps, c.defense.sigma)
+        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
 
     def _discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "attack": "hsja-na", "engine": "native", "preset": "sequential", "settings": [], "votes": 1, "norm": "l2",
         "eps": 1.0, "seed": 0, "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01,
         "beta": None, "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
-        "scales": {"probe": 0.01, "search": 0.005}, "passes_differ": True,
+        "probe": 0.01, "search": 0.005, "passes_differ": True,
     }  # fmt: skip
     return base | changes
 
@@ -39,8 +39,8 @@ def test_a_clean_run_raises_nothing() -> None:
     [
         ("seen_above_noisy", {"success_noisy": rate(30)}, {"success_noisy": rate(55)}),
         ("floor_explains", {"floor": 0.4}, {"floor": 0.3}),
-        ("probe_below_noise", {"scales": {"probe": 3e-4, "search": 0.01}}, {"scales": {"probe": None, "search": None}}),
-        ("search_below_noise", {"scales": {"probe": 0.01, "search": 1e-4}}, {"scales": None}),
+        ("probe_below_noise", {"probe": 3e-4}, {"probe": None, "search": None}),
+        ("search_below_noise", {"search": 1e-4}, {"search": 2e-3}),
         ("no_noise_aware", {"attack": "hsja", "preset": None}, {"attack": "geoda", "preset": "na"}),
         ("defense_off", {"passes_differ": False}, {"passes_differ": None}),
     ],
@@ -59,15 +59,15 @@ def test_success_that_falls_with_budget() -> None:
 
 def test_a_difference_that_chance_explains() -> None:
     few = {"n": 10, "success_seen": rate(6, 10)}
-    one, other = row(success_noisy=rate(6, 10), **few), row(sigma=0.02, success_noisy=rate(4, 10), **few)
+    one, other = row(success_noisy=rate(6, 10), **few), row(sigma=0.005, success_noisy=rate(4, 10), **few)
     assert names(one, other) == {"too_few_images"}
-    many = row(n=1000, success_noisy=rate(600, 1000)), row(n=1000, sigma=0.02, success_noisy=rate(400, 1000))
+    many = row(n=1000, success_noisy=rate(600, 1000)), row(n=1000, sigma=0.005, success_noisy=rate(400, 1000))
     assert "too_few_images" not in names(*many)
-    assert names(row(n=10, success_noisy=rate(6, 10), **{"success_seen": rate(6, 10)}), row(sigma=0.02)) == set()
+    assert names(row(n=10, success_noisy=rate(6, 10), **{"success_seen": rate(6, 10)}), row(sigma=0.005)) == set()
 
 
 def test_an_undefended_model_needs_no_noise_aware_attack() -> None:
-    bare = row(attack="hsja", defense="none", sigma=0.0, passes_differ=None, scales={"probe": 6e-6, "search": 6e-6})
+    bare = row(attack="hsja", defense="none", sigma=0.0, passes_differ=None, probe=6e-6, search=6e-6)
     assert names(bare) == set()
 
 

@@ -41,8 +41,8 @@ class Options:
         max_evals: most probes of one gradient.
         max_share: most of what is left of the budget that one gradient may take.
         reserve: queries kept for the search after a gradient.
-        outward: how far before the estimate the point handed over lies, in cells of the grid, or in quarters of the
-            inverse slope 1/s where that is more; 0 is the authors' point.
+        outward: how far before the estimate the point handed over lies, in units of the grid's cell 1/G or of 1/(6s),
+            whichever is more; 0 is the authors' point.
         start_draws: uniform noise images tried, at most.
         start_votes: answers behind a start.
     """

@@ -65,7 +65,7 @@ class Options:
 OPTIONS = {
     "authors": Options(),
     "saving": Options(saving=True),
-    "na": Options(sigma_hat=ESTIMATE, votes=5, remeasure=True),
+    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True),
 }
 
 
@@ -184,6 +184,9 @@ class _Machine(RaySearch):
 
     def _tolerance(self, owner: Tensor) -> Tensor:
         return torch.maximum(self.beta[owner] / 500, self.sigma_hat[owner] / 10)
+
+    def _quick(self, owner: Tensor) -> Tensor:
+        return super()._quick(owner) & ~self.remeasuring[owner]
 
     def _end(self, owner: Tensor) -> None:
         small = owner[self.alpha[owner] < 1e-4]

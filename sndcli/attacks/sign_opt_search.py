@@ -60,6 +60,10 @@ class RaySearch:
         """Width of the local searches' last interval, ``[n]``."""
         raise NotImplementedError
 
+    def _quick(self, owner: Tensor) -> Tensor:
+        """bool ``[n]``: whose search ends at a first answer that is no better."""
+        return torch.full_like(owner, self.saving, dtype=torch.bool)
+
     # -- where a search begins -------------------------------------------------------------------------------
 
     def _next_direction(self, owner: Tensor) -> None:
@@ -121,10 +125,9 @@ class RaySearch:
         self.lo[outside] = self.lam[outside]
         self.state[inside], self.state[outside] = IN, OUT
         self.lam[inside] *= 0.99
-        if self.saving:
-            self._found(outside, torch.full_like(self.lam[outside], torch.inf))
-        else:
-            self.lam[outside] *= 1.01
+        quick = self._quick(outside)
+        self.lam[outside[~quick]] *= 1.01
+        self._found(outside[quick], torch.full_like(self.lam[outside[quick]], torch.inf))
 
     def _out(self, owner: Tensor, hit: Tensor) -> None:
         self.hi[owner[hit]] = self.lam[owner[hit]]

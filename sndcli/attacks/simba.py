@@ -72,12 +72,12 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     for _ in range(2 * order.shape[1] + 1):
         oracle.retire(everyone[place >= order.shape[1]], "exhausted")
         owner = active(oracle)
-        if not len(owner):
-            break
-        if o.requery:
-            first = owner[~right[owner]]
+        if o.requery and len(first := owner[~right[owner]]):
             again = oracle.scores((x0[first] + delta[first]).clamp(0.0, 1.0), first, "incumbent")
             last.again(first, again.gather(1, oracle.y[first, None]).squeeze(1))
+            owner = active(oracle)
+        if not len(owner):
+            break
         step = direction(order[owner, place[owner]], channels, rows) * o.epsilon
         trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
         points = (x0[owner] + trial).clamp(0.0, 1.0)

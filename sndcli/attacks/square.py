@@ -61,6 +61,9 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     oracle.hold(x, everyone)
     for iteration in range(oracle.budget):
         owner = active(oracle)
+        if options.requery and iteration and len(owner):
+            best.again(owner, margin(oracle.scores(x[owner], owner, "incumbent"), oracle.y[owner]))
+            owner = active(oracle)
         if not len(owner):
             break
         x0, now = oracle.x0[owner], x[owner]
@@ -68,8 +71,6 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             trial = (stripes if linf else mosaic)(x0, oracle.eps, generator)
         else:
             p = share(iteration - 1, max(1, questions), options)
-            if options.requery:
-                best.again(owner, margin(oracle.scores(now, owner, "incumbent"), oracle.y[owner]))
             trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, generator)
         scores = averaged(oracle, trial, owner, "proposal", options.draws)
         value = margin(scores, oracle.y[owner])

@@ -63,8 +63,8 @@ def _of_setting(rows: Sequence[Row]) -> list[Flag]:
     """Of one setting, its budgets ascending."""
     last = rows[-1]
     found = [*_seen_above_noisy(last), *_falls(rows), *_floor(last)]
-    sigma, scales, place = float(last["sigma"] or 0), last.get("scales") or {}, _where(last, with_budget=False)
-    probe, search = scales.get("probe"), scales.get("search")
+    sigma, place = float(last["sigma"] or 0), _where(last, with_budget=False)
+    probe, search = last.get("probe"), last.get("search")
     if sigma and probe is not None and probe < 0.999 * sigma:
         text = f"probes reach {sigma / probe:.3g} times less far than the noise (σ√d/δ); a wider probe costs nothing"
         found.append(Flag("probe_below_noise", text, place))

@@ -16,7 +16,6 @@ from sndcli.reports.distances import distances
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
 ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest")
-MEASURED = ("scales", "passes_differ")  # of a run, for `flags`
 HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 
@@ -35,11 +34,7 @@ def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
         for row in table.to_pylist():
             setting = {key: row[key] for key in IDENTITY}
             key = json.dumps([setting, other], sort_keys=True)
-            settings[key] = (
-                setting
-                | {"preset": other["preset"], "settings": other["settings"]}
-                | {key: run.get(key) for key in MEASURED}
-            )
+            settings[key] = setting | {"preset": other["preset"], "settings": other["settings"]} | _measured(run)
             groups.setdefault(key, []).append((config["budget"], row))
     summaries = []
     for key in sorted(groups):
@@ -86,6 +81,16 @@ def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bo
     return {
         name: dict(zip(keys, [rule(row, budget, row["eps"]) for row in rows], strict=True))
         for name, rule in (("success_seen", _seen), ("success_noisy", _noisy))
+    }
+
+
+def _measured(run: dict[str, Any]) -> dict[str, Any]:
+    """What `flags` compares with the noise; None where an older file does not say."""
+    scales = run.get("scales") or {}
+    return {
+        "probe": scales.get("probe"),
+        "search": scales.get("search"),
+        "passes_differ": run.get("passes_differ"),
     }
 
 
