@@ -8,6 +8,7 @@ P is linear in S, so one table serves the mean of P for every e; its entropy nee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -57,15 +58,20 @@ class Sigmoids:
             posterior: ``[n, 7, (G + 1) · 31]``, sums to one an image.
             allowed: bool ``[n, 7]``, floors that have any weight.
         """
-        mean = posterior.new_zeros(len(posterior), len(self.u))
+        e = self.e.to(posterior.dtype)
+        slanted = torch.einsum("nkc,k->nc", posterior, 1 - 2 * e)
+        mean = (posterior.sum(2) @ e)[:, None] + slanted @ self.table.T
         expected = torch.zeros_like(mean)
         for k in allowed.any(0).nonzero().squeeze(1).tolist():
             rows = allowed[:, k].nonzero().squeeze(1)
-            weight = posterior[rows, k]
-            e = float(self.e[k])
-            mean[rows] += e * weight.sum(1, keepdim=True) + (1 - 2 * e) * (weight @ self.table.T)
-            expected[rows] += weight @ self.entropy(k).T
-        return binary_entropy(mean) - expected
+            expected[rows] += posterior[rows, k] @ self.entropy(k).T
+        return binary_entropy(mean.clamp(0.0, 1.0)) - expected
+
+
+@lru_cache(maxsize=2)
+def sigmoids_of(grid: int, device: torch.device) -> Sigmoids:
+    """The tables of a grid, made once (90 MB for G = 300, when every floor has been in use)."""
+    return Sigmoids(grid, device)
 
 
 @dataclass(frozen=True)
