@@ -269,6 +269,7 @@ def test_geoda_with_wide_probes() -> None:
     assert borders["authors"] > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "published"), [("rays", "authors"), ("ba", "foolbox"), ("sign-opt", "authors")])
 def test_voted_and_retested_incumbents_are_not_luck(name: str, published: str) -> None:
     """What the published attack holds is adversarial a few times in a hundred; what the aware one holds, mostly."""

@@ -79,8 +79,9 @@ def _climb(name: str, given: dict[str, Any], spec: DefenseSpec, sigma_hat: str) 
     victim = job.victim(spec)
     runs = []
     for rung in climbs:
-        changes = {"preset": rung.preset, "settings": rung.settings, "votes": rung.votes, "norm": norm}
-        config = replace(job.config, attack=rung.attack, **changes)
+        config = replace(
+            job.config, attack=rung.attack, preset=rung.preset, settings=rung.settings, votes=rung.votes, norm=norm
+        )
         runs.append(replace(job, config=config).run(spec, victim))
     found = report.ladder([report.Climb.of(rung, table) for rung, (table, _) in zip(climbs, runs, strict=True)])
     show(runs, given["json"], given["quiet"], {"ladder": found})

@@ -98,4 +98,5 @@ def _intervals(values: Sequence[Sequence[bool]]) -> dict[str, Any]:
 
 
 def _paid(climb: Climb, budget: int) -> float:
-    return sum(min(row["queries"], budget) for row in climb.rows) / len(climb.rows)
+    paid = [min(int(row["queries"]), budget) for row in climb.rows]
+    return sum(paid) / len(paid)
