@@ -293,15 +293,17 @@ def test_an_incumbent_asked_again_is_forgotten_when_it_was_luck() -> None:
     assert bool((incumbent.count == 30).all())
 
 
-@pytest.mark.parametrize(("name", "published", "aware"), [("square", "autoattack", "na"), ("simba", "pixel", "na")])
-def test_a_lucky_answer_does_not_end_an_aware_score_attack(name: str, published: str, aware: str) -> None:
-    """The boundary is 3σ away and out of reach (‖δ‖ ≤ 0.3 of 3): any success is a lucky draw."""
+@pytest.mark.parametrize(
+    ("name", "published", "aware", "eps"),
+    [("square", "autoattack", "na", 0.3), ("simba", "pixel", "na", math.inf)],  # SimBA does not stay in a ball
+)
+def test_a_lucky_answer_does_not_end_an_aware_score_attack(name: str, published: str, aware: str, eps: float) -> None:
+    """The boundary is 3σ away, and 600 queries do not come near it: any success is a lucky draw."""
     reasons = {}
     for preset in (published, aware):
-        victim = Linear(margin=3.0, sigma=1.0)
-        oracle = score_attack(victim, name, preset, n=12, budget=600, eps=0.3)
+        oracle = score_attack(Linear(margin=3.0, sigma=1.0), name, preset, n=12, budget=600, eps=eps)
         reasons[preset] = oracle.ledger.stop_reason.count("success")
-    assert reasons[aware] < reasons[published]
+    assert reasons[published] > 0
     assert reasons[aware] == 0
 
 
