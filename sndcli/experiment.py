@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from sndcli import points, results
 from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.scales import scales_of
+from sndcli.border import DRAWS, border_points, majority_wrong
 from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
@@ -77,6 +80,7 @@ class Experiment:
         self.path = out if out.suffix == ".parquet" else out / config.file_name
         self.parts = self.path.with_suffix(".parts")
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
         """Runs what is missing and returns the whole table. A finished run is only read.
@@ -102,6 +106,7 @@ class Experiment:
             for repeat in range(self.config.repeats)
             for number, index in enumerate(chosen.split(self.config.unit))
         ]
+        self.passes_differ = self._passes_differ(chosen)
         finished, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
@@ -140,6 +145,7 @@ class Experiment:
             self.victim.reseed(stream(seed, number, "verification"))
             p_adv, adv_clean = self._verify(ledger, y)
             p0, p_mis = self._clean_rates(x0, y)
+            border = self._border(oracle, ledger, y) if self._with_border else None
         if self.save_points:
             self._save_points(points.path_of(self._part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
@@ -161,6 +167,7 @@ class Experiment:
                     "best_l2": [best_distance(events, b) for b in c.report_points],
                     "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
                     "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
+                    "border_l2": border[i].tolist() if border is not None else None,
                     "verify_draws": c.verify if c.defense.random else 1,
                     "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": self._clean_draws,
                     "initially_wrong": bool(oracle.initially_wrong[i]),
@@ -213,6 +220,35 @@ class Experiment:
                 adv_clean[who.cpu(), k] = (bare != y[who]).cpu()
         return p_adv, adv_clean
 
+    @property
+    def _with_border(self) -> bool:
+        return self.config.border and spec_of(self.config.attack).access == "labels"
+
+    def _border(self, oracle: Oracle, ledger: Ledger, y: Tensor) -> Tensor:
+        """``[N, B]``: distance at which the majority flips on the ray of each point handed over; else infinite."""
+        draws = DRAWS if self.config.defense.random else 1
+        found = torch.full(ledger.has_held.shape, float("inf"), dtype=torch.float64)
+        for k in range(found.shape[1]):
+            who = ledger.has_held[:, k].nonzero().squeeze(1)
+            if k:  # the same point as at the report point before has the same border
+                same = (ledger.held[k][who] == ledger.held[k - 1][who]).flatten(1).all(1) & ledger.has_held[who, k - 1]
+                found[who[same].cpu(), k] = found[who[same].cpu(), k - 1]
+                who = who[~same]
+            wrong = majority_wrong(self.victim.defended, y[who], draws)
+            at, flips = border_points(wrong, oracle.x0[who], ledger.held[k][who])
+            found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
+        return found
+
+    def _passes_differ(self, chosen: Tensor) -> bool | None:
+        """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
+        if not self.config.defense.random or not len(chosen):
+            return None
+        self.victim.reseed(stream(self.config.seed, 0, "self-test"))
+        logits = self.victim.defended(
+            self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
+        )
+        return bool((logits != logits[:1]).any())
+
     def _clean_rates(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         labels = self._draws(x0, self._clean_draws)
         undefended = self.victim.undefended(x0).argmax(1)
@@ -234,8 +270,17 @@ class Experiment:
             "id": self.config.run_id,
             "config": self.config.as_dict(),
             "wall_s": round(wall_s, 3),
+            "scales": self._scales(),
+            "passes_differ": self.passes_differ,
             "versions": versions(self.victim.defended.device),
         }
+
+    def _scales(self) -> dict[str, float | None]:
+        """The attack's probe and search at distance ε, for comparison with the noise; L2 attacks only."""
+        c = self.config
+        if c.norm != "l2" or c.engine != "native":
+            return {"probe": None, "search": None}
+        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
 
     def _discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -328,8 +328,11 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
     cells = Cells()
     cells.feed(text)
     for row in json.loads(done.stdout)["rows"]:
-        for measure in ("success_seen", "success_noisy", "success_clean", "floor", "l2_last", "l2_best"):
+        for measure in ("success_seen", "success_noisy", "success_clean", "floor", "l2_last", "l2_best", "l2_border"):
             assert tables.cell(row, measure) in cells.found
+    flags = json.loads(done.stdout)["flags"]
+    assert "no_noise_aware" in [flag["name"] for flag in flags]
+    assert text.count("<p class=flag>") == len(flags)
     assert text.count("data:image/png;base64,") == 9
     assert text.count("<svg") == 3
     ids = re.findall(r' id="([^"]+)"', text)
@@ -386,6 +389,7 @@ def test_published_numbers() -> None:
     sizes = {t: sum(len(c.cells) for c in published.cases(t)) for t in published.table_names("all")}
     assert sizes == {"table1": 12, "table2": 60, "table3": 180, "table4": 20, "table5": 10, "table6": 16,
                      "table7": 72, "table8": 42}  # fmt: skip
+    assert [t for t in sizes if published.assumptions(t)] == ["table8"]
 
 
 def test_one_run_serves_several_tables() -> None:

@@ -39,27 +39,35 @@ ATTACKS = {
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         AttackSpec(
-            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art"),
+            "hsja-na", "sndcli.attacks.hsja_na", "labels", ("l2",), ("sequential", "majority"),
+            "HopSkipJump that knows of the noise (ours)",
+        ),
+        AttackSpec(
+            "popskipjump", "sndcli.attacks.popskipjump", "labels", ("l2",), ("authors", "share"),
+            "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
+        ),
+        AttackSpec(
+            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art", "na"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
         AttackSpec(
-            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving"),
+            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving", "na"),
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1"),
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(
-            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors",),
+            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),
         AttackSpec(
-            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel",),
+            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel", "na"),
             "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
         ),
         AttackSpec(
-            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct",),
+            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct", "dct-na"),
             "SimBA along low-frequency DCT directions",
         ),
         AttackSpec(
@@ -71,7 +79,7 @@ ATTACKS = {
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         AttackSpec(
-            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper"),
+            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper", "na"),
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
         ),
         AttackSpec(

@@ -33,6 +33,9 @@ def attack(
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None,
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False,
+    border: Annotated[
+        bool, typer.Option("--border/--no-border", help="Decision attacks: where the majority flips (unpaid).")
+    ] = True,
     seed: o.Seed = 0,
     repeats: o.Repeats = 1,
     unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100,

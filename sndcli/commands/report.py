@@ -72,7 +72,7 @@ def report(
     """
     from sndcli.errors import ConfigError, DataError
     from sndcli.reports import baseline as baselines
-    from sndcli.reports import frame, gates, plots, summary
+    from sndcli.reports import flags, frame, gates, plots, summary
     from sndcli.statistics import INTERVALS
 
     o.one_of(format, FORMATS, "--format")
@@ -105,15 +105,17 @@ def report(
     if not rows:
         raise DataError("\n".join(["There are no figures at this budget.", *notes]))
     comparisons, unmatched = baselines.compare(frames, load(baseline)) if baseline else ([], [])
-    for line in [*notes, *unmatched]:
-        o.note(f"note: {line}", quiet)
+    raised = flags.flags(rows)
+    for line in [*(f"note: {note}" for note in (*notes, *unmatched)), *map(str, raised)]:
+        o.note(line, quiet)
     failures, gaps = _judge(rules, rows, comparisons)
     if gaps and strict:
         raise DataError("\n".join(gaps))
     for line in gaps:
         o.note(f"warning: {line}", quiet)
 
-    _print(format if not json else "json", frames, rows, comparisons, interval, {"notes": notes, "failed": failures})
+    told = {"notes": notes, "flags": [flag.as_dict() for flag in raised], "failed": failures}
+    _print(format if not json else "json", frames, rows, comparisons, interval, told)
     if plot is not None:
         plots.save(plots.draw(frames, kind, points[0] if points else None, eps), plot)
         o.note(f"written: {plot}", quiet)

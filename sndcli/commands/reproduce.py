@@ -207,6 +207,9 @@ def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:
 
 def _list(plans: Sequence[Plan], json: bool) -> None:
     """Runs, paid queries and time, nothing run."""
+    from sndcli.attacks.registry import spec_of
+    from sndcli.border import DRAWS, HALVINGS
+
     speeds: dict[str, float] = {}
     lines, files = [], set()
     for plan in plans:
@@ -227,6 +230,8 @@ def _list(plans: Sequence[Plan], json: bool) -> None:
                 forwards = min(config.images, len(job.data)) * (REPEATS if plan.spec.random else 1)
             elif queries:
                 forwards += config.images * config.verify * (len(config.report_points) + 3)
+                if config.border and spec_of(config.attack).access == "labels":
+                    forwards += config.images * len(config.report_points) * DRAWS * (HALVINGS + 1)
             if job.model.name not in speeds:
                 speeds[job.model.name] = _speed(job)
             line |= {"images": config.images, "budget": config.budget if c.attack else 0, "queries": queries,
@@ -286,16 +291,21 @@ def _print(plans: Sequence[Plan], json: bool) -> None:
         for p in plans
         if p.skipped
     ]
+    from sndcli.reports.published import assumptions, document
+
+    names = dict.fromkeys(p.case.table for p in plans)
+    assumed = {name: lines for name in names if (lines := assumptions(name))}
     if json:
-        typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped}))
+        typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed}))
         return
     from rich.console import Console
     from rich.table import Table
 
-    from sndcli.reports.published import document
-
-    for name in dict.fromkeys(p.case.table for p in plans):
-        found = Table(title=f"{name}: {document()['tables'][name]['caption']}", title_justify="left")
+    for name in names:
+        found = Table(
+            title=f"{name}: {document()['tables'][name]['caption']}", title_justify="left", caption_justify="left",
+            caption="\n".join(f"assumed: {line}" for line in assumed.get(name, ())) or None,
+        )  # fmt: skip
         for column in ("attack", "defense", "measure", "Q", "published", "ours [95 %]", "n", ""):
             found.add_column(column, justify="right" if column in ("Q", "published", "ours [95 %]", "n") else "left")
         for c in (cell for cell in cells if cell["table"] == name):

@@ -108,8 +108,8 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         model=model.name, model_digest=digest(model), defense=defense, engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
         images=given["images"], select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
-        unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,
-        compiled=given["compiled"],
+        unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], border=given["border"],
+        precision=precision, compiled=given["compiled"],
     )  # fmt: skip
     device = resolve_device(given["device"])
     o.note(f"data: {data.source}; model: {model.name} on {device}", given["quiet"])
@@ -124,12 +124,16 @@ def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: 
 
     With several runs, ``run`` describes the first and ``runs`` all of them. `extra` joins the JSON object.
     """
+    from sndcli.reports.flags import flags
     from sndcli.reports.summary import summarise
 
     rows = summarise([table for table, _ in runs])
+    raised = flags(rows)
+    for flag in raised:
+        o.note(str(flag), quiet)
     if json:
         described = [_describe(table, path) for table, path in runs]
-        answer = {"schema": 1, "rows": rows, "run": described[0]}
+        answer = {"schema": 1, "rows": rows, "run": described[0], "flags": [flag.as_dict() for flag in raised]}
         answer |= {"runs": described} if len(runs) > 1 else {}
         typer.echo(jsonlib.dumps(answer | (extra or {})))
         return

@@ -38,7 +38,7 @@ def sigma_sweep(
     from sndcli.commands.runs import prepare, show
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
-    from sndcli.reports import sweep
+    from sndcli.reports import plots, sweep
     from sndcli.victim import accuracy
 
     try:
@@ -51,7 +51,7 @@ def sigma_sweep(
     if given["out"].suffix == ".parquet":
         raise ConfigError("`--out` of a sweep is a folder: it writes one file for each setting.")
     if plot is not None:
-        sweep.check_plot(plot)
+        plots.check(plot)
     settings = [(s, b) for s in noise for b in (scales if s else [None])]
     specs = [parse("snd", s, b, given["clip"]) for s, b in dict.fromkeys(settings)]
     job = prepare(name, given, specs[0])
@@ -104,15 +104,12 @@ def noise_length(spec: DefenseSpec, input_size: tuple[int, ...]) -> float:
 
 
 def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
-    """σ̂ of the paper's section 4.2: std of ``f(x)_y - max_{c≠y} f(x)_c`` over draws, averaged over the run's images."""
+    """σ̂ of the paper's section 4.2, averaged over the run's images."""
     import torch
+
+    from sndcli.evidence import margin_std
 
     position = {image: k for k, image in enumerate(data.ids.tolist())}
     index = torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])
-    spreads = []
-    victim.reseed(0)
-    for x, y in zip(data.pixels(index), data.labels[index].tolist(), strict=True):
-        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
-        others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
-        spreads.append(float((f[:, y] - others).std()))
+    spreads = margin_std(victim, data.pixels(index), data.labels[index], draws)
     return sum(spreads) / len(spreads)

@@ -19,8 +19,12 @@ from sndcli.errors import DataError
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
 # What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
-VARIES = {"images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "dataset_source", "version"}
+VARIES = {
+    "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
+    "dataset_source", "version",
+}  # fmt: skip
 READERS = 4
+HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -74,6 +78,7 @@ class Frame:
         best, last, held, p_adv: ``[n, B]`` as in the file.
         adv_clean: ``[n, B]``.
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
+        border: ``[n, B]``, None where the run did not measure it.
         mismatches: ``[n]``, NaN where the run did not count them.
         events: None where they were not read.
         path: of the file, where there is one.
@@ -97,6 +102,7 @@ class Frame:
     initially_wrong: Flags
     failed: Flags
     mismatches: Floats
+    border: Floats | None = None
     events: Events | None = None
     path: Path | None = None
     position: dict[int, int] = field(init=False, repr=False)
@@ -127,6 +133,7 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     setting = {key: first[key] for key in IDENTITY}
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
+    bordered = "border_l2" in table.column_names and not column("border_l2").null_count
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
         run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
@@ -137,7 +144,7 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
         queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
-        mismatches=mismatches.to_numpy(zero_copy_only=False),
+        mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("border_l2") if bordered else None,
         events=_events(table) if "event_query" in table.column_names else None, path=path,
     )  # fmt: skip
 

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sndcli.errors import ConfigError, DataError, unknown
+from sndcli.reports import distances
 from sndcli.reports.summary import RATES
 from sndcli.reports.tables import defense_label
 
 PLAIN = (
-    "floor", "l2_last", "l2_best", "p_mis", "p_mis_clean", "queries_mean", "queries_max", "initially_wrong", "failed",
-    "n",
+    "floor", "l2_last", "l2_best", *distances.NAMES, "p_mis", "p_mis_clean", "queries_mean", "queries_max",
+    "initially_wrong", "failed", "n",
 )  # fmt: skip
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
@@ -52,7 +53,7 @@ class Gate:
         found = row[self.measure]
         if isinstance(found, dict):
             found = found[self.part]
-        if found is None and self.measure == "l2_best":
+        if distances.unbounded(row, self.measure):
             return math.inf
         return None if found is None else float(found)
 

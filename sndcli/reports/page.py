@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from sndcli import __version__
 from sndcli.errors import DataError, SndError
 from sndcli.reports import gallery, tables
 from sndcli.reports.baseline import Comparison
+from sndcli.reports.flags import flags
 from sndcli.reports.frame import Frame
 
 STYLE = """
@@ -77,10 +77,10 @@ def render(
         "<h1>Query-based attacks</h1>",
         f"<p class=note>{len(frames)} result file{'s' * (len(frames) != 1)}, written by snd {escape(__version__)}.</p>",
         *(f"<p class=note>Note: {escape(note)}</p>" for note in notes),
-        "<h2>Flags</h2>" + found if (found := _flags(rows)) else "",
+        "<h2>Flags</h2>" + _flags(rows),
         "<h2>Success and distance</h2>", MEANING,
         *(_table(title, *tables.grid(members)) for title, members in tables.sections(rows).items()),
-        f"<p class=note>{escape(tables.caption(method))}</p>",
+        f"<p class=note>{escape(tables.caption(rows, method))}</p>",
         "<h2>Against the baseline</h2>" + _comparisons(comparisons) if comparisons else "",
         "<h2>Curves</h2>" + _curves(frames, eps),
         "<h2>Gallery</h2>" + _gallery(frames),
@@ -107,11 +107,10 @@ def _table(title: str, header: Sequence[str], body: Sequence[Sequence[str]], lef
 
 
 def _flags(rows: Sequence[dict[str, Any]]) -> str:
-    """What `reports.flags` warns of, where this installation has it."""
-    if importlib.util.find_spec("sndcli.reports.flags") is None:
-        return ""
-    flags = importlib.import_module("sndcli.reports.flags").flags(rows)
-    lines = [f"<p class=flag><b>{escape(flag.name)}</b>: {escape(flag.text)}</p>" for flag in flags]
+    lines = [
+        f"<p class=flag><b>{escape(flag.name)}</b>: {escape(flag.where)}: {escape(flag.text)}</p>"
+        for flag in flags(rows)
+    ]
     return "".join(lines) or "<p>None.</p>"
 
 

@@ -99,6 +99,11 @@ def table_names(chosen: str) -> list[str]:
     return [chosen]
 
 
+def assumptions(table: str) -> list[str]:
+    """What the runs of a table need and the paper does not state."""
+    return [group["assumption"] for group in document()["tables"][table]["settings"] if "assumption" in group]
+
+
 def cases(table: str) -> list[Case]:
     """The runs behind a table, with their figures."""
     found = []

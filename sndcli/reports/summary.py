@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from sndcli import statistics
-from sndcli.reports.frame import Flags, Floats, Frame, Integers, frame_of, grouped
+from sndcli.reports.distances import confirmed, distances
+from sndcli.reports.frame import HALF, Flags, Floats, Frame, Integers, frame_of, grouped
 
-HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 RATES = ("success_seen", "success_seen_net", "success_noisy", "success_clean")
 
 
@@ -26,6 +26,8 @@ class Cut:
         seed, image, best, spent, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         last: ``[n]``, or None where a run did not store this point.
         noisy, clean: ``[n]`` the two verified successes, or None as `last`.
+        claimed, verified: ``[n]`` distances (see `distances`), or None as `last`.
+        border: ``[n]``, None also where a run did not measure it.
         mismatches, asked: mismatches and paid queries of the runs that counted them and end at this point.
     """
 
@@ -42,6 +44,9 @@ class Cut:
     last: Floats | None
     noisy: Flags | None
     clean: Flags | None
+    claimed: Floats | None
+    verified: Floats | None
+    border: Floats | None
     mismatches: float
     asked: int
 
@@ -82,6 +87,8 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
         last=at("last") if stored else None,
         noisy=None if held is None else (held <= eps) & (at("p_adv") >= HALF),
         clean=None if held is None else (held <= eps) & at("adv_clean"),
+        claimed=held, verified=pool(confirmed(f, budget) for f in frames) if stored else None,
+        border=at("border") if stored and all(f.border is not None for f in frames) else None,
         mismatches=float(np.nansum(counted)), asked=int(queries[~np.isnan(counted)].sum()),
     )  # fmt: skip
 
@@ -142,27 +149,49 @@ def _identity(frames: Sequence[Frame], eps: float) -> dict[str, Any]:
     config = frames[0].run["config"]
     seeds = sorted({int(seed) for f in frames for seed in np.unique(f.seed)})
     found = frames[0].setting | {"eps": eps, "preset": config.get("preset"), "settings": config.get("settings", [])}
-    return found | {"seed": seeds[0] if len(seeds) == 1 else seeds}
+    return found | {"seed": seeds[0] if len(seeds) == 1 else seeds} | _measured(frames[0].run)
+
+
+def _measured(run: dict[str, Any]) -> dict[str, Any]:
+    """What `flags` compares with the noise; None where an older file does not say."""
+    scales = run.get("scales") or {}
+    return {
+        "probe": scales.get("probe"),
+        "search": scales.get("search"),
+        "passes_differ": run.get("passes_differ"),
+    }
+
+
+def interval(
+    c: Cut, hits: Flags | None, of: Flags | slice = slice(None), method: str = "wilson"
+) -> dict[str, float | None] | None:
+    """``{"value", "lo", "hi"}`` of a success rate, 95 %; None where the successes are not known.
+
+    Args:
+        c: the rows.
+        hits: ``[n]`` successes.
+        of: which rows count.
+        method: of the interval.
+    """
+    if hits is None:
+        return None
+    rate = statistics.pooled_rate(hits[of], c.seed[of], c.image[of], method)
+    return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
 
 
 def _figures(c: Cut, frame: Frame, method: str) -> dict[str, Any]:
-    def interval(hits: Flags | None, of: Flags | slice = slice(None)) -> dict[str, float | None] | None:
-        if hits is None:
-            return None
-        rate = statistics.pooled_rate(hits[of], c.seed[of], c.image[of], method)
-        return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
-
     hits = {"success_seen": c.seen, "success_noisy": c.noisy, "success_clean": c.clean}
     return {
         "n": len(c.image),
         "budget": c.budget,
-        "success_seen": interval(c.seen),
-        "success_seen_net": interval(c.seen, ~c.initially_wrong),
-        "success_noisy": interval(c.noisy),
-        "success_clean": interval(c.clean),
+        "success_seen": interval(c, c.seen, method=method),
+        "success_seen_net": interval(c, c.seen, ~c.initially_wrong, method),
+        "success_noisy": interval(c, c.noisy, method=method),
+        "success_clean": interval(c, c.clean, method=method),
         "floor": finite(statistics.floor(c.p0, c.budget, frame.setting["votes"])),
         "l2_last": None if c.last is None else finite(float(c.last.mean())),
         "l2_best": finite(float(np.median(c.best))),
+        **distances(c.claimed, c.verified, c.border),
         "p_mis": c.mismatches / c.asked if c.asked else None,
         "p_mis_clean": float(c.p_mis_clean.mean()),
         "queries_mean": float(c.spent.mean()),

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
+from sndcli.reports import distances
+
 MEASURES = {
     "success_seen": "seen",
     "success_noisy": "noisy",
@@ -16,17 +18,25 @@ MEASURES = {
     "floor": "floor",
     "l2_last": "last",
     "l2_best": "best",
+    "l2_claimed": "claimed",
+    "l2_verified": "verified",
+    "l2_border": "border",  # where the run measured it
     "p_mis": "P_mis",  # where the run counted it
     "p_mis_clean": "P_mis clean",
 }
 
 CAPTION = "success in % [95 % {}]; last: mean distance of the last query; best: median over all images"
+DISTANCES = (
+    "; claimed, verified, border: median distances of the point handed over, of the closest that fresh draws confirm, "
+    "and at which the majority flips on its ray"
+)
 NAMES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}
 
 
-def caption(method: str = "wilson") -> str:
+def caption(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
     """What the figures of a table are."""
-    return CAPTION.format(NAMES[method])
+    bordered = any(row.get("border_measured") for row in rows)
+    return CAPTION.format(NAMES[method]) + (DISTANCES if bordered else "")
 
 
 def defense_label(row: dict[str, Any]) -> str:
@@ -56,7 +66,7 @@ def cell(row: dict[str, Any], measure: str) -> str:
         text = rate_cell(value)
         return text.replace(" [", f" ± {100 * spread['std']:.1f} [") if spread else text
     if value is None:
-        return "∞" if measure == "l2_best" else "–"
+        return "∞" if distances.unbounded(row, measure) else "–"
     return f"{100 * value:.1f}" if measure in ("floor", "p_mis", "p_mis_clean") else f"{value:.2f}"
 
 
@@ -84,7 +94,9 @@ def grid(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     body = []
     for defense, by_budget in defenses.items():
         counted = any(row["p_mis"] is not None for row in by_budget.values())
-        shown = [m for m in MEASURES if counted or not m.startswith("p_mis")]
+        bordered = any(row.get("border_measured") for row in by_budget.values())
+        hidden = () if bordered else distances.NAMES
+        shown = [m for m in MEASURES if (counted or not m.startswith("p_mis")) and m not in hidden]
         for k, measure in enumerate(shown):
             values = [cell(by_budget[b], measure) if b in by_budget else "" for b in budgets]
             body.append([defense if k == 0 else "", MEASURES[measure], *values])
@@ -99,7 +111,7 @@ def rich_tables(rows: Sequence[dict[str, Any]], method: str = "wilson") -> list[
     found = []
     for title, members in sections(rows).items():
         header, body = grid(members)
-        table = Table(title=title, caption=caption(method), title_justify="left", caption_justify="left")
+        table = Table(title=title, caption=caption(members, method), title_justify="left", caption_justify="left")
         for k, name in enumerate(header):
             table.add_column(name, justify="left" if k < 2 else "right")
         for line, following in zip(body, [*body[1:], [""]], strict=True):
@@ -115,7 +127,7 @@ def markdown(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
         header, body = grid(members)
         lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *body]
         parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join([*parts, caption(method)]) if parts else ""
+    return "\n\n".join([*parts, caption(rows, method)]) if parts else ""
 
 
 LATEX = str.maketrans(
@@ -138,7 +150,7 @@ def latex(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
             "\n".join(
                 [
                     r"\begin{table}",
-                    rf"\caption{{{title.translate(LATEX)}; {caption(method).translate(LATEX)}}}",
+                    rf"\caption{{{title.translate(LATEX)}; {caption(members, method).translate(LATEX)}}}",
                     rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
                     r"\toprule",
                     " & ".join(text.translate(LATEX) for text in header) + r" \\",
@@ -156,7 +168,7 @@ def latex(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """One line for each summary, every figure of the JSON in a column of its own, fractions not percent.
 
-    Several seeds or settings are separated by spaces; what is not known is empty, an infinite `l2_best` is ``inf``.
+    Several seeds or settings are separated by spaces; what is not known is empty, an infinite distance is ``inf``.
     """
     flat = [_flat(row) for row in rows]
     names = list(dict.fromkeys(name for line in flat for name in line))
@@ -178,5 +190,5 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list):
             line[key] = " ".join(map(str, value))
         else:
-            line[key] = "inf" if key == "l2_best" and value is None else value
+            line[key] = "inf" if distances.unbounded(row, key) else value
     return line
