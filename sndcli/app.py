@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from sndcli import __version__
-from sndcli.commands import accuracy, adaptive, attack, doctor, ls, report, sigma_sweep, train
+from sndcli.commands import accuracy, adaptive, attack, doctor, evidence, ls, report, reproduce, sigma_sweep, train
 
 app = typer.Typer(
     name="snd",
@@ -33,7 +33,9 @@ app.command("accuracy")(accuracy.accuracy)
 app.command("attack")(attack.attack)
 app.command("adaptive")(adaptive.adaptive)
 app.command("sigma-sweep")(sigma_sweep.sigma_sweep)
-app.command("report")(report.report)
+app.command("report", cls=report.Command)(report.report)
+app.command("reproduce")(reproduce.reproduce)
+app.command("evidence")(evidence.evidence)
 app.command("train")(train.train)
 app.command("ls")(ls.ls)
 app.command("doctor")(doctor.doctor)

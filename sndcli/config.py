@@ -48,6 +48,7 @@ class RunConfig:
     unit: int = 100
     quantize: bool = False
     mismatch: bool = False
+    border: bool = True
     precision: Precision = "fp32"
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli import results
+from sndcli import points, results
 from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.scales import scales_of
+from sndcli.border import DRAWS, border_points, majority_wrong
 from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
@@ -61,6 +64,7 @@ class Experiment:
         warn: told of failures that do not end the run.
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
+        save_points: keep the points handed over at the end beside the result (see `points`).
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class Experiment:
         warn: Warn = _silent,
         debug: bool = False,
         references: Sequence[Reference] = (),
+        save_points: bool = False,
     ) -> None:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
-        self.references = references
+        self.references, self.save_points = references, save_points
         self.path = out if out.suffix == ".parquet" else out / config.file_name
         self.parts = self.path.with_suffix(".parts")
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
         """Runs what is missing and returns the whole table. A finished run is only read.
@@ -89,6 +95,8 @@ class Experiment:
             self._discard()
         done = self._finished()
         if done is not None:
+            if self.save_points and not points.path_of(self.path).is_file():
+                raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
             return done
         start = time.perf_counter()
         self._make_folder()
@@ -101,12 +109,13 @@ class Experiment:
             for repeat in range(self.config.repeats)
             for number, index in enumerate(chosen.split(self.config.unit))
         ]
+        self.passes_differ = self._passes_differ(chosen)
         finished, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
             part = self._part(seed, number)
             rows = self._read_part(part)
-            if rows is None:
+            if rows is None or (self.save_points and not points.path_of(part).is_file()):
                 began = time.perf_counter()
                 base = Tick(queries, finished, total, seen)
                 rows = self._unit(seed, number, index, partial(_advance, progress, base))
@@ -139,6 +148,9 @@ class Experiment:
             self.victim.reseed(stream(seed, number, "verification"))
             p_adv, adv_clean = self._verify(ledger, y)
             p0, p_mis = self._clean_rates(x0, y)
+            border = self._border(oracle, ledger, y) if self._with_border else None
+        if self.save_points:
+            self._save_points(points.path_of(self._part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
         held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
         held_l2[~ledger.has_held] = float("inf")
@@ -158,6 +170,7 @@ class Experiment:
                     "best_l2": [best_distance(events, b) for b in c.report_points],
                     "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
                     "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
+                    "border_l2": border[i].tolist() if border is not None else None,
                     "verify_draws": c.verify if c.defense.random else 1,
                     "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": self._clean_draws,
                     "initially_wrong": bool(oracle.initially_wrong[i]),
@@ -178,6 +191,16 @@ class Experiment:
                 raise
             self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {first_line(error)}")
             oracle.retire(oracle.active.nonzero().squeeze(1), "error")
+
+    def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
+        clean, held = self.data.pixels(index), ledger.held[-1].cpu()
+        kept = points.Points(
+            image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
+            clean=(clean * 255).round().to(torch.uint8), held=held, has_held=ledger.has_held[:, -1].cpu(),
+            bare_label=self.victim.undefended(ledger.held[-1]).argmax(1),
+            classes=tuple(self.data.classes), run_id=self.config.run_id,
+        )  # fmt: skip
+        points.write(path, kept)
 
     def _verify(self, ledger: Ledger, y: Tensor) -> tuple[Tensor, Tensor]:
         """Fresh draws at every point handed over: share that errs ``[N, B]``, and whether the bare model errs."""
@@ -200,6 +223,35 @@ class Experiment:
                 adv_clean[who.cpu(), k] = (bare != y[who]).cpu()
         return p_adv, adv_clean
 
+    @property
+    def _with_border(self) -> bool:
+        return self.config.border and spec_of(self.config.attack).access == "labels"
+
+    def _border(self, oracle: Oracle, ledger: Ledger, y: Tensor) -> Tensor:
+        """``[N, B]``: distance at which the majority flips on the ray of each point handed over; else infinite."""
+        draws = DRAWS if self.config.defense.random else 1
+        found = torch.full(ledger.has_held.shape, float("inf"), dtype=torch.float64)
+        for k in range(found.shape[1]):
+            who = ledger.has_held[:, k].nonzero().squeeze(1)
+            if k:  # the same point as at the report point before has the same border
+                same = (ledger.held[k][who] == ledger.held[k - 1][who]).flatten(1).all(1) & ledger.has_held[who, k - 1]
+                found[who[same].cpu(), k] = found[who[same].cpu(), k - 1]
+                who = who[~same]
+            wrong = majority_wrong(self.victim.defended, y[who], draws)
+            at, flips = border_points(wrong, oracle.x0[who], ledger.held[k][who])
+            found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
+        return found
+
+    def _passes_differ(self, chosen: Tensor) -> bool | None:
+        """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
+        if not self.config.defense.random or not len(chosen):
+            return None
+        self.victim.reseed(stream(self.config.seed, 0, "self-test"))
+        logits = self.victim.defended(
+            self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
+        )
+        return bool((logits != logits[:1]).any())
+
     def _clean_rates(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         labels = self._draws(x0, self._clean_draws)
         undefended = self.victim.undefended(x0).argmax(1)
@@ -221,13 +273,24 @@ class Experiment:
             "id": self.config.run_id,
             "config": self.config.as_dict(),
             "wall_s": round(wall_s, 3),
+            "scales": self._scales(),
+            "passes_differ": self.passes_differ,
             "versions": versions(self.victim.defended.device),
         }
 
+    def _scales(self) -> dict[str, float | None]:
+        """The attack's probe and search at distance ε, for comparison with the noise; L2 attacks only."""
+        c = self.config
+        if c.norm != "l2" or c.engine != "native":
+            return {"probe": None, "search": None}
+        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
+
     def _discard(self) -> None:
         self.path.unlink(missing_ok=True)
-        for part in self.parts.glob("*.parquet*") if self.parts.is_dir() else ():
-            part.unlink()
+        points.path_of(self.path).unlink(missing_ok=True)
+        for pattern in ("*.parquet*", "*.safetensors*"):
+            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
+                part.unlink()
 
     def _finished(self) -> pa.Table | None:
         if not self.path.is_file():
@@ -275,9 +338,12 @@ class Experiment:
         spent = sum(results.run_of(table)["wall_s"] for table in tables)
         run = self._metadata(max(spent, wall_s) if parts else wall_s)
         merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        kept = [points.path_of(part) for part in parts]
+        if self.save_points:
+            points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, run)
-        for part in parts:
-            part.unlink()
+        for part in [*parts, *kept]:
+            part.unlink(missing_ok=True)
         self.parts.rmdir()
         return merged
 

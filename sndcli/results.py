@@ -1,6 +1,7 @@
 """The Parquet schema, versioned: one file a run, one row per image and seed.
 
 Distances are in the run's norm, on the [0, 1] pixel scale. Lists run along the report points in `budgets`.
+Columns may be added within a schema version: a file that lacks one of `ADDED` is read with nulls in it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
         ("held_l2", pa.list_(pa.float64())),  # the point handed over; infinite where there is none
         ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify the point handed over
         ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies it
+        ("border_l2", pa.list_(pa.float64())),  # where the majority flips on its ray; null unless it was measured
         ("verify_draws", pa.int32()),
         ("p0", pa.float64()),  # share of fresh draws that misclassify the clean image
         ("p_mis_clean", pa.float64()),  # share of fresh draws whose label is not the undefended one
@@ -55,6 +57,8 @@ SCHEMA = pa.schema(
         ("event_l2", pa.list_(pa.float64())),
     ]
 )
+
+ADDED = ("border_l2",)  # since the first files of this schema version
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
@@ -73,27 +77,59 @@ def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
     return table
 
 
-def read(path: Path) -> pa.Table:
+EVENTS = ("event_query", "event_l2")  # most of a file's bytes
+
+
+def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
     """One result file.
+
+    Args:
+        path: of the file.
+        without: columns that are not needed.
 
     Raises:
         DataError: missing, truncated, not written by this program, or of another schema version.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            _check(path, schema)
+            table = file.read([name for name in schema.names if name not in without], use_threads=False)
+            table = _with_added(table, without)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    version = (table.schema.metadata or {}).get(b"schema_version")
-    if version is None or b"run" not in table.schema.metadata:
+    return table
+
+
+def _check(path: Path, schema: pa.Schema) -> None:
+    metadata = schema.metadata or {}
+    version = metadata.get(b"schema_version")
+    if version is None or b"run" not in metadata:
         raise DataError(f"{path} was not written by snd: it has no schema version.")
-    if int(version) != SCHEMA_VERSION:
-        raise DataError(f"{path} has schema version {int(version)}, this program reads {SCHEMA_VERSION}.")
-    missing = set(SCHEMA.names) - set(table.column_names)
+    if version != str(SCHEMA_VERSION).encode():
+        theirs = version.decode(errors="replace")
+        raise DataError(f"{path} has schema version {theirs}, this program reads {SCHEMA_VERSION}.")
+    missing = set(SCHEMA.names) - set(schema.names) - set(ADDED)
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
-    return table
+    present = [name for name in SCHEMA.names if name in schema.names]
+    wrong = [name for name in present if schema.field(name).type != SCHEMA.field(name).type]
+    if wrong:
+        raise DataError(f"{path} has columns of another type: {', '.join(wrong)}.")
+    try:
+        json.loads(metadata[b"run"])["config"]["budget"]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{path} does not say of which run it is: its metadata is damaged.") from None
+
+
+def _with_added(table: pa.Table, without: Sequence[str]) -> pa.Table:
+    """Fills in what an older file lacks, so that all tables have the columns of the schema, in its order."""
+    for name in set(ADDED) - set(table.column_names) - set(without):
+        table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
+    ours = [name for name in SCHEMA.names if name in table.column_names]
+    return table.select([*ours, *(name for name in table.column_names if name not in SCHEMA.names)])
 
 
 def run_of(table: pa.Table) -> dict[str, Any]:

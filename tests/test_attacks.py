@@ -288,7 +288,7 @@ def test_sign_opt_counts() -> None:
 
 def in_subspace() -> Tensor:
     """A unit normal inside GeoDA's subspace."""
-    from sndcli.attacks.geoda import low_frequencies
+    from sndcli.attacks.geoda_plan import low_frequencies
     from sndcli.attacks.simba import dct_rows
 
     weights = torch.randn(3, 100, generator=generator(4))
@@ -297,7 +297,7 @@ def in_subspace() -> Tensor:
 
 
 def test_geoda_basis_is_orthonormal() -> None:
-    from sndcli.attacks.geoda import low_frequencies
+    from sndcli.attacks.geoda_plan import low_frequencies
     from sndcli.attacks.simba import dct_rows
 
     basis = low_frequencies(torch.eye(100), dct_rows(32)[:10]).flatten(1)
@@ -309,7 +309,7 @@ def test_geoda_basis_is_orthonormal() -> None:
     [(1000, 77, 300, 5), (5000, 66, 1418, 10), (10000, 67, 2847, 12), (20000, 68, 5720, 14)],
 )
 def test_geoda_allocation(queries: int, first: int, last: int, iterations: int) -> None:
-    from sndcli.attacks.geoda import allocate
+    from sndcli.attacks.geoda_plan import allocate
 
     plan = allocate(queries)
     assert (plan[0], plan[-1], len(plan)) == (first, last, iterations)
@@ -317,7 +317,7 @@ def test_geoda_allocation(queries: int, first: int, last: int, iterations: int) 
 
 @given(queries=st.integers(1, 3000))
 def test_geoda_allocation_always_ends(queries: int) -> None:
-    from sndcli.attacks.geoda import allocate
+    from sndcli.attacks.geoda_plan import allocate
 
     plan = allocate(queries)
     assert len(plan) >= 1

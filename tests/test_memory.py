@@ -10,7 +10,7 @@ import torch
 from conftest import SHAPE, generator, oracle_on
 
 from sndcli import oracle as oracle_module
-from sndcli.attacks.geoda import low_frequencies
+from sndcli.attacks.geoda_plan import low_frequencies
 from sndcli.attacks.simba import dct_rows
 
 # 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.

@@ -73,7 +73,7 @@ def test_votes_shrink_the_noise_at_the_boundary() -> None:
 
 def test_geoda_counts_follow_the_allocation() -> None:
     """An iteration asks its q_i probes, one step along the normal, and ⌈log2(width/tolerance)⌉ points."""
-    from sndcli.attacks.geoda import allocate
+    from sndcli.attacks.geoda_plan import allocate
 
     h = half_space(1)
     h.w = in_subspace()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sndcli.attacks import boundary_art
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, straight, uniform_start
+from sndcli.attacks.noise import ESTIMATE, check_scale, majority, noise_scale
 from sndcli.oracle import REFUSED, Oracle
 
 SPHERE_WINDOW, STEP_WINDOW = 100, 30
@@ -31,6 +32,12 @@ class Options:
         update_every: proposals between two tests of the sphere point.
         start_draws: uniform noise images tried, at most.
         blend_steps: of the linear blend between clean image and start.
+        votes: 1, or an odd number of further answers whose majority must agree before a candidate is accepted (ours;
+            for noisy models).
+        retest: the incumbent is asked again after so many steps by as many votes, and moves out by 5 % while it
+            fails (ours); 0: never.
+        sigma_hat: noise that bounds the steps from below (ours): a number, or ``estimate``.
+        floor: least orthogonal step in σ̂√d, and least source step in σ̂ (ours).
     """
 
     steps: int = 25_000
@@ -41,9 +48,20 @@ class Options:
     update_every: int = 10
     start_draws: int = 1_000
     blend_steps: int = 50
+    votes: int = 1
+    retest: int = 0
+    sigma_hat: str = "0"
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_scale(self.sigma_hat)
 
 
-OPTIONS: dict[str, Options | boundary_art.Options] = {"foolbox": Options(), "art": boundary_art.Options()}
+OPTIONS: dict[str, Options | boundary_art.Options] = {
+    "foolbox": Options(),
+    "art": boundary_art.Options(),
+    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE),
+}
 
 
 class _Window:
@@ -73,6 +91,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         boundary_art.run(oracle, generator, options)
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
+    sigma_hat = o.floor * noise_scale(oracle, generator, o.sigma_hat)
     a = blended_start(oracle, generator, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
@@ -85,12 +104,20 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         if not len(owner):
             break
         x = oracle.x0[owner]
+        least = sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
+        delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
+        epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
         s, c = propose(x, a[owner], delta[owner], epsilon[owner], generator)
         closer = norms(c - x) < norms(a[owner] - x)
         answer_c = oracle.adversarial(c, owner, "candidate")
         accepted = (answer_c == 1) & closer
+        if o.votes > 1:
+            sure = majority(oracle, c[accepted], owner[accepted], "confirm", o.votes) == 1
+            accepted[accepted.clone()] = sure
         a[owner[accepted]] = c[accepted]
         oracle.hold(c[accepted], owner[accepted])
+        if o.retest and k % o.retest == 0:
+            _retest(oracle, a, owner, o.votes)
         if k % o.update_every == 0:
             answer_s = oracle.adversarial(s, owner, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
@@ -99,6 +126,14 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
             adapt(sphere, owner[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
             adapt(step, owner[ok], (epsilon,), 0.1, 0.25, o.adaptation)
     oracle.retire(active(oracle), "exhausted")
+
+
+def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> None:
+    """Moves the incumbents out by 5 % whose majority is no longer adversarial."""
+    failed = owner[majority(oracle, a[owner], owner, "retest", votes) == 0]
+    out = torch.full((len(failed),), 1.05, device=a.device)
+    a[failed] = straight(oracle.x0[failed], a[failed], out).clamp_(0.0, 1.0)
+    oracle.hold(a[failed], failed)
 
 
 def blended_start(oracle: Oracle, generator: torch.Generator, o: Options) -> Tensor:

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sndcli.attacks.geoda_plan import RESERVE, allocate, low_frequencies
 from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
+from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.simba import dct_rows
 from sndcli.oracle import REFUSED, Oracle
 
 SEARCH, HALVE, PROBE, GO = range(4)
-RESERVE = 25  # queries an iteration keeps for its line search and bisection
 MAX_HALVES = 60
 
 
@@ -40,6 +40,9 @@ class Options:
         step: length of the steps along the summed normal.
         steps: of them, at most.
         start_draws: noise images of growing size tried, at most.
+        sigma_hat: the model's noise (ours): a number, or ``estimate`` to measure it; `probe` is at least 2σ̂ and
+            `tolerance` at least half of that.
+        votes: odd, answers behind every decision but the probes (ours).
     """
 
     sub_dim: int = 0
@@ -49,68 +52,39 @@ class Options:
     step: float = 5.0
     steps: int = 100
     start_draws: int = 1_000
+    sigma_hat: str = "0"
+    votes: int = 1
+
+    def __post_init__(self) -> None:
+        check_scale(self.sigma_hat)
 
 
-OPTIONS = {"authors": Options(), "step1": Options(step=1.0)}
-
-
-def low_frequencies(weights: Tensor, rows: Tensor) -> Tensor:
-    """``[..., side, side]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
-
-    `rows` ``[sub_dim, side]`` are the lowest one-dimensional frequencies. One axis after the other: the full
-    basis of 75² images of 224 x 224 would take a gigabyte.
-    """
-    square = weights.unflatten(-1, (len(rows), len(rows)))
-    images: Tensor = rows.T @ square @ rows
-    return images
-
-
-def allocate(queries: int, allocation: float = 0.6) -> list[int]:
-    """Probes of each iteration (paper, section 3.3, with the authors' limits of 50 and 80 on the first).
-
-    The number of iterations T starts at queries/500 and changes by one until the first share lies within the
-    limits; where it would go in circles the larger T is taken. Always at least one iteration.
-    """
-    ratio = allocation ** (-2 / 3)
-
-    def shares(total: int, iterations: int) -> list[int]:
-        weights = ratio ** np.arange(iterations)
-        return [int(v) for v in np.round(total * weights / weights.sum())]
-
-    def settle(total: int, iterations: int) -> int:
-        visited: set[int] = set()
-        while iterations not in visited:
-            visited.add(iterations)
-            first = shares(total, iterations)[0]
-            if first > 80:
-                iterations += 1
-            elif first < 50 and iterations > 1:
-                iterations -= 1
-            else:
-                return iterations
-        return max(visited)
-
-    planned = max(1, round(queries / 500))
-    reserved = RESERVE * settle(max(1, queries - RESERVE * planned), planned)
-    total = max(1, queries - reserved)
-    return shares(total, settle(total, planned))
+OPTIONS = {
+    "authors": Options(),
+    "step1": Options(step=1.0),
+    "na": Options(step=1.0, sigma_hat=ESTIMATE, votes=5),
+}
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its allocation or its budget ends."""
-    take_turns(oracle, _Machine(oracle, generator, options).turn)
+    sigma_hat = noise_scale(oracle, generator, options.sigma_hat)
+    take_turns(oracle, _Machine(oracle, generator, options, sigma_hat).turn)
 
 
 class _Machine:
     """The state of all N images; b is the boundary point, `gradient` the sum of the normals' estimates."""
 
-    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options, sigma_hat: Tensor) -> None:
         x0, device = oracle.x0, oracle.x0.device
         n, side = len(x0), x0.shape[-1]
         sub_dim = options.sub_dim or max(1, 75 * side // 224)
         self.oracle, self.generator, self.o = oracle, generator, options
         self.rows = dct_rows(side)[:sub_dim].to(device)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
+        self.probe = (2 * sigma_hat).clamp_min(options.probe)
+        self.tolerance = sigma_hat.clamp_min(options.tolerance)
+        self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
         self.gradient, self.sum = torch.zeros_like(x0), torch.zeros_like(x0)
@@ -130,7 +104,7 @@ class _Machine:
         split = [len(image), *(len(who) for _, who in kinds)]
         phases = list(zip(("gradient", *(name for name, _ in kinds)), split, strict=True))
         rows = torch.cat([probing[image], *(who for _, who in kinds)])
-        replies = self.oracle.adversarial(torch.cat([probes, *points]), rows, phases).split(split)
+        replies = voted_but_first(self.oracle, torch.cat([probes, *points]), rows, phases, self.o.votes).split(split)
         self._gather(probing, image, eta, replies[0])
         steps = (self._searched, self._went, self._halved)
         for (_, who), sent, reply, step in zip(kinds, points, replies[1:], steps, strict=True):
@@ -162,8 +136,9 @@ class _Machine:
         )
         eta = low_frequencies(weights, self.rows)
         b = self.b[owner[image]]
-        probes = (b + self.o.probe * eta).clamp_(0.0, 1.0)
-        return image, (probes - b) / self.o.probe, probes
+        probe = per_image(self.probe[owner[image]], b)
+        probes = (b + probe * eta).clamp_(0.0, 1.0)
+        return image, (probes - b) / probe, probes
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -183,7 +158,7 @@ class _Machine:
         self.far[owner[hit]], self.near[owner[~hit]] = sent[hit], sent[~hit]
         self.k[owner] += 1
         width = norms(self.far[owner] - self.near[owner])
-        done = owner[(width < self.o.tolerance) | (self.k[owner] >= MAX_HALVES)]
+        done = owner[(width < self.tolerance[owner]) | (self.k[owner] >= MAX_HALVES)]
         self.b[done] = self.far[done]
         hold_closer(self.oracle, self.b[done], done, self.reached)
         self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
@@ -191,7 +166,7 @@ class _Machine:
 
     def _begin(self, owner: Tensor) -> None:
         """The next iteration's probes; the last iterations shrink to what is left beyond the reserve."""
-        left = self.oracle.remaining[owner] - RESERVE
+        left = self.oracle.remaining[owner] - self.reserve
         over = (self.iteration[owner] >= len(self.plan)) | (left < 1)
         self.oracle.retire(owner[over], "exhausted")
         owner, left = owner[~over], left[~over]

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.oracle import Oracle
+from sndcli.oracle import Oracle, Phase
+
+Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
 
 BLOCK_BYTES = 2**22  # of probes alive at once; fixed, because the order of random draws must not depend on memory
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
@@ -63,7 +65,9 @@ def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
         turn(owner)
 
 
-def uniform_start(oracle: Oracle, generator: torch.Generator, draws: int) -> tuple[Tensor, Tensor]:
+def uniform_start(
+    oracle: Oracle, generator: torch.Generator, draws: int, ask: Ask = Oracle.adversarial
+) -> tuple[Tensor, Tensor]:
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 
     Returns:
@@ -77,7 +81,7 @@ def uniform_start(oracle: Oracle, generator: torch.Generator, draws: int) -> tup
         noise = torch.rand(
             (len(pending), *points.shape[1:]), generator=generator, device=points.device, dtype=points.dtype
         )
-        found = oracle.adversarial(noise, pending, "start") == 1
+        found = ask(oracle, noise, pending, "start") == 1
         points[pending[found]] = noise[found]
         oracle.hold(noise[found], pending[found])
         pending = pending[~found & oracle.active[pending]]
@@ -101,36 +105,41 @@ def bisect(
     oracle: Oracle,
     z: Tensor,
     owner: Tensor,
-    width: float,
+    width: float | Tensor,
     phase: str,
     path: Callable[[Tensor, Tensor, Tensor], Tensor] = straight,
+    ask: Ask = Oracle.adversarial,
 ) -> Tensor:
     """The adversarial end of a bisection between the clean images (e = 0) and `z` (e = 1).
 
-    Costs ⌈log2(1 / width)⌉ queries an image whatever the answers, at most `MAX_BISECTIONS`. Where the budget ends
-    on the way, the best end so far is returned.
+    Takes ⌈log2(1 / width)⌉ steps an image whatever the answers, at most `MAX_BISECTIONS`. Where the budget ends on
+    the way, the best end so far is returned.
 
     Args:
         oracle: asked about points on the path.
         z: ``[n, C, H, W]``, taken to be adversarial.
         owner: ``[n]``.
-        width: of the final interval of e.
+        width: of the final interval of e; one number, or one an image.
         phase: for the query counts.
         path: `straight` for L2, `box` for L∞.
+        ask: one query a step, or a majority of several.
     """
     x = oracle.x0[owner]
     lo = torch.zeros(len(owner), dtype=torch.float64, device=z.device)
     hi = torch.ones_like(lo)
-    for _ in range(bisection_steps(width)):
-        if not bool(oracle.active[owner].any()):
+    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(owner)
+    steps = torch.tensor([bisection_steps(w) for w in widths], dtype=torch.int64, device=z.device)
+    for k in range(int(steps.max()) if len(steps) else 0):
+        rows = (steps > k).nonzero().squeeze(1)
+        if not bool(oracle.active[owner[rows]].any()):
             break
-        middle = (lo + hi) / 2
-        answer = oracle.adversarial(path(x, z, middle), owner, phase)
-        hi = torch.where(answer == 1, middle, hi)
-        lo = torch.where(answer == 0, middle, lo)
+        middle = (lo[rows] + hi[rows]) / 2
+        answer = ask(oracle, path(x[rows], z[rows], middle), owner[rows], phase)
+        hi[rows] = torch.where(answer == 1, middle, hi[rows])
+        lo[rows] = torch.where(answer == 0, middle, lo[rows])
     return path(x, z, hi)
 
 
 def bisection_steps(width: float) -> int:
-    """Queries of `bisect`."""
+    """Steps of `bisect`."""
     return min(MAX_BISECTIONS, max(0, math.ceil(math.log2(1.0 / width))))

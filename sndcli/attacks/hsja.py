@@ -49,6 +49,8 @@ class Options:
         first_radius: probe radius of the first iteration, δ₁.
         start_draws: uniform noise images tried, at most.
         projected: hand over the projected point x_t, else the point stepped out to.
+        probe_scale: factor of every probe radius but the first (ours; for noisy models).
+        floor: the projections' last interval is at least this long (ours; for noisy models).
     """
 
     iterations: int = 64
@@ -59,6 +61,8 @@ class Options:
     first_radius: float = 0.1
     start_draws: int = 10_000
     projected: bool = True
+    probe_scale: float = 1.0
+    floor: float = 0.0
 
 
 OPTIONS = {"authors": Options(), "art": Options(gamma=0.01, power=-0.5, start_draws=100, projected=False)}
@@ -70,11 +74,15 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     linf = oracle.norm == "linf"
     path = box if linf else straight
     theta = o.gamma * d ** (o.power - 0.5 if linf else o.power)
-    scale = d * theta if linf else math.sqrt(d) * theta  # δ_t = scale · D̃
+    scale = o.probe_scale * theta * (d if linf else math.sqrt(d))  # δ_t = scale · D̃
+
+    def project(z: Tensor, owner: Tensor) -> Tensor:
+        width = (o.floor / oracle.distance(z, owner).clamp_min(COLLAPSED)).clamp(theta, 1.0)
+        return bisect(oracle, z, owner, width if o.floor else theta, "projection", path)
 
     x, owner = uniform_start(oracle, generator, o.start_draws)
     start = bisect(oracle, x[owner], owner, 1e-3, "start")
-    x[owner] = bisect(oracle, start, owner, theta, "projection", path)
+    x[owner] = project(start, owner)
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
     distance = torch.zeros_like(reached)  # D̃: before the last projection
     distance[owner] = oracle.distance(start, owner)
@@ -95,7 +103,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         distance[owner] = oracle.distance(z, owner)
         if not o.projected:
             hold_closer(oracle, z, owner, reached)
-        x[owner] = bisect(oracle, z, owner, theta, "projection", path)
+        x[owner] = project(z, owner)
         if o.projected:
             hold_closer(oracle, x[owner], owner, reached)
     oracle.retire(active(oracle), "exhausted")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, active, per_image
+from sndcli.attacks.noise import majority
 from sndcli.oracle import REFUSED, Oracle
 
 FAR = 1e9  # stands for an infinite radius: every pixel ends at 0 or 1
@@ -27,12 +28,17 @@ class Options:
 
     Attributes:
         tolerance: width of the bisections of ρ.
+        votes: odd, answers behind every decision (ours; for noisy models); with more than one a new radius is
+            checked by as many more before it is kept.
+        retest: the incumbent is asked again after so many flips, and ρ grows by 5 % while it fails (ours); 0: never.
     """
 
     tolerance: float = 1e-3
+    votes: int = 1
+    retest: int = 0
 
 
-OPTIONS = {"authors": Options()}
+OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20)}
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  # noqa: ARG001
@@ -45,25 +51,36 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
     lo, hi = torch.zeros_like(rho), torch.zeros_like(rho)
     level, block = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
     halving = torch.zeros(n, dtype=torch.bool, device=device)
+    flips = torch.zeros_like(level)  # since the incumbent was last confirmed
 
-    def point(owner: Tensor, radius: Tensor) -> Tensor:
+    def point(owner: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)
-        return (x0[owner] + reach * trial[owner].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
+        return (x0[owner] + reach * signs[owner].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
 
     for _ in range(oracle.budget + 1):
         owner = active(oracle)
         if not len(owner):
             break
+        if options.retest:
+            due = owner[~halving[owner] & rho[owner].isfinite() & (flips[owner] >= options.retest)]
+            reply = majority(oracle, point(due, rho[due], s), due, "retest", options.votes)
+            failed = due[reply == 0]
+            flips[due[reply == 1]] = 0
+            rho[failed] = (1.05 * rho[failed]).clamp(max=d**0.5)
+            oracle.hold(point(failed, rho[failed], s), failed)
+            owner = owner[~torch.isin(owner, failed)]
         flipping, narrowing = owner[~halving[owner]], owner[halving[owner]]
         trial[flipping] = flip(s[flipping], level[flipping], block[flipping])
         middle = (lo[narrowing] + hi[narrowing]) / 2
-        sent = torch.cat([point(flipping, rho[flipping]), point(narrowing, middle)])
+        sent = torch.cat([point(flipping, rho[flipping], trial), point(narrowing, middle, trial)])
         phases = [("flip", len(flipping)), ("bisection", len(narrowing))]
-        reply = oracle.adversarial(sent, torch.cat([flipping, narrowing]), phases)
+        reply = majority(oracle, sent, torch.cat([flipping, narrowing]), phases, options.votes)
 
         first, second = reply.split([len(flipping), len(narrowing)])
         hit, miss = flipping[first == 1], flipping[first == 0]
         lo[hit], hi[hit], halving[hit] = 0.0, rho[hit].clamp(max=d**0.5), True
+        flips[hit] += 1
+        flips[miss] += 1
         advance(miss, level, block, d)
 
         hi[narrowing[second == 1]] = middle[second == 1]
@@ -71,8 +88,10 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
         told = narrowing[second != REFUSED]
         done = told[hi[told] - lo[told] <= options.tolerance]
         better = done[hi[done] < rho[done]]
+        if options.votes > 1:
+            better = better[majority(oracle, point(better, hi[better], trial), better, "verify", options.votes) == 1]
         rho[better], s[better] = hi[better], trial[better]
-        oracle.hold(point(better, rho[better]), better)
+        oracle.hold(point(better, rho[better], s), better)
         halving[done] = False
         advance(done, level, block, d)
         oracle.retire(done[rho[done] < COLLAPSED], "collapsed")

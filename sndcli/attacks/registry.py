@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from sndcli import plugins
 from sndcli.errors import ConfigError, unknown
 
 
@@ -40,27 +41,35 @@ ATTACKS = {
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         AttackSpec(
-            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art"),
+            "hsja-na", "sndcli.attacks.hsja_na", "labels", ("l2",), ("sequential", "majority"),
+            "HopSkipJump that knows of the noise (ours)",
+        ),
+        AttackSpec(
+            "popskipjump", "sndcli.attacks.popskipjump", "labels", ("l2",), ("authors", "share"),
+            "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
+        ),
+        AttackSpec(
+            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art", "na"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
         AttackSpec(
-            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving"),
+            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving", "na"),
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1"),
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(
-            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors",),
+            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),
         AttackSpec(
-            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel",),
+            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel", "na"),
             "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
         ),
         AttackSpec(
-            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct",),
+            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct", "dct-na"),
             "SimBA along low-frequency DCT directions",
         ),
         AttackSpec(
@@ -76,7 +85,7 @@ ATTACKS = {
             "Subspace attack with reference models (Guo, Yan, Zhang 2019)", references=True,
         ),
         AttackSpec(
-            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper"),
+            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper", "na"),
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
         ),
         AttackSpec(
@@ -91,14 +100,20 @@ REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of ref
 
 
 def spec_of(name: str) -> AttackSpec:
-    """The attack called `name`.
+    """The attack called `name`: ours, or one that an installed package registered under `plugins.ATTACKS`.
 
     Raises:
         ConfigError: no such attack; names the nearest.
     """
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    return ATTACKS[name]
+    if name in ATTACKS:
+        return ATTACKS[name]
+    installed = plugins.names(plugins.ATTACKS)
+    if name not in installed:
+        raise unknown("attack", name, [*ATTACKS, *installed])
+    spec = plugins.load(plugins.ATTACKS, name)
+    if not isinstance(spec, AttackSpec) or spec.name != name:
+        raise ConfigError(f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name.")
+    return spec
 
 
 def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:

@@ -40,15 +40,51 @@ def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
     return (x0 + difference).clamp_(0.0, 1.0)
 
 
-def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor) -> None:
+def averaged(oracle: Oracle, points: Tensor, owner: Tensor, phase: str, draws: int) -> Tensor:
+    """``[M, K]``: mean probabilities over `draws` paid answers to each row; NaN where one of them was refused."""
+    if draws == 1:
+        return oracle.scores(points, owner, phase)
+    answers = oracle.scores(points.repeat_interleave(draws, 0), owner.repeat_interleave(draws), phase)
+    return answers.view(len(owner), draws, -1).mean(1)
+
+
+def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0) -> None:
     """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
 
-    On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth.
+    On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
+    ``confirm > 0`` (ours) an attack ends only when the mean of that many more paid answers is wrong too.
     """
     answered = ~scores.isnan().any(1)
     wrong = answered & (scores.argmax(1) != oracle.y[owner]) & (oracle.distance(points, owner) <= oracle.eps)
     found = wrong.nonzero().squeeze(1)
     found = found[torch.argsort(owner[found], stable=True)]
     found = found[leads(owner[found])]
+    if confirm and len(found):
+        again = averaged(oracle, points[found], owner[found], "confirm", confirm)
+        found = found[~again.isnan().any(1) & (again.argmax(1) != oracle.y[owner[found]])]
     oracle.hold(points[found], owner[found])
     oracle.retire(owner[found], "success")
+
+
+class Incumbent:
+    """The mean loss of each image's incumbent over all answers about it.
+
+    A stored best of noisy scores is a lucky one, and no honest proposal beats it; asked again, it is forgotten.
+    """
+
+    def __init__(self, loss: Tensor) -> None:
+        self.sum, self.count = loss.clone(), torch.ones_like(loss)
+
+    def value(self, owner: Tensor) -> Tensor:
+        """``[n]``."""
+        return self.sum[owner] / self.count[owner]
+
+    def replace(self, owner: Tensor, loss: Tensor, draws: int) -> None:
+        """New incumbents, whose `loss` is a mean over `draws` answers."""
+        self.sum[owner], self.count[owner] = loss * draws, torch.full_like(loss, float(draws))
+
+    def again(self, owner: Tensor, loss: Tensor) -> None:
+        """One more answer about the incumbents; NaN where it was refused."""
+        told = ~loss.isnan()
+        self.sum[owner[told]] += loss[told]
+        self.count[owner[told]] += 1

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import active, block_size, gaussian, norms, per_image, take_turns, unit
+from sndcli.attacks.geometry import active, block_size, gaussian, per_image, take_turns, unit
+from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
+from sndcli.attacks.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
 from sndcli.oracle import REFUSED, Oracle
 
-TEST, CHECK, HALVE, GRADIENT, FIRST, OUT, IN, REFINE = range(8)
 PHASES = {"start": (TEST, CHECK, HALVE), "search": (FIRST, OUT, IN, REFINE)}
-MAX_WALK, MAX_HALVES = 600, 60
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Options:
         limit: L2 length at which a walk outwards gives up (an absolute constant of the authors).
         saving: reject a step at once when its first answer says that it is no better. Leaves the path unchanged
             and saves queries; off, because the authors walk on.
+        sigma_hat: the model's noise (ours): a number, or ``estimate``; probes move by at least σ̂ along the normal
+            and searches end at σ̂/10.
+        votes: odd, answers behind every decision but the probes (ours).
+        remeasure: measure g(θ) anew at each iteration instead of carrying the least of noisy values (ours).
     """
 
     directions: int = 200
@@ -50,35 +54,40 @@ class Options:
     trials: int = 15
     limit: float = 20.0
     saving: bool = False
+    sigma_hat: str = "0"
+    votes: int = 1
+    remeasure: bool = False
+
+    def __post_init__(self) -> None:
+        check_scale(self.sigma_hat)
 
 
-OPTIONS = {"authors": Options(), "saving": Options(saving=True)}
+OPTIONS = {
+    "authors": Options(),
+    "saving": Options(saving=True),
+    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True),
+}
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its budget ends or it has converged."""
-    take_turns(oracle, _Machine(oracle, generator, options).turn)
+    sigma_hat = noise_scale(oracle, generator, options.sigma_hat)
+    take_turns(oracle, _Machine(oracle, generator, options, sigma_hat).turn)
 
 
-class _Machine:
+class _Machine(RaySearch):
     """The state of all N images; names as in the paper."""
 
-    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options) -> None:
-        n, device = len(oracle.x0), oracle.x0.device
-        self.oracle, self.generator, self.o = oracle, generator, options
-        self.state = torch.full((n,), TEST, device=device)
+    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options, sigma_hat: Tensor) -> None:
+        o, n, device = options, len(oracle.x0), oracle.x0.device
+        super().__init__(oracle, generator, o.starts, o.start_tolerance, o.saving, o.limit)
+        self.o, self.sigma_hat = o, sigma_hat
         self.theta = torch.zeros_like(oracle.x0)
         self.g = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self.best_theta, self.best_g = self.theta.clone(), self.g.clone()
-        self.trial_theta = self.theta.clone()  # θ', the direction asked about
-        self.lam, self.lo, self.hi = (torch.zeros_like(self.g) for _ in range(3))
-        self.alpha = torch.full_like(self.g, options.alpha)
-        self.beta = torch.full_like(self.g, options.beta)
+        self.alpha, self.beta = torch.full_like(self.g, o.alpha), torch.full_like(self.g, o.beta)
         self.gradient = torch.zeros_like(oracle.x0)
-        self.count, self.moves, self.trial, self.tried, self.iteration = (
-            torch.zeros(n, dtype=torch.int64, device=device) for _ in range(5)
-        )
-        self.upwards = torch.ones(n, dtype=torch.bool, device=device)
+        self.count, self.trial, self.iteration = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(3))
+        self.upwards, self.remeasuring = (torch.full((n,), up, device=device) for up in (True, False))
         self._next_direction(active(oracle))
 
     def turn(self, owner: Tensor) -> None:
@@ -96,41 +105,21 @@ class _Machine:
         # One forward for all; the oracle is told the phases apart.
         split = [len(part) for part in rows]
         phases = list(zip(("gradient", *PHASES), split, strict=True))
-        replies = self.oracle.adversarial(torch.cat(sent), torch.cat(rows), phases).split(split)
+        replies = voted_but_first(self.oracle, torch.cat(sent), torch.cat(rows), phases, self.o.votes).split(split)
         self._gather(probing, image, u, replies[0])
         for (who, _), reply in zip(answers.values(), replies[1:], strict=True):
             ok = reply != REFUSED
             self._advance(who[ok], reply[ok] == 1)
 
-    def _at(self, owner: Tensor, theta: Tensor, lam: Tensor) -> Tensor:
-        return self.oracle.x0[owner] + per_image(lam, theta) * theta
-
-    # -- the start -------------------------------------------------------------------------------------------
-
-    def _next_direction(self, owner: Tensor) -> None:
-        """Draws the next start direction, or begins the first gradient after the last."""
-        last = self.tried[owner] >= self.o.starts
-        done = owner[last]
-        failed = done[~self.best_g[done].isfinite()]
-        self.oracle.retire(failed, "init_failed")
-        self._begin(done[self.best_g[done].isfinite()])
-        owner = owner[~last]
-        direction = gaussian(len(owner), self.oracle.x0, self.generator)
-        self.trial_theta[owner] = unit(direction)
-        self.lam[owner] = norms(direction).double()
-        self.tried[owner] += 1
-        self.state[owner] = TEST
-
-    def _halve(self, owner: Tensor, hi: Tensor, state: int) -> None:
-        self.lo[owner], self.hi[owner] = 0.0, hi
-        self.lam[owner] = hi / 2
-        self.moves[owner] = 0
-        self.state[owner] = state
-
     # -- one iteration ---------------------------------------------------------------------------------------
 
     def _begin(self, owner: Tensor) -> None:
-        """A new gradient at the best direction so far."""
+        """A new gradient at the best direction so far, after a new look at its distance where that is wanted."""
+        if self.o.remeasure:
+            first = owner[~self.remeasuring[owner]]
+            self.remeasuring[owner] = ~self.remeasuring[owner]
+            self._search(first, self.best_theta[first], self.best_g[first])
+            owner = owner[~torch.isin(owner, first)]
         self.theta[owner], self.g[owner] = self.best_theta[owner], self.best_g[owner]
         self.oracle.retire(owner[self.iteration[owner] >= self.o.iterations], "exhausted")
         self.iteration[owner] += 1
@@ -144,7 +133,8 @@ class _Machine:
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
         u = unit(gaussian(len(image), self.oracle.x0, self.generator))
         who = owner[image]
-        theta = unit(self.theta[who] + per_image(self.beta[who], u) * u)
+        h = torch.maximum(self.beta[who], self.sigma_hat[who] * self.theta[0].numel() ** 0.5 / self.g[who])
+        theta = unit(self.theta[who] + per_image(h, u) * u)
         return image, u, self._at(who, theta, self.g[who])
 
     def _gather(self, owner: Tensor, image: Tensor, u: Tensor, reply: Tensor) -> None:
@@ -161,13 +151,14 @@ class _Machine:
     def _try_step(self, owner: Tensor) -> None:
         """θ' = (θ - αG)/‖·‖ and the first query of its local search, at the distance to beat."""
         step = per_image(self.alpha[owner], self.theta) * self.gradient[owner]
-        self.trial_theta[owner] = unit(self.theta[owner] - step)
-        self.lam[owner] = torch.where(self.upwards[owner], self.best_g[owner], self.g[owner])
-        self.moves[owner] = 0
-        self.state[owner] = FIRST
+        beat = torch.where(self.upwards[owner], self.best_g[owner], self.g[owner])
+        self._search(owner, unit(self.theta[owner] - step), beat)
 
     def _found(self, owner: Tensor, g: Tensor) -> None:
         """A local search has ended with g' (infinite where it gave up): accept or not, and go on."""
+        again = self.remeasuring[owner]
+        self._remeasured(owner[again], g[again])
+        owner, g = owner[~again], g[~again]
         up = self.upwards[owner]
         better = g < torch.where(up, self.best_g[owner], self.g[owner])
         taken = owner[better]
@@ -185,86 +176,21 @@ class _Machine:
         self._try_step(go)
         self._end(owner[~(turn | again)])
 
+    def _remeasured(self, owner: Tensor, g: Tensor) -> None:
+        told = g.isfinite()
+        self.best_g[owner[told]] = g[told]
+        self.oracle.hold(self._at(owner, self.best_theta[owner], self.best_g[owner]), owner)
+        self._begin(owner)
+
+    def _tolerance(self, owner: Tensor) -> Tensor:
+        return torch.maximum(self.beta[owner] / 500, self.sigma_hat[owner] / 10)
+
+    def _quick(self, owner: Tensor) -> Tensor:
+        return super()._quick(owner) & ~self.remeasuring[owner]
+
     def _end(self, owner: Tensor) -> None:
         small = owner[self.alpha[owner] < 1e-4]
         self.alpha[small] = 1.0
         self.beta[small] /= 10
         self.oracle.retire(small[self.beta[small] < 1e-8], "converged")
         self._begin(owner)
-
-    # -- one answer ------------------------------------------------------------------------------------------
-
-    def _advance(self, owner: Tensor, hit: Tensor) -> None:
-        state = self.state[owner].clone()
-        for which, step in ((TEST, self._test), (CHECK, self._check), (FIRST, self._first), (OUT, self._out),
-                            (IN, self._in), (HALVE, self._narrow), (REFINE, self._narrow)):  # fmt: skip
-            mine = state == which
-            if bool(mine.any()):
-                step(owner[mine], hit[mine])
-
-    def _test(self, owner: Tensor, hit: Tensor) -> None:
-        longer = self.lam[owner] > self.best_g[owner]
-        check = owner[hit & longer]
-        self.state[check] = CHECK
-        near = owner[hit & ~longer]
-        self._halve(near, self.lam[near], HALVE)
-        self.lam[check] = self.best_g[check]
-        self._next_direction(owner[~hit])
-
-    def _check(self, owner: Tensor, hit: Tensor) -> None:
-        self._halve(owner[hit], self.best_g[owner[hit]], HALVE)
-        self._next_direction(owner[~hit])
-
-    def _first(self, owner: Tensor, hit: Tensor) -> None:
-        inside, outside = owner[hit], owner[~hit]
-        self.hi[inside] = self.lam[inside]
-        self.lo[outside] = self.lam[outside]
-        self.state[inside], self.state[outside] = IN, OUT
-        self.lam[inside] *= 0.99
-        if self.o.saving:
-            self._found(outside, torch.full_like(self.lam[outside], torch.inf))
-        else:
-            self.lam[outside] *= 1.01
-
-    def _out(self, owner: Tensor, hit: Tensor) -> None:
-        self.hi[owner[hit]] = self.lam[owner[hit]]
-        self._refine(owner[hit])
-        on = owner[~hit]
-        self.lam[on] *= 1.01
-        self.moves[on] += 1
-        over = (self.lam[on] > self.o.limit) | (self.moves[on] > MAX_WALK)
-        self._found(on[over], torch.full_like(self.lam[on[over]], torch.inf))
-
-    def _in(self, owner: Tensor, hit: Tensor) -> None:
-        self.lo[owner[~hit]] = self.lam[owner[~hit]]
-        self._refine(owner[~hit])
-        on = owner[hit]
-        self.lam[on] *= 0.99
-        self.moves[on] += 1
-        over = on[self.moves[on] > MAX_WALK]
-        self.oracle.retire(over, "collapsed")
-
-    def _refine(self, owner: Tensor) -> None:
-        self.moves[owner] = 0
-        self.lam[owner] = (self.lo[owner] + self.hi[owner]) / 2
-        self.state[owner] = REFINE
-        self._settle(owner)
-
-    def _narrow(self, owner: Tensor, hit: Tensor) -> None:
-        self.hi[owner[hit]] = self.lam[owner[hit]]
-        self.lo[owner[~hit]] = self.lam[owner[~hit]]
-        self.lam[owner] = (self.lo[owner] + self.hi[owner]) / 2
-        self.moves[owner] += 1
-        self._settle(owner)
-
-    def _settle(self, owner: Tensor) -> None:
-        """Ends the bisections that are narrow enough."""
-        start = self.state[owner] == HALVE
-        tolerance = torch.where(start, self.o.start_tolerance, self.beta[owner] / 500)
-        narrow = (self.hi[owner] - self.lo[owner] <= tolerance) | (self.moves[owner] >= MAX_HALVES)
-        first, later = owner[narrow & start], owner[narrow & ~start]
-        better = first[self.hi[first] < self.best_g[first]]
-        self.best_theta[better], self.best_g[better] = self.trial_theta[better], self.hi[better]
-        self.oracle.hold(self._at(better, self.trial_theta[better], self.hi[better]), better)
-        self._next_direction(first)
-        self._found(later, self.hi[later])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import active
-from sndcli.attacks.scores import stop_at_success
+from sndcli.attacks.scores import Incumbent, averaged, stop_at_success
 from sndcli.oracle import Oracle
 
 
@@ -33,6 +33,9 @@ class Options:
             for ``strided`` and the whole side for ``rand``.
         stride: width of the shells; 0 means 7/224 of the side.
         iterations: directions, at most; 0 means all.
+        draws: answers averaged for a step (ours; for noisy models).
+        requery: ask the incumbent once more before each direction and compare with its mean (ours).
+        confirm: further answers whose mean must be wrong before an attack ends (ours); 0 asks none.
     """
 
     epsilon: float = 0.2
@@ -41,9 +44,17 @@ class Options:
     freq_dims: int = 0
     stride: int = 0
     iterations: int = 0
+    draws: int = 1
+    requery: bool = False
+    confirm: int = 0
 
 
-OPTIONS = {"pixel": Options(), "dct": Options(basis="dct", order="strided")}
+OPTIONS = {
+    "pixel": Options(),
+    "na": Options(draws=4, requery=True, confirm=9),
+    "dct": Options(basis="dct", order="strided"),
+    "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=9),
+}
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
@@ -54,28 +65,33 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     order = directions(n, channels, side, o, generator)
     rows = dct_rows(side).to(x0) if o.basis == "dct" else torch.eye(side).to(x0)
     delta = torch.zeros_like(x0)
-    last = oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1)  # P_last; paid in phase check
+    last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
     place = torch.zeros(n, dtype=torch.int64, device=x0.device)
     right = torch.zeros(n, dtype=torch.bool, device=x0.device)
     oracle.hold(x0, everyone)
     for _ in range(2 * order.shape[1] + 1):
         oracle.retire(everyone[place >= order.shape[1]], "exhausted")
         owner = active(oracle)
+        if o.requery and len(first := owner[~right[owner]]):
+            again = oracle.scores((x0[first] + delta[first]).clamp(0.0, 1.0), first, "incumbent")
+            last.again(first, again.gather(1, oracle.y[first, None]).squeeze(1))
+            owner = active(oracle)
         if not len(owner):
             break
         step = direction(order[owner, place[owner]], channels, rows) * o.epsilon
         trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
         points = (x0[owner] + trial).clamp(0.0, 1.0)
-        scores = oracle.scores(points, owner, "step")
+        scores = averaged(oracle, points, owner, "step", o.draws)
         p = scores.gather(1, oracle.y[owner, None]).squeeze(1)
-        better = p < last[owner]  # False where refused
+        better = p < last.value(owner)  # False where refused
         taken = owner[better]
-        delta[taken], last[taken] = trial[better], p[better]
+        delta[taken] = trial[better]
+        last.replace(taken, p[better], o.draws)
         oracle.hold(points[better], taken)
         next_direction = better | right[owner]
         place[owner[next_direction]] += 1
         right[owner] = ~next_direction
-        stop_at_success(oracle, points, owner, scores)
+        stop_at_success(oracle, points, owner, scores, o.confirm)
 
 
 def directions(n: int, channels: int, side: int, o: Options, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import active, norms, per_image
-from sndcli.attacks.scores import margin, stop_at_success
+from sndcli.attacks.scores import Incumbent, averaged, margin, stop_at_success
 from sndcli.oracle import Oracle
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in iterations of a run of 10,000
@@ -26,13 +26,23 @@ class Options:
     Attributes:
         p_init: share of the image that the first square covers.
         rescale: stretch the schedule of p to the budget.
+        draws: answers averaged for a proposal (ours; for noisy models).
+        requery: ask the incumbent once more for each proposal and compare with its mean (ours).
+        confirm: further answers whose mean must be wrong before an attack ends (ours); 0 asks none.
     """
 
     p_init: float = 0.8
     rescale: bool = False
+    draws: int = 1
+    requery: bool = False
+    confirm: int = 0
 
 
-OPTIONS = {"autoattack": Options(), "paper": Options(p_init=0.1, rescale=True)}
+OPTIONS = {
+    "autoattack": Options(),
+    "paper": Options(p_init=0.1, rescale=True),
+    "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=9),
+}
 
 
 def share(iteration: int, budget: int, options: Options) -> float:
@@ -46,24 +56,29 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
     linf = oracle.norm == "linf"
-    best, x = torch.full((n,), -torch.inf, device=oracle.x0.device), oracle.x0.clone()
+    best, x = Incumbent(torch.full((n,), -torch.inf, device=oracle.x0.device)), oracle.x0.clone()
+    questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
     oracle.hold(x, everyone)
     for iteration in range(oracle.budget):
         owner = active(oracle)
+        if options.requery and iteration and len(owner):
+            best.again(owner, margin(oracle.scores(x[owner], owner, "incumbent"), oracle.y[owner]))
+            owner = active(oracle)
         if not len(owner):
             break
         x0, now = oracle.x0[owner], x[owner]
         if iteration == 0:
             trial = (stripes if linf else mosaic)(x0, oracle.eps, generator)
         else:
-            p = share(iteration - 1, oracle.budget // oracle.votes, options)
+            p = share(iteration - 1, max(1, questions), options)
             trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, generator)
-        scores = oracle.scores(trial, owner, "proposal")
+        scores = averaged(oracle, trial, owner, "proposal", options.draws)
         value = margin(scores, oracle.y[owner])
-        taken = (value > best[owner]) | (value >= 0)
-        x[owner[taken]], best[owner[taken]] = trial[taken], value[taken]
+        taken = (value > best.value(owner)) | ((value >= 0) & (not options.requery))
+        x[owner[taken]] = trial[taken]
+        best.replace(owner[taken], value[taken], options.draws)
         oracle.hold(trial[taken], owner[taken])
-        stop_at_success(oracle, trial, owner, scores)
+        stop_at_success(oracle, trial, owner, scores, options.confirm)
     oracle.retire(active(oracle), "budget")
 
 

@@ -40,6 +40,9 @@ def attack(
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None,
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False,
+    border: Annotated[
+        bool, typer.Option("--border/--no-border", help="Decision attacks: where the majority flips (unpaid).")
+    ] = True,
     seed: o.Seed = 0,
     repeats: o.Repeats = 1,
     unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100,
@@ -48,6 +51,9 @@ def attack(
     batch_size: o.BatchSize = "auto",
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results"),
+    save_points: Annotated[
+        bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew.")] = False,
     dry_run: o.DryRun = False,
     json: o.Json = False,

@@ -26,14 +26,19 @@ def ls(
     """List attacks, defenses, models or datasets, one a line."""
     o.one_of(what, ("attacks", "defenses", "models", "datasets"), "snd ls")
     if what == "attacks":
-        from sndcli.attacks.registry import ATTACKS
+        from sndcli import plugins
+        from sndcli.attacks.registry import ATTACKS, spec_of
 
-        for spec in ATTACKS.values():
+        for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
             presets = ", ".join(spec.presets)
             typer.echo(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
+        from sndcli import plugins
+
         for name, text in DEFENSES.items():
             typer.echo(f"{name:10}  {text}")
+        for name in plugins.names(plugins.DEFENSES):
+            typer.echo(f"{name:10}  of an installed package")
     elif what == "models":
         from sndcli.models import zoo
         from sndcli.models.sources import PREFIXES

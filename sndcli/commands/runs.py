@@ -40,6 +40,7 @@ class Job:
     no_progress: bool
     debug: bool
     references: Sequence[Reference] = ()
+    save_points: bool = False
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -59,8 +60,9 @@ class Job:
 
         defense = settle(defense, self.model)
         c = replace(self.config, defense=defense)
-        victim = victim or self.victim(defense)
-        experiment = Experiment(c, self.data, victim, self.out, _warn, self.debug, self.references)
+        experiment = Experiment(
+            c, self.data, victim or self.victim(defense), self.out, _warn, self.debug, self.references, self.save_points
+        )
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {defense.name} {defense.sigma:g}" if defense.random else c.attack
@@ -124,8 +126,9 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
         images=images, select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
-        unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], precision=precision,
-        compiled=given["compiled"], references=tuple((network.name, digest(network)) for network in networks),
+        unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], border=given["border"],
+        precision=precision, compiled=given["compiled"],
+        references=tuple((network.name, digest(network)) for network in networks),
     )  # fmt: skip
     device = resolve_device(given["device"])
     references = [Reference(network, device) for network in networks]
@@ -135,7 +138,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     o.note(f"data: {data.source}; model: {model.name} on {device}{names}", given["quiet"])
     return Job(
         data, model, config, device, o.batch_rows(given["batch_size"]), given["out"], given["fresh"],
-        given["quiet"], given["no_progress"], given["debug"], references,
+        given["quiet"], given["no_progress"], given["debug"], references, given["save_points"],
     )  # fmt: skip
 
 
@@ -172,12 +175,16 @@ def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: 
 
     With several runs, ``run`` describes the first and ``runs`` all of them. `extra` joins the JSON object.
     """
+    from sndcli.reports.flags import flags
     from sndcli.reports.summary import summarise
 
     rows = summarise([table for table, _ in runs])
+    raised = flags(rows)
+    for flag in raised:
+        o.note(str(flag), quiet)
     if json:
         described = [_describe(table, path) for table, path in runs]
-        answer = {"schema": 1, "rows": rows, "run": described[0]}
+        answer = {"schema": 1, "rows": rows, "run": described[0], "flags": [flag.as_dict() for flag in raised]}
         answer |= {"runs": described} if len(runs) > 1 else {}
         typer.echo(jsonlib.dumps(answer | (extra or {})))
         return

@@ -38,7 +38,7 @@ def sigma_sweep(
     from sndcli.commands.runs import prepare, show
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
-    from sndcli.reports import sweep
+    from sndcli.reports import plots, sweep
     from sndcli.victim import accuracy
 
     try:
@@ -51,7 +51,7 @@ def sigma_sweep(
     if given["out"].suffix == ".parquet":
         raise ConfigError("`--out` of a sweep is a folder: it writes one file for each setting.")
     if plot is not None:
-        sweep.check_plot(plot)
+        plots.check(plot)
     settings = [(s, b) for s in noise for b in (scales if s else [None])]
     chosen = given["defense"] or "snd"
     specs = [parse(chosen, s, b, given["clip"], given["defense_weights"]) for s, b in dict.fromkeys(settings)]
@@ -83,9 +83,6 @@ def sigma_sweep(
 
 def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats: int) -> Point:
     """Accuracy and noise of a setting beside the summaries of its run."""
-    import torch
-
-    from sndcli.defenses.small_noise import SmallNoise
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
@@ -95,25 +92,30 @@ def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
     mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
     sigma_hat = _margin_std(victim, job.data, run, draws=100)
-    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
-    zeros = torch.zeros(1000, *job.model.input_size)
-    length = float(noise.perturb(zeros).flatten(1).norm(dim=1).mean())
+    length = noise_length(spec, job.model.input_size)
     summaries = summarise([run])
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
     return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
 
 
-def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
-    """σ̂ of the paper's section 4.2: std of ``f(x)_y - max_{c≠y} f(x)_c`` over draws, averaged over the run's images."""
+def noise_length(spec: DefenseSpec, input_size: tuple[int, ...]) -> float:
+    """E‖noise‖₂ of ``snd`` over 1,000 draws."""
     import torch
+
+    from sndcli.defenses.small_noise import SmallNoise
+
+    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
+    return float(noise.perturb(torch.zeros(1000, *input_size)).flatten(1).norm(dim=1).mean())
+
+
+def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
+    """σ̂ of the paper's section 4.2, averaged over the run's images."""
+    import torch
+
+    from sndcli.evidence import margin_std
 
     position = {image: k for k, image in enumerate(data.ids.tolist())}
     index = torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])
-    spreads = []
-    victim.reseed(0)
-    for x, y in zip(data.pixels(index), data.labels[index].tolist(), strict=True):
-        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
-        others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
-        spreads.append(float((f[:, y] - others).std()))
+    spreads = margin_std(victim, data.pixels(index), data.labels[index], draws)
     return sum(spreads) / len(spreads)

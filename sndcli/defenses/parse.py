@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from sndcli import plugins
 from sndcli.defenses import trained
+from sndcli.defenses.base import Defense
 from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
@@ -44,7 +46,7 @@ class DefenseSpec:
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0 or any(part == "rnp" or part in trained.NAMES for part in self.parts)
+        return self.sigma > 0 or any(part not in ("none", "snd") for part in self.parts)
 
 
 def parse(
@@ -64,8 +66,8 @@ def parse(
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
     parts = chosen.split("+")
     for k, part in enumerate(parts):
-        if part not in NAMES:
-            raise unknown("defense", part, NAMES)
+        if part not in NAMES and part not in plugins.names(plugins.DEFENSES):
+            raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
     if weights and parts[0] not in trained.NAMES:
@@ -101,7 +103,8 @@ def settle(spec: DefenseSpec, model: Classifier) -> DefenseSpec:
 def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Module:
     """The defended model, drawing its noise on `device`.
 
-    A defense without randomness is still wrapped, so that σ = 0 runs the same code.
+    A defense without randomness is still wrapped, so that σ = 0 runs the same code. A name that is not ours is that
+    of an installed package: its entry point is called with the model and a generator.
     """
     defended: nn.Module = model
     for part in spec.parts:
@@ -113,4 +116,8 @@ def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Modu
         elif part in trained.NAMES:
             source = spec.weights or trained.default_source(part, model.name)
             defended = trained.defend(trained.read(source, part), part, device, generator)
+        elif part not in NAMES:
+            defended = plugins.load(plugins.DEFENSES, part)(defended, generator)
+            if not isinstance(defended, Defense):
+                raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
     return defended

@@ -2,109 +2,226 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from sndcli import results, statistics
-from sndcli.errors import DataError
+from sndcli import statistics
+from sndcli.reports.distances import confirmed, distances
+from sndcli.reports.frame import HALF, Flags, Floats, Frame, Integers, frame_of, grouped
 
-IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
-ALSO = ("preset", "settings", "quantize", "select", "precision", "compiled", "dataset_digest", "model_digest",
-        "references")  # fmt: skip
-HALF = 0.5  # success_noisy: at least this share of fresh draws errs
+RATES = ("success_seen", "success_seen_net", "success_noisy", "success_clean")
 
 
-def summarise(tables: Iterable[pa.Table]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Cut:
+    """The pooled rows of one setting at one report point; each image and seed once.
+
+    Attributes:
+        budget, eps: the point.
+        seed, image, best, spent, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
+        last: ``[n]``, or None where a run did not store this point.
+        noisy, clean: ``[n]`` the two verified successes, or None as `last`.
+        claimed, verified: ``[n]`` distances (see `distances`), or None as `last`.
+        border: ``[n]``, None also where a run did not measure it.
+        mismatches, asked: mismatches and paid queries of the runs that counted them and end at this point.
+    """
+
+    budget: int
+    eps: float
+    seed: Integers
+    image: Integers
+    best: Floats
+    spent: Integers
+    p0: Floats
+    p_mis_clean: Floats
+    initially_wrong: Flags
+    failed: Flags
+    last: Floats | None
+    noisy: Flags | None
+    clean: Flags | None
+    claimed: Floats | None
+    verified: Floats | None
+    border: Floats | None
+    mismatches: float
+    asked: int
+
+    @property
+    def seen(self) -> Flags:
+        """``[n]``: some paid query within the bound was answered wrong."""
+        return self.best <= self.eps
+
+
+def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
+    """Pools the runs of one setting at one point. Of runs with the same image and seed, the longest speaks.
+
+    Args:
+        frames: that store the point, or have their events and a budget that reaches it; by ascending budget.
+        budget: Q.
+        eps: ε.
+    """
+    stored = all(budget in frame.position for frame in frames)
+    keep = _longest(frames)
+
+    def pool(parts: Iterable[Any]) -> Any:
+        joined = np.concatenate([np.asarray(part) for part in parts])
+        return joined if keep is None else joined[keep]
+
+    def at(name: str) -> Any:
+        return pool(getattr(f, name)[:, f.position[budget]] for f in frames)
+
+    held: Floats | None = at("held") if stored else None
+    counted = pool(np.where(f.budget == budget, f.mismatches, np.nan) for f in frames)
+    queries = pool(f.queries for f in frames)
+    return Cut(
+        budget, eps,
+        seed=pool(f.seed for f in frames), image=pool(f.image for f in frames),
+        best=at("best") if stored else pool(_best(f, budget) for f in frames),
+        spent=np.minimum(queries, budget),
+        p0=pool(f.p0 for f in frames), p_mis_clean=pool(f.p_mis_clean for f in frames),
+        initially_wrong=pool(f.initially_wrong for f in frames), failed=pool(f.failed for f in frames),
+        last=at("last") if stored else None,
+        noisy=None if held is None else (held <= eps) & (at("p_adv") >= HALF),
+        clean=None if held is None else (held <= eps) & at("adv_clean"),
+        claimed=held, verified=pool(confirmed(f, budget) for f in frames) if stored else None,
+        border=at("border") if stored and all(f.border is not None for f in frames) else None,
+        mismatches=float(np.nansum(counted)), asked=int(queries[~np.isnan(counted)].sum()),
+    )  # fmt: skip
+
+
+def _best(frame: Frame, budget: int) -> Floats:
+    if budget in frame.position:
+        best: Floats = frame.best[:, frame.position[budget]]
+        return best
+    if frame.events is None:
+        raise ValueError(f"Expected the events of {frame.path} to be read for a budget of {budget}.")
+    return frame.events.best(budget)
+
+
+def _longest(frames: Sequence[Frame]) -> Integers | None:
+    """Which of the concatenated rows count: the last of each (seed, image). None for all."""
+    if len(frames) == 1:
+        return None
+    seed = np.concatenate([f.seed for f in frames])
+    image = np.concatenate([f.image for f in frames])
+    order = np.lexsort((image, seed))  # stable, so that later rows of a pair stay later
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = (seed[order][1:] != seed[order][:-1]) | (image[order][1:] != image[order][:-1])
+    return np.sort(order[last])
+
+
+def summarise(
+    runs: Iterable[pa.Table | Frame],
+    at: Sequence[int] = (),
+    eps: float | None = None,
+    method: str = "wilson",
+) -> list[dict[str, Any]]:
     """One row for each setting and report point, in the order of the contract.
 
-    Rows of one setting and several seeds or files are pooled; `seed` is then the list of seeds. Where runs of
-    several budgets hold the same image and seed, the longest run speaks.
+    Rows of one setting and several seeds or files are pooled; `seed` is then the list of seeds, the intervals hold
+    both levels of sampling, and `over_seeds` has mean and standard deviation over the seeds. Where runs of several
+    budgets hold the same image and seed, the longest speaks.
+
+    Args:
+        runs: result tables or their frames.
+        at: budgets instead of the stored report points. What can be recomputed from the events is (`success_seen`,
+            `success_seen_net`, `l2_best`, `floor`, queries); the rest is None unless stored there. Runs that do not
+            reach a budget are left out of it.
+        eps: a bound instead of the runs' own.
+        method: of the intervals, see `statistics.rate`.
     """
-    groups: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    settings: dict[str, dict[str, Any]] = {}
-    for table in tables:
-        config = results.run_of(table)["config"]
-        other = {key: config.get(key) for key in ALSO}
-        other |= {key: config["defense"].get(key) for key in ("clip", "weights_digest")}
-        for row in table.to_pylist():
-            setting = {key: row[key] for key in IDENTITY}
-            key = json.dumps([setting, other], sort_keys=True)
-            settings[key] = setting | {"preset": other["preset"]}
-            groups.setdefault(key, []).append((config["budget"], row))
+    frames = [run if isinstance(run, Frame) else frame_of(run) for run in runs]
     summaries = []
-    for key in sorted(groups):
-        longest = {(row["seed"], row["image_id"]): row for _, row in sorted(groups[key], key=lambda pair: pair[0])}
-        rows = list(longest.values())
-        seeds = sorted({row["seed"] for row in rows})
-        setting = settings[key] | {"seed": seeds[0] if len(seeds) == 1 else seeds}
-        for budget in sorted({b for row in rows for b in row["budgets"]}):
-            at = [row for row in rows if budget in row["budgets"]]
-            summaries.append(setting | {"n": len(at)} | _at(at, budget, float(setting["eps"])))
+    for members in grouped(frames).values():
+        bound = members[0].setting["eps"] if eps is None else eps
+        for budget in sorted(set(at) or {b for f in members for b in f.budgets}):
+            able = [f for f in members if (f.budget >= budget if at else budget in f.position)]
+            if able:
+                summaries.append(_identity(able, bound) | _figures(cut(able, budget, bound), able[0], method))
     return summaries
 
 
-def _at(rows: Sequence[dict[str, Any]], budget: int, eps: float) -> dict[str, Any]:
-    seen, noisy, clean = ([rule(row, budget, eps) for row in rows] for rule in (_seen, _noisy, _clean))
-    net = [s for s, row in zip(seen, rows, strict=True) if not row["initially_wrong"]]
-    spent = [min(row["queries"], budget) for row in rows]
-    # mismatches are counted over a whole run, so they belong to its last report point
-    counted = [row for row in rows if row["mismatches"] is not None and row["budgets"][-1] == budget]
-    queries = sum(row["queries"] for row in counted)
+def _identity(frames: Sequence[Frame], eps: float) -> dict[str, Any]:
+    config = frames[0].run["config"]
+    seeds = sorted({int(seed) for f in frames for seed in np.unique(f.seed)})
+    found = frames[0].setting | {"eps": eps, "preset": config.get("preset"), "settings": config.get("settings", [])}
+    return found | {"seed": seeds[0] if len(seeds) == 1 else seeds} | _measured(frames[0].run)
+
+
+def _measured(run: dict[str, Any]) -> dict[str, Any]:
+    """What `flags` compares with the noise; None where an older file does not say."""
+    scales = run.get("scales") or {}
     return {
-        "budget": budget,
-        "success_seen": interval(seen),
-        "success_seen_net": interval(net),
-        "success_noisy": interval(noisy),
-        "success_clean": interval(clean),
-        "floor": statistics.floor([row["p0"] for row in rows], budget, rows[0]["votes"]),
-        "l2_last": _mean([row["last_l2"][row["budgets"].index(budget)] for row in rows]),
-        "l2_best": finite(statistics.median([statistics.best_distance(_events(row), budget) for row in rows])),
-        "p_mis": sum(row["mismatches"] for row in counted) / queries if queries else None,
-        "p_mis_clean": _mean([row["p_mis_clean"] for row in rows]),
-        "queries_mean": _mean(spent),
-        "queries_max": max(spent, default=0),
-        "initially_wrong": sum(row["initially_wrong"] for row in rows),
-        "failed": sum(row["status"] == "failed" for row in rows),
+        "probe": scales.get("probe"),
+        "search": scales.get("search"),
+        "passes_differ": run.get("passes_differ"),
     }
+
+
+def interval(
+    c: Cut, hits: Flags | None, of: Flags | slice = slice(None), method: str = "wilson"
+) -> dict[str, float | None] | None:
+    """``{"value", "lo", "hi"}`` of a success rate, 95 %; None where the successes are not known.
+
+    Args:
+        c: the rows.
+        hits: ``[n]`` successes.
+        of: which rows count.
+        method: of the interval.
+    """
+    if hits is None:
+        return None
+    rate = statistics.pooled_rate(hits[of], c.seed[of], c.image[of], method)
+    return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
+
+
+def _figures(c: Cut, frame: Frame, method: str) -> dict[str, Any]:
+    hits = {"success_seen": c.seen, "success_noisy": c.noisy, "success_clean": c.clean}
+    return {
+        "n": len(c.image),
+        "budget": c.budget,
+        "success_seen": interval(c, c.seen, method=method),
+        "success_seen_net": interval(c, c.seen, ~c.initially_wrong, method),
+        "success_noisy": interval(c, c.noisy, method=method),
+        "success_clean": interval(c, c.clean, method=method),
+        "floor": finite(statistics.floor(c.p0, c.budget, frame.setting["votes"])),
+        "l2_last": None if c.last is None else finite(float(c.last.mean())),
+        "l2_best": finite(float(np.median(c.best))),
+        **distances(c.claimed, c.verified, c.border),
+        "p_mis": c.mismatches / c.asked if c.asked else None,
+        "p_mis_clean": float(c.p_mis_clean.mean()),
+        "queries_mean": float(c.spent.mean()),
+        "queries_max": int(c.spent.max()),
+        "initially_wrong": int(c.initially_wrong.sum()),
+        "failed": int(c.failed.sum()),
+        "over_seeds": _over_seeds(c.seed, {name: hit for name, hit in hits.items() if hit is not None}),
+    }
+
+
+def _over_seeds(seed: Integers, hits: dict[str, Flags]) -> dict[str, dict[str, float]] | None:
+    seeds, row = np.unique(seed, return_inverse=True)
+    if len(seeds) == 1:
+        return None
+    found = {}
+    for name, hit in hits.items():
+        mean, std = statistics.mean_std((np.bincount(row, hit) / np.bincount(row)).tolist())
+        found[name] = {"mean": mean, "std": std}
+    return found
 
 
 def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bool]]:
     """Success of each (seed, image id) at a report point, seen and noisy, for paired comparisons."""
-    rows = table.to_pylist()
-    keys = [(row["seed"], row["image_id"]) for row in rows]
-    return {
-        name: dict(zip(keys, [rule(row, budget, row["eps"]) for row in rows], strict=True))
-        for name, rule in (("success_seen", _seen), ("success_noisy", _noisy))
-    }
-
-
-def _events(row: dict[str, Any]) -> list[tuple[int, float]]:
-    return list(zip(row["event_query"], row["event_l2"], strict=True))
-
-
-def _seen(row: dict[str, Any], budget: int, eps: float) -> bool:
-    return statistics.seen(_events(row), budget, eps)
-
-
-def _noisy(row: dict[str, Any], budget: int, eps: float) -> bool:
-    k = row["budgets"].index(budget)
-    return bool(row["held_l2"][k] <= eps and row["p_adv"][k] >= HALF)
-
-
-def _clean(row: dict[str, Any], budget: int, eps: float) -> bool:
-    k = row["budgets"].index(budget)
-    return bool(row["held_l2"][k] <= eps and row["adv_clean"][k])
-
-
-def interval(outcomes: Sequence[bool]) -> dict[str, float | None]:
-    """``{"value", "lo", "hi"}`` of a rate, 95 % Wilson."""
-    rate = statistics.rate(sum(outcomes), len(outcomes))
-    return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
+    frame = frame_of(table)
+    c = cut([frame], budget, frame.setting["eps"])
+    if c.noisy is None:
+        raise ValueError(f"Expected {budget} to be one of the report points {frame.budgets}.")
+    keys = list(zip(c.seed.tolist(), c.image.tolist(), strict=True))
+    hits = {"success_seen": c.seen, "success_noisy": c.noisy}
+    return {name: dict(zip(keys, hit.tolist(), strict=True)) for name, hit in hits.items()}
 
 
 def finite(value: float) -> float | None:
@@ -112,25 +229,39 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | None) -> list[str]:
+    """What a reader must know of figures at points that the runs did not store; a line each."""
+    from sndcli.attacks.registry import ATTACKS
+
+    lines = []
+    for budget in at:
+        short = sorted({_name(f) for f in frames if f.budget < budget})
+        if short:
+            lines.append(f"no figures at {budget:,} queries for {', '.join(short)}: the runs end before.")
+    away = [b for b in at if any(b not in f.position for f in frames if f.budget >= b)]
+    if away:
+        lines.append(
+            f"at {', '.join(f'{b:,}' for b in away)} queries success_noisy, success_clean and l2_last are not stored "
+            "and cannot be recomputed; success_seen and l2_best come from the events of longer runs, which for an "
+            "attack that plans its whole budget (geoda) is not what a run of that budget would reach."
+        )
+    changed = [f for f in frames if eps is not None and f.setting["eps"] != eps]
+    aware = sorted({a for a in (f.setting["attack"] for f in changed) if a not in ATTACKS or _uses_eps(a)})
+    if aware:
+        lines.append(
+            f"{', '.join(aware)} attack inside a given ε and stop there: figures at ε = {eps:g} are those of runs "
+            "with another ε, a lower bound of what the attack reaches."
+        )
+    return lines
 
 
-def read_all(paths: Sequence[Path], strict: bool = False) -> tuple[list[pa.Table], list[str]]:
-    """Readable tables of `paths` (a folder means the Parquet files in it), and a line for each that is not.
+def _uses_eps(attack: str) -> bool:
+    from sndcli.attacks.registry import ATTACKS
 
-    Raises:
-        DataError: nothing readable at all, or, with `strict`, anything unreadable.
-    """
-    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
-    if not files:
-        raise DataError(f"No result files in {', '.join(map(str, paths))}. `snd attack` writes them.")
-    tables, problems = [], []
-    for file in files:
-        try:
-            tables.append(results.read(file))
-        except DataError as error:
-            problems.append(str(error))
-    if problems and (strict or not tables):
-        raise DataError("\n".join(problems))
-    return tables, problems
+    return ATTACKS[attack].access == "scores"
+
+
+def _name(frame: Frame) -> str:
+    from sndcli.reports.tables import defense_label
+
+    return f"{frame.setting['attack']} against {defense_label(frame.setting)}"

@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 
 from sndcli import statistics
-from sndcli.errors import ConfigError
 
 
 @dataclass
@@ -55,7 +54,8 @@ def pair(points: Sequence[Point]) -> None:
             for measure_name, mine in measures.items():
                 keys = sorted(mine.keys() & base[measure_name].keys())
                 values = [float(mine[k]) - float(base[measure_name][k]) for k in keys]
-                value, lo, hi = statistics.paired_difference(values)
+                # a setting does not differ from itself, and that is certain
+                value, lo, hi = (0.0, 0.0, 0.0) if point is points[0] else statistics.paired_difference(values)
                 point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi}
 
 
@@ -97,16 +97,6 @@ def table(points: Sequence[Point]) -> Table:
 
 def _difference(d: dict[str, float]) -> str:
     return f"{100 * d['value']:+.1f} [{100 * d['lo']:+.1f}, {100 * d['hi']:+.1f}]"
-
-
-def check_plot(path: Path) -> None:
-    """Raises ConfigError unless the picture can be drawn."""
-    if path.suffix not in (".svg", ".png"):
-        raise ConfigError(f"Expected `--plot` to end in .svg or .png but got {path}.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ConfigError("`--plot` needs matplotlib: pip install 'sndcli[plot]'.") from None
 
 
 def draw(points: Sequence[Point], path: Path, attack: str) -> None:

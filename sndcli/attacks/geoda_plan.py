@@ -1,0 +1,50 @@
+"""What GeoDA fixes before its first query: the subspace of its probes and how many go to each iteration."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+RESERVE = 25  # queries an iteration keeps for its line search and bisection
+
+
+def low_frequencies(weights: Tensor, rows: Tensor) -> Tensor:
+    """``[..., side, side]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
+
+    `rows` ``[sub_dim, side]`` are the lowest one-dimensional frequencies. One axis after the other: the full
+    basis of 75² images of 224 x 224 would take a gigabyte.
+    """
+    square = weights.unflatten(-1, (len(rows), len(rows)))
+    images: Tensor = rows.T @ square @ rows
+    return images
+
+
+def allocate(queries: int, allocation: float = 0.6) -> list[int]:
+    """Probes of each iteration (paper, section 3.3, with the authors' limits of 50 and 80 on the first).
+
+    The number of iterations T starts at queries/500 and changes by one until the first share lies within the
+    limits; where it would go in circles the larger T is taken. Always at least one iteration.
+    """
+    ratio = allocation ** (-2 / 3)
+
+    def shares(total: int, iterations: int) -> list[int]:
+        weights = ratio ** np.arange(iterations)
+        return [int(v) for v in np.round(total * weights / weights.sum())]
+
+    def settle(total: int, iterations: int) -> int:
+        visited: set[int] = set()
+        while iterations not in visited:
+            visited.add(iterations)
+            first = shares(total, iterations)[0]
+            if first > 80:
+                iterations += 1
+            elif first < 50 and iterations > 1:
+                iterations -= 1
+            else:
+                return iterations
+        return max(visited)
+
+    planned = max(1, round(queries / 500))
+    reserved = RESERVE * settle(max(1, queries - RESERVE * planned), planned)
+    total = max(1, queries - reserved)
+    return shares(total, settle(total, planned))

@@ -1,0 +1,124 @@
+"""HSJA-NA (ours): HopSkipJump for a model that adds noise to its input, untargeted, L2.
+
+The gradient and the step sizes are HopSkipJump's (`hsja`). What changes is what noise of scale σ breaks:
+
+1. the probe radius is δ = max(1.5 √d D̃/G, σ̂√d) in every iteration, PopSkipJump's with a floor: a probe that moves
+   the margin by less than the noise does says next to nothing (its signal falls as a/√(a² + σ²), a = δ/√d);
+2. every decision of the projection is a majority, and its last interval is no narrower than the noise allows;
+3. there is no step search, which under noise either never ends or accepts by luck: the step is D/√t, and
+4. the point stepped to is moved on outwards by half its distance before the projection, which needs a far end that
+   is safely adversarial.
+
+Preset ``majority`` asks for nine answers and hands the projected point over. Preset ``sequential`` stops a vote as
+soon as one side leads by two, and hands over a point a little further out, on which more than half of fresh answers
+are adversarial. Not a published attack.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.geometry import (
+    COLLAPSED,
+    active,
+    bisect,
+    bisection_steps,
+    per_image,
+    straight,
+    uniform_start,
+)
+from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
+from sndcli.attacks.noise import ESTIMATE, check_scale, measure, voted
+from sndcli.oracle import Oracle
+
+SLACK = 1.1  # the latest point is handed over unless it is that much further out than the closest
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hyper-parameters.
+
+    Attributes:
+        sigma_hat: the noise's standard deviation on the [0, 1] pixel scale, or ``estimate`` to measure it from 96
+            queries near the boundary.
+        floor: least probe radius, in σ̂√d. 1 on a half-space; smaller where the boundary bends.
+        grid: G; the probe radius is at least 1.5 √d D̃/G and the projection no finer than 1.5/G.
+        votes: answers behind a decision of the projection, at most.
+        lead: 0, or the lead that ends a vote.
+        fineness: the projection's last interval in σ̂, if that is wider.
+        initial_evals: probes of the first gradient; iteration t uses this times √t.
+        max_evals: most probes of one gradient.
+        outward: how far the stepped-out point is moved on, relative to its distance.
+        overshoot: how far beyond the projected point the one handed over lies, relative to its distance,
+        safety: and by how many σ̂ more.
+        start_draws: uniform noise images tried, at most.
+    """
+
+    sigma_hat: str = ESTIMATE
+    floor: float = 1.0
+    grid: int = 300
+    votes: int = 9
+    lead: int = 0
+    fineness: float = 0.2
+    initial_evals: int = 100
+    max_evals: int = 10_000
+    outward: float = 0.5
+    overshoot: float = 0.0
+    safety: float = 0.0
+    start_draws: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_scale(self.sigma_hat)
+
+
+OPTIONS = {"sequential": Options(lead=2, overshoot=0.02, safety=2.0), "majority": Options()}
+
+
+def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+    """Attacks every active image of the oracle until its budget ends."""
+    o, root_d = options, math.sqrt(oracle.x0[0].numel())
+    ask = voted(o.votes, o.lead)
+    reserve = o.votes * bisection_steps(1.5 / o.grid)
+    reached = torch.full((len(oracle.x0),), float("inf"), dtype=torch.float64, device=oracle.x0.device)
+    sigma_hat = torch.zeros_like(reached)
+    if o.sigma_hat != ESTIMATE:
+        sigma_hat += float(o.sigma_hat)
+
+    def project(far: Tensor, owner: Tensor) -> Tensor:
+        noise = o.fineness * sigma_hat[owner] / oracle.distance(far, owner).clamp_min(COLLAPSED)
+        width = noise.clamp(1.5 / o.grid, 0.5)
+        found = bisect(oracle, far, owner, width, "projection", ask=ask)
+        e = 1 + o.overshoot + o.safety * sigma_hat[owner] / oracle.distance(found, owner).clamp_min(COLLAPSED)
+        sent = straight(oracle.x0[owner], found, e).clamp_(0.0, 1.0)
+        distance = oracle.distance(sent, owner)
+        reached[owner] = torch.minimum(reached[owner], distance)
+        recent = distance <= SLACK * reached[owner]  # the closest of many noisy ones is a lucky one
+        oracle.hold(sent[recent], owner[recent])
+        return found
+
+    far, owner = uniform_start(oracle, generator, o.start_draws)  # x̃
+    x = far.clone()
+    x[owner] = project(far[owner], owner)
+    if o.sigma_hat == ESTIMATE:
+        sigma_hat[owner] = measure(oracle, x[owner], owner, generator)
+
+    for t in range(1, oracle.budget + 1):
+        owner = active(oracle)
+        oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
+        probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
+        probes = torch.minimum(probes, oracle.remaining - reserve)
+        owner = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
+        if not len(owner):
+            break
+        delta = 1.5 * root_d * oracle.distance(far[owner], owner) / o.grid
+        delta = torch.maximum(delta, o.floor * sigma_hat[owner] * root_d)
+        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator)
+        x0, epsilon = oracle.x0[owner], oracle.distance(x[owner], owner) / math.sqrt(t)
+        z = (x[owner] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
+        far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)
+        x[owner] = project(far[owner], owner)
+    oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs

@@ -1,0 +1,147 @@
+"""Pieces of the noise-aware attacks (ours): majorities that stop early, and the noise measured from labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.geometry import Ask, bisect, gaussian, norms, per_image, uniform_start, unit
+from sndcli.errors import ConfigError
+from sndcli.oracle import REFUSED, Oracle, Phase
+
+ESTIMATE = "estimate"
+ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
+FIRST_PROBE = 0.01
+START_VOTES, START_WIDTH = 5, 1 / 256
+SCALES = torch.logspace(-4, -0.5, 43, dtype=torch.float64)  # of σ, in steps of 8 %
+
+
+def check_scale(text: str) -> str:
+    """Raises ConfigError unless `text` is ``estimate`` or a number ≥ 0."""
+    try:
+        fine = text == ESTIMATE or 0 <= float(text) < math.inf
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ConfigError(f"Expected `sigma_hat` to be a number >= 0 or {ESTIMATE} but got `{text}`.")
+    return text
+
+
+def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes: int, lead: int = 0) -> Tensor:
+    """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
+
+    A row is asked no more once the rest cannot change its majority, or, with ``lead > 0``, once one side leads by
+    `lead` answers (Wald's sequential test with symmetric bounds). The first rule saves queries and changes nothing.
+
+    Args:
+        oracle: every answer is paid.
+        points: ``[M, C, H, W]``.
+        owner: ``[M]``.
+        phase: as for `Oracle.labels`.
+        votes: odd, answers at most.
+        lead: 0, or the lead that ends a row.
+    """
+    if votes == 1:
+        return oracle.adversarial(points, owner, phase)
+    parts = [(phase, len(owner))] if isinstance(phase, str) else list(phase)
+    part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(owner.device)
+    ones, asked = torch.zeros_like(owner), torch.zeros_like(owner)
+    verdict = torch.full_like(owner, REFUSED)
+    for _ in range(votes):
+        pending = ((verdict == REFUSED) & oracle.active[owner]).nonzero().squeeze(1)
+        if not len(pending):
+            break
+        ahead = torch.maximum(ones, asked - ones)[pending]
+        need = votes // 2 + 1 - ahead
+        if lead:
+            need = torch.minimum(need, lead - (2 * ones - asked).abs()[pending])
+        rows = pending.repeat_interleave(need)
+        counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
+        names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
+        reply = oracle.adversarial(points[rows], owner[rows], names)
+        told = reply != REFUSED
+        ones.index_add_(0, rows[told], reply[told])
+        asked.index_add_(0, rows[told], torch.ones_like(reply[told]))
+        decided = torch.maximum(ones, asked - ones) > votes // 2
+        if lead:
+            decided |= (2 * ones - asked).abs() >= lead
+        verdict = torch.where(decided & (verdict == REFUSED), (2 * ones > asked).long(), verdict)
+    return verdict
+
+
+def voted_but_first(
+    oracle: Oracle, points: Tensor, owner: Tensor, phases: Sequence[tuple[str, int]], votes: int
+) -> Tensor:
+    """As `majority`, but the rows of the first phase (a gradient's probes) are asked once each."""
+    if votes == 1:
+        return oracle.adversarial(points, owner, phases)
+    k = phases[0][1]
+    probes = oracle.adversarial(points[:k], owner[:k], phases[0][0])
+    return torch.cat([probes, majority(oracle, points[k:], owner[k:], phases[1:], votes)])
+
+
+def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator) -> Tensor:
+    """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
+
+    At a boundary point, a probe whose standard deviation along the normal is a gives two answers whose latent
+    margins are correlated by ρ = a²/(a² + σ²), whatever the normal is. Two answers then have the phi coefficient
+    (2/π) arcsin ρ (exact on a half-space, at the boundary), so they differ with probability 2q(1 - q)(1 - φ), q being
+    the share of adversarial answers. σ̂ maximises that likelihood over `SCALES`; each round probes at the σ̂ so far.
+    Answers that are all alike say nothing, and the smallest scale is then returned.
+
+    Args:
+        oracle: paid in the phase ``estimate``, `ROUNDS` · `PAIRS` · 2 queries an image.
+        x: ``[n, C, H, W]``, points near the boundary.
+        owner: ``[n]``.
+        generator: of the probes.
+    """
+    scales = SCALES.to(x.device)
+    likelihood = torch.zeros(len(owner), len(scales), dtype=torch.float64, device=x.device)
+    a = torch.full((len(owner),), FIRST_PROBE, dtype=torch.float64, device=x.device)
+    image = torch.arange(len(owner), device=x.device).repeat_interleave(PAIRS)
+    root = math.sqrt(oracle.x0[0].numel())
+    for _ in range(ROUNDS):
+        u = unit(gaussian(len(image), x, generator))
+        probe = (x[image] + per_image(a[image] * root, x) * u).clamp_(0.0, 1.0)
+        reach = (
+            (norms(probe - x[image]).view(-1, PAIRS).double() / root).square().mean(1, keepdim=True)
+        )  # after clipping
+        rows = owner[image].repeat_interleave(2)
+        pairs = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, PAIRS, 2)
+        told = (pairs != REFUSED).all(2)
+        answered = told.sum(1).clamp_min(1)
+        q = ((pairs == 1).sum(2) * told).sum(1) / (2.0 * answered)
+        phi = torch.asin(reach / (reach + scales**2)) * 2 / math.pi
+        differ = (2 * q * (1 - q))[:, None] * (1 - phi)
+        differing = ((pairs[:, :, 0] != pairs[:, :, 1]) & told).sum(1)[:, None]
+        agreeing = told.sum(1)[:, None] - differing
+        likelihood += differing * differ.clamp_min(1e-9).log() + agreeing * torch.log1p(-differ)
+        a = scales[likelihood.argmax(1)]
+    return a
+
+
+def noise_scale(oracle: Oracle, generator: torch.Generator, text: str) -> Tensor:
+    """σ̂ ``[N]``: the number in `text`, or, with ``estimate``, measured at a boundary point found for it.
+
+    The measurement costs a uniform start, a bisection of 8 voted steps and `measure`; it is paid by each image.
+    """
+    n, device = len(oracle.x0), oracle.x0.device
+    if check_scale(text) != ESTIMATE:
+        return torch.full((n,), float(text), dtype=torch.float64, device=device)
+    found = torch.zeros(n, dtype=torch.float64, device=device)
+    z, owner = uniform_start(oracle, generator, 10_000)
+    x = bisect(oracle, z[owner], owner, START_WIDTH, "estimate", ask=voted(START_VOTES))
+    found[owner] = measure(oracle, x, owner, generator)
+    return found
+
+
+def voted(votes: int, lead: int = 0) -> Ask:
+    """A function that asks as `Oracle.adversarial` does, by majority."""
+
+    def ask(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
+        return majority(oracle, points, owner, phase, votes, lead)
+
+    return ask

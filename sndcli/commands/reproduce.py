@@ -1,0 +1,331 @@
+"""``snd reproduce TABLE``: the runs behind a table of the paper, and our figures beside the published ones."""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sndcli.commands import options as o
+from sndcli.commands.attack import attack
+
+if TYPE_CHECKING:
+    from sndcli.commands.runs import Job
+    from sndcli.defenses.parse import DefenseSpec
+    from sndcli.reports.published import Case, Cell
+
+REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
+TRAINED = "pgd-at"
+
+
+@dataclass
+class Plan:
+    """A case with what running it here takes; `skipped` says why it cannot be."""
+
+    case: Case
+    cells: tuple[Cell, ...]
+    job: Job | None = None
+    spec: DefenseSpec | None = None
+    skipped: str = ""
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+
+@o.guarded
+def reproduce(
+    table: Annotated[str, typer.Argument(help="table1 to table8, or all.")],
+    images: Annotated[int | None, typer.Option(help="Images a run, at most; default as in the paper.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Paid queries an image, at most; default as in the paper.")] = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    model: Annotated[str | None, typer.Option(help="Instead of the paper's network (resnet20, resnet50).")] = None,
+    at_model: Annotated[str | None, typer.Option(help="The PGD-trained network of Tables 1, 3 and 8.")] = None,
+    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    batch_size: o.BatchSize = "auto",
+    compiled: o.Compile = False,
+    out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_progress: o.NoProgress = False,
+    debug: o.Debug = False,
+) -> None:
+    """Run what a table of the paper was made of and print our figures beside the published ones.
+
+    Example: snd reproduce table2 --images 50 --budget 2000 --dry-run
+    """
+    from sndcli.errors import ConfigError, DataError
+    from sndcli.reports import published
+
+    names = published.table_names(table)
+    limit = o.count(budget, "--budget") if budget is not None else None
+    if (limit is not None and limit < 1) or (images is not None and images < 1):
+        raise ConfigError("Expected `--images` and `--budget` of at least 1.")
+    if out.suffix == ".parquet":
+        raise ConfigError("`--out` of reproduce is a folder: it writes one file for each run.")
+    given = {name: p.default for name, p in inspect.signature(attack).parameters.items()}
+    given |= {
+        "data_dir": data_dir, "download": download, "verify": verify, "seed": seed, "device": device,
+        "batch_size": batch_size, "compiled": compiled, "out": out, "quiet": True, "no_progress": no_progress or quiet,
+        "debug": debug,
+    }  # fmt: skip
+    plans = [_plan(case, limit, images, model, at_model, given) for name in names for case in published.cases(name)]
+    if dry_run:
+        _list(plans, json)
+        return
+    if all(plan.skipped for plan in plans):
+        raise DataError("\n".join(["Nothing of it can be run here:", *dict.fromkeys(p.skipped for p in plans)]))
+    for plan in plans:
+        if not plan.skipped:
+            o.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}", quiet)
+            _measure(plan)
+    _print(plans, json)
+
+
+def _plan(
+    case: Case, limit: int | None, images: int | None, model: str | None, at_model: str | None, given: dict[str, Any]
+) -> Plan:
+    """What running a case takes here."""
+    from sndcli.commands.runs import prepare
+    from sndcli.defenses.parse import parse
+    from sndcli.errors import SndError
+
+    plan = Plan(case, case.within(limit))
+    parts = case.defense.split("+")
+    trained = TRAINED in parts
+    try:
+        if not plan.cells:
+            plan.skipped = f"no figure within {limit:,} queries"
+        elif trained and at_model is None:
+            plan.skipped = "needs --at-model, the PGD-trained network"
+        else:
+            rest = "+".join(part for part in parts if part != TRAINED) or "none"
+            plan.spec = parse(rest, case.sigma, case.beta)
+            chosen = at_model if trained else model or case.model
+            points = sorted({c.budget for c in plan.cells if c.budget})
+            wanted = given | {
+                "dataset": case.dataset, "model": chosen, "images": min(case.images, images or case.images),
+                "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
+                "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
+            }  # fmt: skip
+            plan.job = prepare(case.attack or "null", wanted, plan.spec, case.votes)
+    except SndError as error:
+        plan.skipped = str(error).splitlines()[0]
+    return plan
+
+
+def _measure(plan: Plan) -> None:
+    """Runs a plan, or reads what is there, and fills `found`. A defense that cannot be built skips it."""
+    from sndcli.errors import ConfigError, DataError
+    from sndcli.reports.published import verdict
+
+    try:
+        ours = _clean(plan) if plan.case.attack is None else _attacked(plan)
+    except (ConfigError, DataError) as error:
+        plan.skipped = str(error).splitlines()[0]
+        return
+    for cell in plan.cells:
+        figure = ours.get((cell.measure, cell.budget))
+        if figure is not None and figure["value"] is not None:
+            told = verdict(cell, plan.case, figure["value"], figure["n"])
+            plan.found.append({"measure": cell.measure, "budget": cell.budget, "published": cell.value,
+                               "published_std": cell.std, **figure, "verdict": told})  # fmt: skip
+
+
+def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
+    from sndcli.reports.summary import summarise
+
+    job, spec = _ready(plan)
+    run, _ = job.run(spec)
+    found: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for row in summarise([run]):
+        for measure in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
+            figure = row[measure] if isinstance(row[measure], dict) else {"value": row[measure], "lo": None, "hi": None}
+            n = row["n"] - (row["initially_wrong"] if measure == "success_seen_net" else 0)
+            found[measure, row["budget"]] = figure | {"n": n}
+    return found
+
+
+def _clean(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """Accuracy, P_mis and noise length on clean images; kept in a small file, as runs are."""
+    import hashlib
+
+    job, spec = _ready(plan)
+    wanted = sorted(cell.measure for cell in plan.cells)
+    what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
+    what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, wanted]
+    name = hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    path = job.out / f"clean_{name}.json"
+    if path.is_file():
+        kept = jsonlib.loads(path.read_text(encoding="utf-8"))
+    else:
+        kept = {measure: _clean_figure(measure, job, spec) for measure in wanted}
+        job.out.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(jsonlib.dumps(kept), encoding="utf-8")
+        os.replace(temporary, path)
+    return {(measure, None): figure for measure, figure in kept.items()}
+
+
+def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
+    import torch
+
+    from sndcli.commands.sigma_sweep import noise_length
+    from sndcli.statistics import mean_std, rate
+    from sndcli.victim import accuracy
+
+    n = min(job.config.images, len(job.data))
+    data = replace(job.data, images=job.data.images[:n], labels=job.data.labels[:n], ids=job.data.ids[:n])
+    if measure == "noise_l2":
+        return {"value": noise_length(spec, job.model.input_size), "lo": None, "hi": None, "n": n}
+    victim = job.victim(spec)
+    seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
+    if measure == "p_mis_clean":  # as accuracy, but right is what the undefended model says
+        said = [victim.undefended(data.pixels(index)).argmax(1).cpu() for index in torch.arange(n).split(1024)]
+        data = replace(data, labels=torch.cat(said))
+    mean, std = mean_std(accuracy(victim.defended, data, seeds))
+    share = 1 - mean if measure == "p_mis_clean" else mean
+    bounds = rate(round(share * n), n)
+    return {"value": share, "lo": bounds.lo, "hi": bounds.hi, "std": std, "n": n}
+
+
+def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:
+    if plan.job is None or plan.spec is None:
+        raise ValueError(f"Expected a plan that can be run but it is skipped: {plan.skipped}")
+    return plan.job, plan.spec
+
+
+# -- what is printed ------------------------------------------------------------------------------------------
+
+
+def _list(plans: Sequence[Plan], json: bool) -> None:
+    """Runs, paid queries and time, nothing run."""
+    from sndcli.attacks.registry import spec_of
+    from sndcli.border import DRAWS, HALVINGS
+
+    speeds: dict[str, float] = {}
+    lines, files = [], set()
+    for plan in plans:
+        c, job = plan.case, plan.job
+        line: dict[str, Any] = {"table": c.table, "attack": c.attack, "defense": c.label, "dataset": c.dataset}
+        line |= {"images": 0, "budget": 0, "queries": 0, "seconds": 0.0, "state": f"skipped: {plan.skipped}"}
+        if job is not None and plan.spec is not None and not plan.skipped:
+            config = replace(job.config, defense=plan.spec)
+            path = job.out / config.file_name
+            shared = path in files and c.attack is not None
+            done = c.attack is not None and path.is_file()
+            state = (
+                "done" if done else "shared" if shared else "begun" if path.with_suffix(".parts").is_dir() else "to run"
+            )
+            queries = 0 if c.attack is None or state in ("done", "shared") else config.images * config.budget
+            forwards = queries * (2 if config.mismatch else 1)
+            if c.attack is None:
+                forwards = min(config.images, len(job.data)) * (REPEATS if plan.spec.random else 1)
+            elif queries:
+                forwards += config.images * config.verify * (len(config.report_points) + 3)
+                if config.border and spec_of(config.attack).access == "labels":
+                    forwards += config.images * len(config.report_points) * DRAWS * (HALVINGS + 1)
+            if job.model.name not in speeds:
+                speeds[job.model.name] = _speed(job)
+            line |= {"images": config.images, "budget": config.budget if c.attack else 0, "queries": queries,
+                     "seconds": round(forwards / speeds[job.model.name], 1), "state": state}  # fmt: skip
+            files.add(path)
+        lines.append(line)
+    total = {"queries": sum(x["queries"] for x in lines), "seconds": round(sum(x["seconds"] for x in lines), 1)}
+    if json:
+        typer.echo(jsonlib.dumps({"schema": 1, "runs": lines, "total": total}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    found = Table(
+        title="paid queries at most; time of the forward passes alone, as measured here", title_justify="left"
+    )
+    for name in ("table", "attack", "defense", "images", "budget", "queries", "time", "state"):
+        found.add_column(name, justify="right" if name in ("images", "budget", "queries", "time") else "left")
+    for x in lines:
+        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries")]
+        time = _duration(x["seconds"]) if x["seconds"] else ""
+        found.add_row(x["table"], x["attack"] or "clean images", x["defense"], *figures, time, x["state"])
+    Console().print(found, f"together {total['queries']:,} queries, {_duration(total['seconds'])}", sep="\n")
+
+
+def _speed(job: Job) -> float:
+    """Images a second through the undefended model, from a few batches."""
+    import time
+
+    from sndcli.defenses.parse import DefenseSpec
+
+    victim = job.victim(DefenseSpec())
+    import torch
+
+    rows = torch.rand(min(job.batch_rows, 64), *job.model.input_size)
+    victim.undefended(rows)
+    start = time.perf_counter()
+    for _ in range(3):
+        victim.undefended(rows)
+    return 3 * len(rows) / max(1e-9, time.perf_counter() - start)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _print(plans: Sequence[Plan], json: bool) -> None:
+    """Our figures beside the published ones, and what was left out."""
+    head = ("table", "attack", "defense")
+    cells = [
+        dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) | f for p in plans for f in p.found
+    ]
+    skipped = [
+        dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) | {"reason": p.skipped}
+        for p in plans
+        if p.skipped
+    ]
+    from sndcli.reports.published import assumptions, document
+
+    names = dict.fromkeys(p.case.table for p in plans)
+    assumed = {name: lines for name in names if (lines := assumptions(name))}
+    if json:
+        typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for name in names:
+        found = Table(
+            title=f"{name}: {document()['tables'][name]['caption']}", title_justify="left", caption_justify="left",
+            caption="\n".join(f"assumed: {line}" for line in assumed.get(name, ())) or None,
+        )  # fmt: skip
+        for column in ("attack", "defense", "measure", "Q", "published", "ours [95 %]", "n", ""):
+            found.add_column(column, justify="right" if column in ("Q", "published", "ours [95 %]", "n") else "left")
+        for c in (cell for cell in cells if cell["table"] == name):
+            budget = f"{c['budget']:,}" if c["budget"] else ""
+            found.add_row(
+                c["attack"] or "", c["defense"], c["measure"], budget, *_figures(c), str(c["n"]), c["verdict"]
+            )
+        Console().print(found)
+    for line in skipped:
+        typer.echo(f"skipped: {line['table']} {line['attack'] or 'clean images'}, {line['defense']}: {line['reason']}")
+
+
+def _figures(c: dict[str, Any]) -> tuple[str, str]:
+    from sndcli.reports.published import PERCENT
+
+    scale, digits = (100, 1) if c["measure"] in PERCENT else (1, 3)
+    if c["measure"] == "accuracy":
+        digits = 2
+    theirs = f"{scale * c['published']:.{digits}f}"
+    theirs += f" ± {scale * c['published_std']:.{digits}f}" if c["published_std"] is not None else ""
+    ours = f"{scale * c['value']:.{digits}f}"
+    ours += f" [{scale * c['lo']:.{digits}f}, {scale * c['hi']:.{digits}f}]" if c["lo"] is not None else ""
+    return theirs, ours

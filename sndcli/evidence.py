@@ -1,0 +1,263 @@
+"""Why small noise works, and where it stops: the quantities of the paper's argument, measured.
+
+Byun, Go and Kim (arXiv 2101.04829), sections 3.2 to 3.4, 4.2 and Appendix E. Everything here is white-box and unpaid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.geometry import norms, per_image, unit
+from sndcli.attacks.hsja import gradient_direction
+from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.scales import scales_of
+from sndcli.attacks.scores import margin
+from sndcli.oracle import Oracle
+from sndcli.victim import Victim
+
+Logits = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One measured figure.
+
+    Attributes:
+        quantity: ``sigma_hat``, ``p_mis``, ``cosine``, ``ratio`` or ``expectation_error``.
+        what: the variant: clean or boundary, score or decision, an attack, quadratic or relu.
+        sigma: σ of the defense.
+        probe: a, standard deviation of a probe along any direction; None where there is none.
+        n: images, or draws.
+        value: mean.
+        std: over images; None for a single figure.
+        theory: closed form, None where there is none.
+    """
+
+    quantity: str
+    what: str
+    sigma: float
+    probe: float | None
+    n: int
+    value: float
+    std: float | None = None
+    theory: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and Parquet."""
+        return asdict(self)
+
+
+# -- on a model ----------------------------------------------------------------------------------------------
+
+
+def margin_std(victim: Victim, images: Tensor, labels: Tensor, draws: int) -> list[float]:
+    """σ̂ of section 4.2 for each image: standard deviation of ``f(x)_y - max_{c≠y} f(x)_c`` over draws.
+
+    f are probabilities. Restarts the defense's randomness.
+    """
+    spreads = []
+    victim.reseed(0)
+    for x, y in zip(images, labels.tolist(), strict=True):
+        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
+        others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
+        spreads.append(float((f[:, y] - others).std()))
+    return spreads
+
+
+def mismatch(victim: Victim, points: Tensor, draws: int) -> list[float]:
+    """P_mis for each point: share of defended labels that are not the undefended one."""
+    bare = victim.undefended(points).argmax(1)
+    labels = [victim.defended(x.expand(draws, *x.shape)).argmax(1) for x in points]
+    return [float((found != b).double().mean()) for found, b in zip(labels, bare, strict=True)]
+
+
+def margin_gradient(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """True gradient of ``max_{j≠y} z_j - z_y`` of the undefended model, ``[n, C, H, W]``."""
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(margin(model(x).softmax(1), y).sum(), x)
+    return gradient
+
+
+def boundary_points(victim: Victim, x: Tensor, y: Tensor, reach: float = 8.0, steps: int = 30) -> tuple[Tensor, Tensor]:
+    """Points of the undefended boundary along the gradient of the margin, from images that are classified right.
+
+    Returns:
+        (points ``[n, C, H, W]``, bool ``[n]``: whether the label changes within L2 length `reach`).
+    """
+    direction = unit(margin_gradient(victim.classifier, x, y))
+
+    def wrong(length: Tensor) -> Tensor:
+        return victim.undefended((x + per_image(length, x) * direction).clamp(0.0, 1.0)).argmax(1) != y
+
+    lo, hi = torch.zeros(len(x), dtype=torch.float64), torch.full((len(x),), reach / 64, dtype=torch.float64)
+    for _ in range(6):
+        short = ~wrong(hi)
+        lo, hi = torch.where(short, hi, lo), torch.where(short, 2 * hi, hi)
+    found = wrong(hi)
+    for _ in range(steps):
+        middle = (lo + hi) / 2
+        errs = wrong(middle)
+        lo, hi = torch.where(errs, lo, middle), torch.where(errs, middle, hi)
+    return (x + per_image(hi, x) * direction).clamp(0.0, 1.0), found
+
+
+def score_gradient(
+    defended: Logits, x: Tensor, y: Tensor, probe: float, pairs: int, generator: torch.Generator
+) -> Tensor:
+    """Antithetic estimate of the margin's gradient, ``Σ (L(x + a u) - L(x - a u)) u``, ``[n, C, H, W]``.
+
+    Differs from eq. 3 of the paper, which takes one-sided differences: pairs cancel the curvature.
+    """
+    found = []
+    for k in range(len(x)):
+        u = torch.randn((pairs, *x.shape[1:]), generator=generator)
+        both = torch.cat([x[k] + probe * u, x[k] - probe * u])
+        loss = margin(defended(both).softmax(1), y[k].expand(2 * pairs))
+        found.append((per_image(loss[:pairs] - loss[pairs:], u) * u).sum(0))
+    return torch.stack(found)
+
+
+def decision_gradient(
+    defended: Logits, b: Tensor, x0: Tensor, y: Tensor, probe: float, probes: int, generator: torch.Generator
+) -> Tensor:
+    """HopSkipJump's estimate of the boundary's normal at `b` (its eq. 9 and 16), probes of radius δ = a√d."""
+    n, d = len(b), b[0].numel()
+    oracle = Oracle(defended, x0, y, budget=probes)
+    delta = torch.full((n,), probe * math.sqrt(d), dtype=torch.float64)
+    return gradient_direction(oracle, b, torch.arange(n), delta, torch.full((n,), probes), generator)
+
+
+def cosines(one: Tensor, two: Tensor) -> list[float]:
+    """Cosine of each pair of rows; 0 where one of them vanishes."""
+    scale = (norms(one) * norms(two)).clamp_min(1e-30)
+    found: list[float] = ((one * two).flatten(1).sum(1) / scale).tolist()
+    return found
+
+
+# -- closed forms --------------------------------------------------------------------------------------------
+
+
+def decision_cosine(n: int, d: int, probe: float, sigma: float) -> float:
+    """Expected cosine of n decision probes with the normal, on a half-space at the boundary (p = ½).
+
+    ``1/√(1 + (d - 1)/(n α²))``, α = √(2/π) a/√(a² + σ²).
+    """
+    alpha = math.sqrt(2 / math.pi) * probe / math.hypot(probe, sigma)
+    return 1 / math.sqrt(1 + (d - 1) / (n * alpha**2))
+
+
+def score_cosine(pairs: int, d: int, probe: float, sigma: float) -> float:
+    """Expected cosine of q antithetic pairs with the gradient of a linear loss: ``1/√(1 + (d/q)(1 + σ²/2a²))``."""
+    return 1 / math.sqrt(1 + d / pairs * (1 + sigma**2 / (2 * probe**2)))
+
+
+def quadratic_error(d: int, sigma: float) -> float:
+    """``E[F(η)] - F(0)`` of ``F(x) = xᵀx``: dσ² (section 3.4)."""
+    return d * sigma**2
+
+
+def relu_expectation(mu: float, s: float) -> float:
+    """``E[max(0, Y)]``, ``Y ~ N(μ, s²)``: ``μ Φ(μ/s) + s φ(μ/s)`` (Appendix E, with μ = Wx + b, s = |W|σ).
+
+    Differs from the formula printed in section 3.4, whose term ``Φ(-μ/s)`` lacks the factor μ.
+    """
+    if s == 0:
+        return max(0.0, mu)
+    v = mu / s
+    return mu * 0.5 * math.erfc(-v / math.sqrt(2)) + s * math.exp(-v * v / 2) / math.sqrt(2 * math.pi)
+
+
+def expectation_errors(sigma: float, dimensions: Sequence[int], generator: torch.Generator, draws: int) -> list[Fact]:
+    """The two examples of section 3.4, closed form beside Monte Carlo; ReLU with W = 1 at μ = 0, σ and 2σ."""
+    facts = []
+    for d in dimensions:
+        # xᵀx of Gaussian noise is σ² times a χ² of d degrees of freedom, which is Gamma(d/2, 2)
+        shape = torch.full((draws,), d / 2, dtype=torch.float64)
+        sums = 2 * sigma**2 * torch._standard_gamma(shape, generator=generator)
+        value, std = float(sums.mean()), float(sums.std())
+        facts.append(
+            Fact("expectation_error", f"quadratic d={d}", sigma, None, draws, value, std, quadratic_error(d, sigma))
+        )
+    for steps in (0, 1, 2):
+        mu = steps * sigma
+        y = mu + sigma * torch.randn(draws, generator=generator, dtype=torch.float64)
+        relu = y.clamp_min(0.0) - mu
+        theory = relu_expectation(mu, sigma) - mu
+        facts.append(
+            Fact("expectation_error", f"relu μ={steps}σ", sigma, None, draws, float(relu.mean()), float(relu.std()),
+                 theory)
+        )  # fmt: skip
+    return facts
+
+
+def ratios(sigma: float, d: int, distance: float) -> list[Fact]:
+    """σ√d/δ = σ/a of the first preset of each attack at an L2 distance; above one, noise drowns its probes."""
+    facts = []
+    for name, spec in ATTACKS.items():
+        for preset in spec.presets:
+            if "l2" not in spec.norms or preset == "linf":
+                continue
+            probe = scales_of(name, options_of(spec, preset), d, distance, sigma)["probe"]
+            if probe:
+                facts.append(Fact("ratio", f"{name} {preset}", sigma, probe, 1, sigma / probe))
+    return facts
+
+
+def gather(
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    sigma: float,
+    *,
+    probes: Sequence[float],
+    queries: int,
+    draws: int,
+    eps: float,
+    seed: int,
+) -> list[Fact]:
+    """All facts about one defense.
+
+    Args:
+        victim: bare and defended.
+        x: clean images ``[n, C, H, W]``, right on the undefended model.
+        y: their labels.
+        sigma: σ of the defense.
+        probes: a, standard deviations of the probes.
+        queries: behind each estimate of a gradient.
+        draws: behind each rate and spread.
+        eps: distance at which attacks' probes are compared with the noise.
+        seed: of the probes; restarts the defense's randomness.
+    """
+    generator, d = torch.Generator().manual_seed(seed), x[0].numel()
+    facts = [_mean("sigma_hat", "clean", sigma, None, margin_std(victim, x, y, draws))]
+    victim.reseed(seed)
+    facts.append(_mean("p_mis", "clean", sigma, None, mismatch(victim, x, draws)))
+    b, found = boundary_points(victim, x, y)
+    b, x0, labels = b[found], x[found], y[found]
+    facts.append(_mean("p_mis", "boundary", sigma, None, mismatch(victim, b, draws)))
+    score_truth, decision_truth = (margin_gradient(victim.classifier, p, t) for p, t in ((x, y), (b, labels)))
+    for probe in probes:
+        estimate = score_gradient(victim.defended, x, y, probe, max(1, queries // 2), generator)
+        theory = score_cosine(max(1, queries // 2), d, probe, sigma)
+        facts.append(_mean("cosine", "score", sigma, probe, cosines(estimate, score_truth), theory))
+        estimate = decision_gradient(victim.defended, b, x0, labels, probe, queries, generator)
+        theory = decision_cosine(queries, d, probe, sigma)
+        facts.append(_mean("cosine", "decision", sigma, probe, cosines(estimate, decision_truth), theory))
+    facts += ratios(sigma, d, eps)
+    return facts + expectation_errors(sigma, (d,), generator, 100_000)
+
+
+def _mean(
+    quantity: str, what: str, sigma: float, probe: float | None, values: Sequence[float], theory: float | None = None
+) -> Fact:
+    value = torch.tensor(values, dtype=torch.float64)
+    n = len(value)
+    mean = float(value.mean()) if n else math.nan
+    return Fact(quantity, what, sigma, probe, n, mean, float(value.std()) if n > 1 else None, theory)

@@ -1,0 +1,88 @@
+"""The points an attack would hand over at the end, kept beside the result file for galleries and for re-checking.
+
+One safetensors file a run, ``<result>.points.safetensors``; n rows in the order of the result's rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sndcli.errors import DataError
+
+TENSORS = ("image_id", "seed", "label", "clean", "held", "has_held", "bare_label")
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is kept of each image.
+
+    Attributes:
+        image_id, seed, label: int64 ``[n]``.
+        clean: uint8 ``[n, C, H, W]``, the clean image rounded to 8 bits.
+        held: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was verified; the clean image where
+            `has_held` is false.
+        has_held: bool ``[n]``.
+        bare_label: int64 ``[n]``, what the undefended model calls `held`.
+        classes: names of the labels.
+        run_id: of the run.
+    """
+
+    image_id: Tensor
+    seed: Tensor
+    label: Tensor
+    clean: Tensor
+    held: Tensor
+    has_held: Tensor
+    bare_label: Tensor
+    classes: tuple[str, ...]
+    run_id: str
+
+
+def path_of(result: Path) -> Path:
+    """Where the points of a result file are."""
+    return result.with_suffix(".points.safetensors")
+
+
+def write(path: Path, points: Points) -> None:
+    """Writes under a temporary name, then renames."""
+    tensors = {name: getattr(points, name).cpu().contiguous() for name in TENSORS}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> Points:
+    """The points of one file.
+
+    Raises:
+        DataError: missing, damaged, or another kind of file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+        return Points(**tensors, classes=tuple(json.loads(metadata["classes"])), run_id=metadata["run"])
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. `snd attack --save-points` writes it.") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path} does not hold the points of a run: {error}.") from None
+
+
+def merge(paths: Sequence[Path], into: Path) -> None:
+    """Joins the points of the units of a run.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    parts = [read(path) for path in paths]
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
+    write(into, Points(**joined, classes=parts[0].classes, run_id=parts[0].run_id))

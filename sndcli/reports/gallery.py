@@ -1,0 +1,123 @@
+"""Clean image, handed-over image and amplified perturbation, side by side, from the points beside result files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sndcli.errors import DataError
+from sndcli.reports.frame import Frame
+from sndcli.reports.tables import defense_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 6
+Pixels = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of a gallery; pixels are ``[H, W, C]`` in [0, 1].
+
+    Attributes:
+        run: the run in words.
+        clean, held: the images.
+        amplified: ``0.5 + gain · (held - clean)``.
+        gain: how much.
+        was, now: the true class, and what the undefended model calls `held`.
+        distance: in the run's norm.
+        norm: its name.
+        p_adv: share of fresh draws of the defended model that err on `held`.
+    """
+
+    run: str
+    clean: Pixels
+    held: Pixels
+    amplified: Pixels
+    gain: float
+    was: str
+    now: str
+    distance: float
+    norm: str
+    p_adv: float
+
+    def caption(self) -> str:
+        """Labels and norm in words."""
+        return (
+            f"{self.was} → {self.now} (undefended); {self.norm} distance {self.distance:.3g}; the defended model errs "
+            f"in {100 * self.p_adv:.0f} % of fresh draws"
+        )
+
+
+def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
+    """The first images of each run that have a point, closest distances not preferred; `most` in all.
+
+    Raises:
+        DataError: no run has its points beside it.
+    """
+    from sndcli import points
+
+    paths = [(f, points.path_of(f.path)) for f in frames if f.path is not None]
+    able = [(f, path) for f, path in paths if path.is_file()]
+    if not able:
+        raise DataError("A gallery needs the points of a run: `snd attack --save-points` keeps them.")
+    each = max(1, most // len(able))
+    found: list[Shown] = []
+    for frame, path in able[:most]:
+        kept = points.read(path)
+        if kept.run_id != frame.run["id"]:
+            raise DataError(f"{path} belongs to another run than {frame.path}.")
+        where = {pair: k for k, pair in enumerate(zip(frame.seed.tolist(), frame.image.tolist(), strict=True))}
+        with_point = kept.has_held.nonzero().squeeze(1).tolist()
+        for k in with_point[:each]:
+            row = where[int(kept.seed[k]), int(kept.image_id[k])]
+            clean = kept.clean[k].permute(1, 2, 0).numpy() / np.float32(255)
+            held = kept.held[k].permute(1, 2, 0).numpy()
+            change = held - clean
+            gain = 0.5 / max(float(np.abs(change).max()), 1e-6)
+            names = kept.classes
+            found.append(
+                Shown(
+                    f"{frame.setting['attack']}, {defense_label(frame.setting)}, Q={frame.budget:,}",
+                    clean, held, np.clip(0.5 + gain * change, 0, 1), gain,
+                    names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.held[row, -1]),
+                    {"l2": "L2", "linf": "L∞"}.get(frame.setting["norm"], frame.setting["norm"]),
+                    float(frame.p_adv[row, -1]),
+                )
+            )  # fmt: skip
+    if not found:
+        raise DataError("No attack handed over a point: there is nothing to show.")
+    return found
+
+
+def draw(shown: Sequence[Shown]) -> Figure:
+    """Three pictures an image, as rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 2.25 * len(shown) + 0.3), layout="constrained")
+    grid = figure.subplots(len(shown), 3, squeeze=False)
+    for axes, image in zip(grid, shown, strict=True):
+        texts = (
+            f"clean: {image.was}",
+            f"handed over: {image.now} (undefended)\ndefended errs in {100 * image.p_adv:.0f} %",
+            f"perturbation × {image.gain:.3g}\n{image.norm} distance {image.distance:.3g}",
+        )
+        for place, picture, text in zip(axes, (image.clean, image.held, image.amplified), texts, strict=True):
+            _show(place, picture)
+            place.set_title(text, fontsize=8)
+        axes[0].set_ylabel(image.run.replace(", ", "\n"), fontsize=8, rotation=0, ha="right", va="center")
+    return figure
+
+
+def _show(axes: Any, picture: Pixels) -> None:
+    axes.imshow(
+        picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+import torch
+from conftest import SHAPE, half_space
+from torch import Tensor
+
+from sndcli import results
+from sndcli.border import border_points, majority_wrong
+from sndcli.errors import DataError
+from sndcli.reports import frame, summary, tables
+
+M = 0.1
+
+
+def rays(w: Tensor, along: list[float], side: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Clean images, and points at given components along w and one across it."""
+    across = torch.randn(len(w), generator=torch.Generator().manual_seed(9))
+    across -= (across @ w) * w
+    across /= across.norm()
+    z = 0.5 + (torch.tensor(along)[:, None] * w + side * across).view(-1, *SHAPE)
+    return torch.full((len(along), *SHAPE), 0.5), z
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.01])
+def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
+    """From inside and from outside: m/cos ψ, within a bracket of 1/512, or within the noise of 25 votes."""
+    h = half_space(1, sigma=sigma)
+    x0, z = rays(h.w, [0.3, 0.12, 0.07, 0.01])
+    wrong = majority_wrong(h, torch.zeros(4, dtype=torch.int64), 25 if sigma else 1)
+    points, flips = border_points(wrong, x0, z)
+    assert bool(flips.all())
+    component = (points - 0.5).flatten(1) @ h.w
+    assert component.tolist() == pytest.approx([M] * 4, rel=0.35 if sigma else 0.02)
+    direction = (points - 0.5).flatten(1)
+    torch.testing.assert_close(
+        direction / direction.norm(dim=1, keepdim=True),
+        (z - 0.5).flatten(1) / (z - 0.5).flatten(1).norm(dim=1, keepdim=True),
+        atol=1e-5, rtol=0,
+    )  # fmt: skip
+
+
+def test_no_border_where_nothing_flips() -> None:
+    h = half_space(1)
+    x0, z = rays(h.w, [-0.1, 0.0])
+    z[1] = x0[1]  # no ray at all
+    _, flips = border_points(majority_wrong(h, torch.zeros(2, dtype=torch.int64), 1), x0, z)
+    assert flips.tolist() == [False, False]
+
+
+INF = float("inf")
+HELD = [[2.0, 1.0], [4.0, 3.0], [INF, INF]]
+CONFIRMED = [[0.9, 0.1], [0.0, 1.0], [0.0, 0.0]]
+BORDERS = [[1.5, 3.0], [4.0, 3.0], [INF, INF]]
+
+
+def run_of(
+    held: list[list[float]], p_adv: list[list[float]], border: list[list[float]] | None, first: int = 0
+) -> pa.Table:
+    """A result table of images with these figures at 10 and 20 queries, and no wrong answer seen."""
+    config = {"budget": 20, "defense": {"name": "snd"}}
+    rows = [
+        {"run_id": "x", "attack": "hsja", "engine": "native", "dataset": "d", "model": "m", "defense": "snd",
+         "sigma": 0.01, "votes": 1, "norm": "l2", "eps": 1.0, "seed": 0, "image_id": first + k, "status": "ok",
+         "queries": 20, "budgets": [10, 20], "best_l2": [INF, INF], "last_l2": [0.5, 0.5], "held_l2": held[k],
+         "p_adv": p_adv[k], "adv_clean": [False, False], "border_l2": None if border is None else border[k],
+         "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_l2": []}
+        for k in range(len(held))
+    ]  # fmt: skip
+    metadata = {b"run": json.dumps({"id": "x", "config": config}).encode()}
+    return pa.Table.from_pylist(rows, schema=results.SCHEMA).replace_schema_metadata(metadata)
+
+
+def test_distances_count_failures_as_infinite() -> None:
+    early, late = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)])
+    names = ("l2_claimed", "l2_verified", "l2_border", "border_measured")
+    assert [late[name] for name in names] == [3.0, 3.0, 3.0, True]
+    # the first image's point at 10 was confirmed, the closer one at 20 was not
+    assert early["l2_verified"] is None
+    assert tables.cell(early, "l2_verified") == "∞"
+    (_, alone) = summary.summarise([run_of(HELD[:1], CONFIRMED[:1], None)])
+    assert [alone[name] for name in names] == [1.0, 2.0, None, False]
+    assert tables.cell(alone, "l2_border") == "–"
+
+
+def test_distances_where_nothing_is_stored_are_unknown_not_infinite() -> None:
+    (row,) = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)], at=[15])
+    assert [tables.cell(row, name) for name in ("l2_best", "l2_claimed", "l2_verified", "l2_border")] == [
+        "∞", "–", "–", "–"]  # fmt: skip
+
+
+def test_pooled_runs_need_a_border_each() -> None:
+    one, two = run_of(HELD[:1], CONFIRMED[:1], BORDERS[:1]), run_of(HELD[1:], CONFIRMED[1:], BORDERS[1:], first=1)
+    (_, late) = summary.summarise([one, two])
+    assert (late["n"], late["l2_border"]) == (3, 3.0)
+    (_, late) = summary.summarise([one, run_of(HELD[1:], CONFIRMED[1:], None, first=1)])
+    assert (late["l2_verified"], late["l2_border"], late["border_measured"]) == (3.0, None, False)
+
+
+def test_files_without_the_column_are_still_read(tmp_path) -> None:
+    new = run_of(HELD, CONFIRMED, BORDERS)
+    old = new.drop_columns(["border_l2"])
+    results.write_table(tmp_path / "old.parquet", old, results.run_of(new))
+    table = results.read(tmp_path / "old.parquet")
+    assert table.column_names == results.SCHEMA.names
+    assert table.column("border_l2").null_count == 3
+    (read,), problems = frame.load([tmp_path / "old.parquet"], strict=True)
+    assert read.border is None
+    assert problems == []
+    lacking = old.drop_columns(["p_adv"])
+    results.write_table(tmp_path / "less.parquet", lacking, results.run_of(new))
+    with pytest.raises(DataError, match="lacks columns: p_adv"):
+        results.read(tmp_path / "less.parquet")

@@ -1,0 +1,73 @@
+"""The examples of docs/extending.md, as written there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Done
+
+from sndcli import plugins
+
+Snd = Callable[..., Done]
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+SMALL = ("--images", 3, "--budget", 40, "--budgets", 20, "--verify", 4, "--no-progress", "-q")
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
+    """The page's modules and entry points, as if their packages were installed. Names of its modules."""
+    page = PAGE.read_text()
+    modules = set()
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        name = re.match(r"# (\w+)\.py", block)
+        assert name is not None
+        (tmp_path / f"{name[1]}.py").write_text(block)
+        modules.add(name[1])
+    points = [
+        importlib.metadata.EntryPoint(*re.fullmatch(r'(\S+) = "(\S+)"', line).groups(), group)  # type: ignore[union-attr]
+        for group, line in re.findall(r'\[project\.entry-points\."(.+?)"\]\n(.+)\n', page)
+    ]
+    real = importlib.metadata.entry_points
+
+    def entry_points(**select: Any) -> Any:
+        mine = [p for p in points if all(getattr(p, key) == value for key, value in select.items())]
+        return [*real(**select), *mine]
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return modules
+
+
+def test_examples(snd: Snd, installed: set[str], tmp_path: Path) -> None:
+    assert installed == {"my_models", "my_attacks", "my_defenses"}
+    assert plugins.names(plugins.ATTACKS) == ["random-walk"]
+    assert not installed & set(sys.modules)  # naming them imports nothing
+    done = snd("attack", "random-walk", "--model", "py:my_models:tiny", "--select", "all", "--defense",
+               "brightness+snd", "--sigma", 0.01, "--set", "length=2", *SMALL, "--out", tmp_path, "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)["rows"][-1]
+    assert (row["attack"], row["defense"], row["model"]) == ("random-walk", "brightness+snd", "tiny")
+    assert 0 < row["queries_max"] <= 40
+    assert "random-walk" in snd("ls", "attacks").stdout
+    assert "brightness" in snd("ls", "defenses").stdout
+    assert "Did you mean `random-walk`" in snd("attack", "random-wolk").stderr
+    assert "Did you mean `brightness`" in snd("attack", "hsja", "--defense", "brightnes").stderr
+
+
+def test_a_broken_package_is_one_line(snd: Snd, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = importlib.metadata.EntryPoint("broken", "no_such_module:SPEC", plugins.ATTACKS)
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda **select: [broken] if select["group"] == broken.group else []
+    )
+    done = snd("attack", "broken")
+    assert done.returncode == 2
+    assert "cannot be imported: No module named 'no_such_module'" in done.stderr

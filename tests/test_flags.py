@@ -1,0 +1,90 @@
+"""Each flag has a case that raises it and one that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sndcli import statistics
+from sndcli.reports.flags import flags
+
+
+def rate(successes: int, n: int = 100) -> dict[str, Any]:
+    found = statistics.rate(successes, n)
+    return {"value": found.value, "lo": found.lo, "hi": found.hi}
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """A clean run of a noise-aware attack: nothing to complain about."""
+    base = {
+        "attack": "hsja-na", "engine": "native", "preset": "sequential", "settings": [], "votes": 1, "norm": "l2",
+        "eps": 1.0, "seed": 0, "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01,
+        "beta": None, "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
+        "probe": 0.01, "search": 0.005, "passes_differ": True,
+    }  # fmt: skip
+    return base | changes
+
+
+def names(*rows: dict[str, Any]) -> set[str]:
+    return {flag.name for flag in flags(rows)}
+
+
+def test_a_clean_run_raises_nothing() -> None:
+    assert names(row(), row(budget=2000, success_noisy=rate(70), success_seen=rate(72))) == set()
+    assert flags([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "raising", "quiet"),
+    [
+        ("seen_above_noisy", {"success_noisy": rate(30)}, {"success_noisy": rate(55)}),
+        ("floor_explains", {"floor": 0.4}, {"floor": 0.3}),
+        ("probe_below_noise", {"probe": 3e-4}, {"probe": None, "search": None}),
+        ("search_below_noise", {"search": 1e-4}, {"search": 2e-3}),
+        ("no_noise_aware", {"attack": "hsja", "preset": None}, {"attack": "geoda", "preset": "na"}),
+        ("defense_off", {"passes_differ": False}, {"passes_differ": None}),
+    ],
+)
+def test_flags_of_one_row(name: str, raising: dict[str, Any], quiet: dict[str, Any]) -> None:
+    assert names(row(**raising)) == {name}
+    assert names(row(**quiet)) == set()
+
+
+def test_success_that_falls_with_budget() -> None:
+    assert names(row(), row(budget=2000, success_noisy=rate(52))) == {"success_falls"}
+    assert names(row(), row(budget=2000, success_noisy=rate(57))) == set()
+    one_image = row(n=4, success_noisy=rate(2, 4), success_seen=rate(2, 4))
+    assert names(one_image, row(n=4, budget=2000, success_noisy=rate(1, 4), success_seen=rate(2, 4))) == set()
+
+
+def test_a_difference_that_chance_explains() -> None:
+    few = {"n": 10, "success_seen": rate(6, 10)}
+    one, other = row(success_noisy=rate(6, 10), **few), row(sigma=0.005, success_noisy=rate(4, 10), **few)
+    assert names(one, other) == {"too_few_images"}
+    many = row(n=1000, success_noisy=rate(600, 1000)), row(n=1000, sigma=0.005, success_noisy=rate(400, 1000))
+    assert "too_few_images" not in names(*many)
+    assert names(row(n=10, success_noisy=rate(6, 10), **{"success_seen": rate(6, 10)}), row(sigma=0.005)) == set()
+
+
+def test_an_undefended_model_needs_no_noise_aware_attack() -> None:
+    bare = row(attack="hsja", defense="none", sigma=0.0, passes_differ=None, probe=6e-6, search=6e-6)
+    assert names(bare) == set()
+
+
+def test_one_aware_rung_is_enough() -> None:
+    assert names(row(attack="hsja", preset=None), row()) == set()
+
+
+def test_points_that_were_not_stored_raise_nothing_false() -> None:
+    """``snd report --at`` knows what was seen there, not what fresh draws confirm."""
+    unknown = {"success_noisy": None, "success_clean": None}
+    assert names(row(**unknown), row(budget=2000, **unknown), row(sigma=0.005, **unknown)) == set()
+    assert names(row(floor=0.4, **unknown)) == {"floor_explains"}
+
+
+def test_a_flag_says_where() -> None:
+    (flag,) = flags([row(success_noisy=rate(30))])
+    assert flag.where == "hsja-na sequential, snd 0.01, Q=1,000"
+    assert str(flag).startswith("flag: seen_above_noisy: ")
+    assert set(flag.as_dict()) == {"name", "text", "where"}

@@ -1,0 +1,444 @@
+"""Reports over result files: figures, formats, gates, baselines, plots and the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import Done
+
+from sndcli import results
+from sndcli.config import RunConfig
+from sndcli.defenses.parse import DefenseSpec
+from sndcli.errors import ConfigError, DataError
+from sndcli.reports import baseline, frame, gates, published, summary, tables
+
+Snd = Callable[..., Done]
+BASE = RunConfig(
+    "hsja", "cifar10", "made up", "d", "resnet20", "m", DefenseSpec("snd", 0.01), budget=1000, budgets=(100,)
+)
+
+
+def write_run(
+    folder: Path, events: Sequence[Sequence[tuple[int, float]]], config: RunConfig = BASE, p_adv: float = 1.0,
+    first_image: int = 0, **changes: Any,
+) -> Path:  # fmt: skip
+    """A result file of these improvement events, one list an image; the point held is the closest wrong answer."""
+    points, rows = config.report_points, []
+    for k, found in enumerate(events):
+        best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
+        rows.append({
+            "run_id": config.run_id, "attack": config.attack, "engine": config.engine, "dataset": config.dataset,
+            "model": config.model, "defense": config.defense.name, "sigma": config.defense.sigma, "beta": None,
+            "votes": config.votes, "norm": config.norm, "eps": config.eps, "seed": config.seed, "unit": 0,
+            "image_id": first_image + k, "label": 0, "status": "ok", "stop_reason": "budget", "queries": config.budget,
+            "queries_by_phase": [("walk", config.budget)], "budgets": points, "best_l2": best,
+            "last_l2": [0.5] * len(points), "held_l2": best, "p_adv": [p_adv] * len(points),
+            "adv_clean": [False] * len(points), "verify_draws": 10, "p0": 0.0, "p_mis_clean": 0.0, "clean_draws": 30,
+            "initially_wrong": False, "mismatches": None, "event_query": [q for q, _ in found],
+            "event_l2": [d for _, d in found],
+        } | changes)  # fmt: skip
+    path = folder / config.file_name
+    results.write(path, rows, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
+    return path
+
+
+HIT, LATE, MISS = [(50, 0.5)], [(60, 3.0), (700, 0.9)], [(40, 2.0)]
+
+
+def rows_of(*paths: Path, **how: Any) -> list[dict[str, Any]]:
+    return summary.summarise(frame.load(paths, events=True)[0], **how)
+
+
+def test_known_rows(tmp_path: Path) -> None:
+    """Two of four images within ε at the end, one of them by 100 queries."""
+    early, late = rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))
+    assert (early["budget"], late["budget"]) == (100, 1000)
+    assert (early["success_seen"]["value"], late["success_seen"]["value"]) == (0.25, 0.5)
+    assert early["l2_best"] == pytest.approx((2.0 + 3.0) / 2)  # of 0.5, 2, 3, ∞
+    assert late["l2_best"] == pytest.approx((0.9 + 2.0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "eps", "expected"), [(49, 1.0, 0), (50, 0.4, 0), (700, 1.0, 2), (60, 3.0, 3), (1000, 0.9, 2)]
+)
+def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expected: int) -> None:
+    (row,) = rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]), at=[budget], eps=eps)
+    assert row["success_seen"]["value"] == expected / 4
+    assert (row["success_noisy"] is None) == (budget not in (100, 1000))
+    assert row["l2_last"] is None or budget in (100, 1000)
+
+
+def test_longest_run_speaks_and_shorter_points_stay(tmp_path: Path) -> None:
+    write_run(tmp_path, [HIT, MISS], replace(BASE, budget=200))
+    write_run(tmp_path, [HIT, LATE])
+    found = {row["budget"]: row for row in rows_of(tmp_path)}
+    assert sorted(found) == [100, 200, 1000]
+    assert [found[b]["n"] for b in (100, 200, 1000)] == [2, 2, 2]
+    assert found[1000]["success_seen"]["value"] == 1.0
+
+
+def test_seeds_are_pooled_with_their_spread(tmp_path: Path) -> None:
+    write_run(tmp_path, [HIT, HIT, MISS, MISS])
+    write_run(tmp_path, [HIT, HIT, HIT, MISS], replace(BASE, seed=1))
+    row = rows_of(tmp_path)[-1]
+    assert (row["n"], row["seed"]) == (8, [0, 1])
+    assert row["success_seen"]["value"] == 5 / 8
+    assert row["over_seeds"]["success_seen"] == {"mean": 0.625, "std": pytest.approx(0.1768, abs=1e-4)}
+    assert "62.5 ± 17.7 [" in tables.cell(row, "success_seen")
+
+
+def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
+    write_run(tmp_path, [HIT])
+    write_run(tmp_path, [MISS], replace(BASE, quantize=True))
+    write_run(tmp_path, [MISS], replace(BASE, eps=0.5))
+    assert len(rows_of(tmp_path)) == 6
+    lines = [line for title, rows in tables.sections(rows_of(tmp_path)).items() for line in tables.grid(rows)[1]]
+    assert sum(line[1] == "seen" for line in lines) == 3  # none hides another
+
+
+def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Path) -> None:
+    options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--budget", 300, "--verify", 4, "--no-progress", "-q")
+    assert snd(*options, "--budgets", "50", "--out", tmp_path / "few.parquet").returncode == 0
+    assert snd(*options, "--budgets", "50,120,217", "--out", tmp_path / "many.parquet").returncode == 0
+    asked = snd("report", tmp_path / "few.parquet", "--at", "120,217", "--json")
+    direct = snd("report", tmp_path / "many.parquet", "--json")
+    assert "not stored and cannot be recomputed" in asked.stderr
+    theirs = {row["budget"]: row for row in json.loads(direct.stdout)["rows"]}
+    mine = json.loads(asked.stdout)["rows"]
+    assert [row["budget"] for row in mine] == [120, 217]
+    for row in mine:
+        for key in ("success_seen", "success_seen_net", "l2_best", "floor", "queries_mean"):
+            assert row[key] == theirs[row["budget"]][key], key
+        assert row["success_noisy"] is None
+    wide = snd("report", tmp_path / "few.parquet", "--at", "50", "--eps", "5", "--json")
+    (row,) = json.loads(wide.stdout)["rows"]
+    closest = [record["best_l2"][0] for record in results.read(tmp_path / "few.parquet").to_pylist()]
+    assert row["success_seen"]["value"] == np.mean([d <= 5 for d in closest])
+
+
+def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
+    write_run(tmp_path, [HIT, LATE, MISS, []])
+    write_run(tmp_path, [[], [], [], []], replace(BASE, attack="ba"))
+    rows = rows_of(tmp_path)
+    parsed = list(csv.DictReader(io.StringIO(tables.csv_text(rows))))
+    assert len(parsed) == len(rows)
+    for line, row in zip(parsed, rows, strict=True):
+        assert float(line["success_seen"]) == row["success_seen"]["value"]
+        assert float(line["success_noisy_hi"]) == row["success_noisy"]["hi"]
+        assert float(line["l2_best"]) == (math.inf if row["l2_best"] is None else row["l2_best"])
+    text = tables.latex(rows)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in body} == {3}
+    assert r"$\infty$" in text
+    assert not re.search(r"(?<!\\)[%_#]", text)
+
+
+def test_golden_markdown(tmp_path: Path) -> None:
+    assert tables.markdown(rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))) == GOLDEN
+
+
+GOLDEN = """\
+**hsja on resnet20, cifar10, l2 ≤ 1**
+
+| defense |  | Q=100 | Q=1,000 |
+| --- | --- | ---: | ---: |
+| snd 0.01 (n=4) | seen | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
+|  | noisy | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
+|  | clean | 0.0 [0.0, 49.0] | 0.0 [0.0, 49.0] |
+|  | floor | 0.0 | 0.0 |
+|  | last | 0.50 | 0.50 |
+|  | best | 2.50 | 1.45 |
+
+success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images"""
+
+
+def test_corrupt_foreign_and_old_files_are_named(tmp_path: Path, snd: Snd) -> None:
+    good = write_run(tmp_path, [HIT])
+    table = pq.read_table(good)
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"0"}), tmp_path / "old.parquet"
+    )
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
+    (tmp_path / "cut.parquet").write_bytes(good.read_bytes()[:500])
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    wrong = table.set_column(table.column_names.index("budgets"), "budgets", pa.array(["x"]))
+    pq.write_table(wrong.replace_schema_metadata(table.schema.metadata), tmp_path / "types.parquet")
+    done = snd("report", tmp_path)
+    assert done.returncode == 0
+    for name, why in (("old", "version 0"), ("foreign", "not written by snd"), ("cut", "not a readable"),
+                      ("empty", "not a readable"), ("types", "columns of another type")):  # fmt: skip
+        assert re.search(rf"warning: .*{name}\.parquet .*{why}", done.stderr)
+    assert snd("report", tmp_path, "--strict").returncode == 2
+
+
+# -- gates ----------------------------------------------------------------------------------------------------
+
+
+def count(text: str, option: str) -> int:
+    from sndcli.commands.options import count as real
+
+    return real(text, option)
+
+
+def test_gate_grammar() -> None:
+    gate = gates.parse(" success_noisy.hi @ 2k >= 25 % ", count)
+    assert (gate.measure, gate.part, gate.budget, gate.operator, gate.number) == (
+        "success_noisy",
+        "hi",
+        2000,
+        ">=",
+        0.25,
+    )
+    for wrong in (
+        "success_noisy", "success_noisy > 2", "noisy > 0.1", "success_seen@x > 0.1", "floor.hi > 0.1",
+        "success_seen > nan", "success_seen == 0.1", "__import__('os') > 1", "success_seen > 0.1 or 1",
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            gates.parse(wrong, count)
+
+
+def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: Path) -> None:
+    write_run(tmp_path, [HIT])
+    write_run(tmp_path, [HIT], replace(BASE, attack="ba", budgets=(300,)))
+    rows = rows_of(tmp_path)
+    failed, gaps = gates.check(gates.parse("success_seen@100 > 0.5", count), rows)
+    assert [row["attack"] for row in failed] == ["hsja"]
+    assert len(gaps) == 1
+    assert "ba" in gaps[0]
+    with pytest.raises(DataError, match="matches no row"):
+        gates.check(gates.parse("success_seen@2000 > 0.5", count), rows)
+    with pytest.raises(DataError, match="not known"):
+        gates.check(gates.parse("p_mis > 0.5", count), rows)
+    never = rows_of(write_run(tmp_path / "never", [[]]))
+    assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
+
+
+def test_exit_codes_of_a_pipeline(snd_process: Snd, snd: Snd, tmp_path: Path) -> None:
+    path = write_run(tmp_path, [HIT, LATE, MISS, []])
+    failed = snd_process("report", path, "--fail-if", "success_noisy@1000 > 0.25")
+    assert failed.returncode == 1
+    assert "gate failed: success_noisy@1000 > 0.25: hsja against snd 0.01" in failed.stderr
+    assert "seen" in failed.stdout
+    cases = [
+        (("--fail-if", "success_noisy@1000 > 0.5"), 0),
+        (("--fail-if", "success_noisy@1000 > 0.5", "--fail-if", "success_seen.lo@100 > 1%"), 1),
+        (("--fail-if", "success_noisy@1001 > 0.5"), 2),
+        (("--fail-if", "success_noisy@1000"), 2),
+        (("--where", "attack=ba"), 2),
+        (("--where", "attack=hsja", "--where", "sigma=0.01", "--fail-if", "n < 5"), 1),
+        (("--where", "colour=red"), 2),
+        (("--where", "budget=100", "--fail-if", "success_seen > 0.3"), 0),
+        (("--at", "5000"), 2),
+        (("--interval", "wald"), 2),
+        (("--plot", "a.gif"), 2),
+        (("--baseline",), 2),
+    ]
+    for options, code in cases:
+        assert snd("report", path, *options).returncode == code, options
+
+
+def test_baseline_fails_on_a_regression_and_only_then(snd: Snd, tmp_path: Path) -> None:
+    old = write_run(tmp_path / "old", [MISS] * 20)
+    worse = write_run(tmp_path / "worse", [HIT] * 12 + [MISS] * 8)
+    little = write_run(tmp_path / "little", [HIT] * 3 + [MISS] * 17)
+    done = snd("report", worse, "--baseline", old, "--json")
+    assert done.returncode == 1
+    assert "regression: hsja" in done.stderr
+    answer = json.loads(done.stdout)["baseline"]
+    assert {c["worse"] for c in answer} == {12}
+    assert answer[0]["p"] == pytest.approx(2 * 0.5**12)
+    assert snd("report", little, "--baseline", old).returncode == 0
+    assert snd("report", old, "--baseline", worse).returncode == 0
+    # as a shell expands old/*.parquet, and options may follow
+    more = write_run(tmp_path / "more", [MISS] * 5, replace(BASE, attack="ba"))
+    both = snd("report", worse, "--baseline", old, more, "--format", "md")
+    assert both.returncode == 1
+    assert "ba against snd 0.01 on resnet20 is only in the baseline" in both.stderr
+    elsewhere = write_run(tmp_path / "elsewhere", [MISS] * 3, first_image=500)
+    assert snd("report", worse, "--baseline", elsewhere).returncode == 2
+
+
+def test_baseline_compares_what_may_differ(tmp_path: Path) -> None:
+    old = frame.load([write_run(tmp_path / "a", [HIT, HIT], replace(BASE, model="one"))])[0]
+    new = frame.load([write_run(tmp_path / "b", [HIT, MISS], replace(BASE, model="two"))])[0]
+    found, _ = baseline.compare(new, old)
+    assert {(c.old, c.new) for c in found} == {("snd 0.01 on one", "snd 0.01 on two")}
+    last = found[-1]
+    assert (last.n, last.worse, last.better, last.p) == (2, 0, 1, 1.0)
+    other = frame.load([write_run(tmp_path / "c", [HIT], replace(BASE, eps=0.5))])[0]
+    with pytest.raises(DataError, match="Nothing"):
+        baseline.compare(new, other)
+
+
+# -- pictures and the page ------------------------------------------------------------------------------------
+
+
+class Cells(HTMLParser):
+    """Texts of all table cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.inside = tag == "td"
+        if self.inside:
+            self.found.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.found[-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "td"
+
+
+def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -> None:
+    options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 120, "--budgets", 60, "--verify", 4,
+               "--unit", 2, "--no-progress", "-q", "--save-points", "--out", tmp_path)  # fmt: skip
+    assert snd(*options).returncode == 0
+    for kind in ("queries", "distance", "eps", "gallery"):
+        for suffix in ("svg", "png"):
+            picture = tmp_path / f"{kind}.{suffix}"
+            done = snd("report", tmp_path, "--plot", picture, "--kind", kind, "-q")
+            assert done.returncode == 0, done.stderr
+            assert picture.read_bytes()[:5] == (b"<?xml" if suffix == "svg" else b"\x89PNG\r")
+    page = tmp_path / "page.html"
+    done = snd("report", tmp_path, "--html", page, "--json")
+    text = page.read_text()
+    for wrong in ("<script", "<link", "@import", "url(http", "url(//"):
+        assert wrong not in text
+    for reference in re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", text):
+        assert reference.startswith(("data:", "#")), reference
+    cells = Cells()
+    cells.feed(text)
+    for row in json.loads(done.stdout)["rows"]:
+        for measure in ("success_seen", "success_noisy", "success_clean", "floor", "l2_last", "l2_best", "l2_border"):
+            assert tables.cell(row, measure) in cells.found
+    flags = json.loads(done.stdout)["flags"]
+    assert "no_noise_aware" in [flag["name"] for flag in flags]
+    assert text.count("<p class=flag>") == len(flags)
+    assert text.count("data:image/png;base64,") == 9
+    assert text.count("<svg") == 3
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: Path) -> None:
+    from sndcli import points
+
+    options = ("attack", "hsja", "--images", 4, "--budget", 150, "--budgets", 50, "--verify", 4, "--unit", 2,
+               "--no-progress", "-q")  # fmt: skip
+    out = tmp_path / "a.parquet"
+    assert snd(*options, "--save-points", "--out", out).returncode == 0
+    kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()
+    assert kept.image_id.tolist() == [record["image_id"] for record in records]
+    distance = (kept.held - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
+    expected = [record["held_l2"][-1] for record in records]
+    known = kept.has_held.tolist()
+    assert [d if has else math.inf for d, has in zip(distance, known, strict=True)] == pytest.approx(expected)
+    wrong = (kept.bare_label != kept.label).tolist()
+    assert [w and h for w, h in zip(wrong, known, strict=True)] == [r["adv_clean"][-1] for r in records]
+    plain = tmp_path / "b.parquet"
+    assert snd(*options, "--out", plain).returncode == 0
+    assert results.read(plain).to_pylist() == records
+    refused = snd(*options, "--save-points", "--out", plain)
+    assert refused.returncode == 2
+    assert "--fresh" in refused.stderr
+    points.path_of(out).write_bytes(b"broken")
+    assert snd("report", out, "--plot", tmp_path / "g.svg", "--kind", "gallery").returncode == 2
+
+
+def test_lines_differ_without_colour() -> None:
+    from sndcli.reports import plots
+
+    styles = [plots.style(k) for k in range(plots.MOST_LINES)]
+    assert len({(s["color"], str(s["linestyle"])) for s in styles}) == plots.MOST_LINES
+    assert len({(str(s["linestyle"]), s["marker"]) for s in styles[:10]}) == 10
+
+
+# -- the paper ------------------------------------------------------------------------------------------------
+
+
+def test_published_numbers() -> None:
+    """Spot checks against the paper's tables, and their sizes."""
+    cells = {(c.attack, c.label, cell.measure, cell.budget): cell.value
+             for t in published.table_names("all") for c in published.cases(t) for cell in c.cells}  # fmt: skip
+    assert cells["hsja", "snd 0.01", "success_seen", 2000] == pytest.approx(0.165)
+    assert cells["ba", "none", "success_seen", 10000] == pytest.approx(0.846)
+    assert cells["hsja", "snd 0.01, T=20", "success_seen", 200000] == pytest.approx(0.466)
+    assert cells["sign-opt", "snd 0.001", "l2_last", 20000] == 88.29
+    assert cells["subspace", "pgd-at+snd 0.01", "success_seen_net", 20000] == pytest.approx(0.164)
+    assert cells["geoda", "snd 0.01", "p_mis", 10000] == 0.391
+    assert cells[None, "snd 0.02 β=0.5", "accuracy", None] == pytest.approx(0.8999)
+    sizes = {t: sum(len(c.cells) for c in published.cases(t)) for t in published.table_names("all")}
+    assert sizes == {"table1": 12, "table2": 60, "table3": 180, "table4": 20, "table5": 10, "table6": 16,
+                     "table7": 72, "table8": 42}  # fmt: skip
+    assert [t for t in sizes if published.assumptions(t)] == ["table8"]
+
+
+def test_one_run_serves_several_tables() -> None:
+    def runs(table: str) -> set[tuple[object, ...]]:
+        return {(c.attack, c.label, c.preset, c.mismatch) for c in published.cases(table) if c.attack == "hsja"}
+
+    assert runs("table5") <= runs("table2")
+    assert ("hsja", "snd 0.01", "art", True) in runs("table7") & runs("table4")
+
+
+def test_verdict() -> None:
+    case = published.cases("table2")[0]
+    cell = published.Cell("success_seen", 2000, 0.165)
+    assert published.verdict(cell, case, 0.18, 100) == "agrees"
+    assert published.verdict(cell, case, 0.9, 100).startswith("differs by +73.5 points")
+
+
+def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
+    options = ("--images", 4, "--budget", 2000, "--out", tmp_path)
+    listed = json.loads(snd("reproduce", "table4", *options, "--dry-run", "--json").stdout)
+    (run,) = [line for line in listed["runs"] if line["state"] == "to run"]
+    assert (run["queries"], listed["total"]["queries"]) == (8000, 8000)
+    assert run["seconds"] > 0
+    assert all(line["state"] == "skipped: no figure within 2,000 queries" for line in listed["runs"] if line is not run)
+    assert not list(tmp_path.iterdir())
+    none = snd("reproduce", "table8", *options)
+    assert none.returncode == 2
+    assert "Nothing of it can be run here" in none.stderr
+    assert "Did you mean `table1`" in snd("reproduce", "tabel1").stderr
+
+
+@pytest.mark.slow
+def test_reproduce_runs_once(snd: Snd, tmp_path: Path) -> None:
+    options = ("reproduce", "table4", "--images", 2, "--budget", 2000, "--verify", 4, "--out", tmp_path, "-q", "--json")
+    first = json.loads(snd(*options).stdout)
+    (cell,) = first["cells"]
+    assert (cell["published"], cell["budget"], cell["n"]) == (pytest.approx(0.165), 2000, 2)
+    (path,) = tmp_path.glob("*.parquet")
+    stamp = path.stat().st_mtime_ns
+    assert json.loads(snd(*options).stdout) == first
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
+    done = snd("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
+    cells = json.loads(done.stdout)["cells"]
+    assert [(c["defense"], c["measure"], c["published"]) for c in cells] == [
+        ("snd 0.001", "p_mis_clean", 0.002), ("snd 0.01", "p_mis_clean", 0.021)]  # fmt: skip
+    assert all(0 <= c["value"] < 0.2 for c in cells)
+    assert len(list(tmp_path.glob("clean_*.json"))) == 2
+    again = snd("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
+    assert json.loads(again.stdout)["cells"] == cells
