@@ -138,7 +138,9 @@ def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
     for line, row in zip(parsed, rows, strict=True):
         assert float(line["success_seen"]) == row["success_seen"]["value"]
         assert float(line["success_noisy_hi"]) == row["success_noisy"]["hi"]
-        assert float(line["l2_best"]) == (math.inf if row["l2_best"] is None else row["l2_best"])
+        for name in ("l2_best", "l2_claimed", "l2_verified"):
+            assert float(line[name]) == (math.inf if row[name] is None else row[name])
+        assert line["l2_border"] == ""  # not measured
     text = tables.latex(rows)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -223,7 +225,10 @@ def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: 
         gates.check(gates.parse("success_seen@2000 > 0.5", count), rows)
     with pytest.raises(DataError, match="not known"):
         gates.check(gates.parse("p_mis > 0.5", count), rows)
+    with pytest.raises(DataError, match="not known"):
+        gates.check(gates.parse("l2_border > 0.5", count), rows)
     never = rows_of(write_run(tmp_path / "never", [[]]))
+    assert gates.check(gates.parse("l2_verified > 100", count), never)[0]
     assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
 
 
