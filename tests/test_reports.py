@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -367,6 +368,16 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     assert "--fresh" in refused.stderr
     points.path_of(out).write_bytes(b"broken")
     assert snd("report", out, "--plot", tmp_path / "g.svg", "--kind", "gallery").returncode == 2
+
+
+@pytest.mark.parametrize("far", [20.0, 0.01])
+def test_a_bound_far_from_all_distances_takes_no_room(tmp_path: Path, far: float) -> None:
+    from sndcli.reports import plots
+
+    frames, _ = frame.load([write_run(tmp_path, [[(50, far)]] * 8)], events=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, that axes have collapsed
+        plots.save(plots.draw(frames, "distance"), tmp_path / "far.png")
 
 
 def test_lines_differ_without_colour() -> None:
