@@ -42,7 +42,8 @@ def table(config: RunConfig, rows: int, rng: np.random.Generator) -> pa.Table:
     columns |= {
         "image_id": list(range(rows)), "queries_by_phase": [[("check", 1), ("walk", config.budget - 1)]] * rows,
         "budgets": [BUDGETS] * rows, "best_l2": best.tolist(), "last_l2": (best + 0.1).tolist(),
-        "held_l2": best.tolist(), "p_adv": p.tolist(), "adv_clean": (p > 0.7).tolist(),
+        "held_l2": best.tolist(), "border_l2": (best + 0.2).tolist(), "p_adv": p.tolist(),
+        "adv_clean": (p > 0.7).tolist(),
         "event_query": query.tolist(), "event_l2": distance.tolist(),
     }  # fmt: skip
     return pa.table({name: columns[name] for name in results.SCHEMA.names}, schema=results.SCHEMA)

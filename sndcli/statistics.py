@@ -127,11 +127,6 @@ def pooled_rate(hits: Flags, seeds: Integers, images: Integers, method: str = "w
     return _at_size(p, float(len(distinct)), n, method)
 
 
-def seen(events: Sequence[tuple[int, float]], budget: int, eps: float) -> bool:
-    """Whether a query paid within `budget` was answered wrong within distance `eps`."""
-    return any(query <= budget and distance <= eps for query, distance in events)
-
-
 def best_distance(events: Sequence[tuple[int, float]], budget: int) -> float:
     """Closest wrong answer within `budget`; infinite where there was none."""
     return min((distance for query, distance in events if query <= budget), default=math.inf)
@@ -151,9 +146,14 @@ def floor(p0: Sequence[float] | Floats, budget: int, votes: int = 1) -> float:
     return float(np.mean(-np.expm1(budget // votes * np.log1p(-np.minimum(p, 1 - 1e-15)))))
 
 
-def median(values: Sequence[float]) -> float:
+def median(values: Sequence[float] | Floats) -> float:
     """Median in which failures count as infinite; between a finite and an infinite value it is infinite."""
     return float(np.median(np.asarray(values, dtype=np.float64))) if len(values) else math.nan
+
+
+def finite(value: float) -> float | None:
+    """`value`, or None where it is infinite or undefined: JSON has neither."""
+    return value if math.isfinite(value) else None
 
 
 def median_interval(values: Floats) -> tuple[Floats, Floats, Floats]:

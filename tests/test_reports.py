@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -138,7 +139,9 @@ def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
     for line, row in zip(parsed, rows, strict=True):
         assert float(line["success_seen"]) == row["success_seen"]["value"]
         assert float(line["success_noisy_hi"]) == row["success_noisy"]["hi"]
-        assert float(line["l2_best"]) == (math.inf if row["l2_best"] is None else row["l2_best"])
+        for name in ("l2_best", "l2_claimed", "l2_verified"):
+            assert float(line[name]) == (math.inf if row[name] is None else row[name])
+        assert line["l2_border"] == ""  # not measured
     text = tables.latex(rows)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -223,7 +226,10 @@ def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: 
         gates.check(gates.parse("success_seen@2000 > 0.5", count), rows)
     with pytest.raises(DataError, match="not known"):
         gates.check(gates.parse("p_mis > 0.5", count), rows)
+    with pytest.raises(DataError, match="not known"):
+        gates.check(gates.parse("l2_border > 0.5", count), rows)
     never = rows_of(write_run(tmp_path / "never", [[]]))
+    assert gates.check(gates.parse("l2_verified > 100", count), never)[0]
     assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
 
 
@@ -333,7 +339,10 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
     flags = json.loads(done.stdout)["flags"]
     assert "no_noise_aware" in [flag["name"] for flag in flags]
     assert text.count("<p class=flag>") == len(flags)
-    assert text.count("data:image/png;base64,") == 9
+    (file,) = tmp_path.glob("*.parquet")
+    handed = sum(math.isfinite(record["held_l2"][-1]) for record in results.read(file).to_pylist())
+    assert handed > 0
+    assert text.count("data:image/png;base64,") == 3 * handed  # an image that found no start has no point
     assert text.count("<svg") == 3
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -362,6 +371,16 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     assert "--fresh" in refused.stderr
     points.path_of(out).write_bytes(b"broken")
     assert snd("report", out, "--plot", tmp_path / "g.svg", "--kind", "gallery").returncode == 2
+
+
+@pytest.mark.parametrize("far", [20.0, 0.01])
+def test_a_bound_far_from_all_distances_takes_no_room(tmp_path: Path, far: float) -> None:
+    from sndcli.reports import plots
+
+    frames, _ = frame.load([write_run(tmp_path, [[(50, far)]] * 8)], events=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, that axes have collapsed
+        plots.save(plots.draw(frames, "distance"), tmp_path / "far.png")
 
 
 def test_lines_differ_without_colour() -> None:

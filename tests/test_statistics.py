@@ -32,11 +32,10 @@ def test_floor() -> None:
     assert statistics.floor([0.0, 1.0], 1) == pytest.approx(0.5)
 
 
-def test_seen_and_best_distance() -> None:
+def test_best_distance() -> None:
     events = [(3, 2.0), (10, 0.9), (50, 0.4)]
-    assert not statistics.seen(events, 9, 1.0)
-    assert statistics.seen(events, 10, 1.0)
-    assert not statistics.seen(events, 49, 0.5)
+    assert statistics.best_distance(events, 9) == 2.0
+    assert statistics.best_distance(events, 10) == 0.9
     assert statistics.best_distance(events, 49) == 0.9
     assert statistics.best_distance(events, 2) == math.inf
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from sndcli import statistics
 from sndcli.errors import DataError
 from sndcli.reports.frame import Floats, Frame, Integers, grouped
-from sndcli.reports.summary import Cut, cut, finite
+from sndcli.reports.summary import Cut, cut
 from sndcli.reports.tables import defense_label
+from sndcli.statistics import finite
 
 LEVEL = 0.05  # of the family of all comparisons
 MEASURES = ("success_seen", "success_noisy")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from sndcli.reports.frame import HALF, Floats, Frame
+from sndcli.statistics import finite, median
 
 NAMES = ("l2_claimed", "l2_verified", "l2_border")
 
@@ -33,7 +33,7 @@ def distances(claimed: Floats | None, verified: Floats | None, border: Floats | 
     Returns:
         ``l2_claimed``, ``l2_verified``, ``l2_border`` and ``border_measured``.
     """
-    medians = [_median(values) for values in (claimed, verified, border)]
+    medians = [None if values is None else finite(median(values)) for values in (claimed, verified, border)]
     return dict(zip(NAMES, medians, strict=True)) | {"border_measured": border is not None}
 
 
@@ -44,8 +44,3 @@ def unbounded(row: dict[str, Any], measure: str) -> bool:
     if measure == "l2_border":
         return bool(row["border_measured"])
     return measure == "l2_best" or row["success_noisy"] is not None  # where the points handed over are stored
-
-
-def _median(values: Floats | None) -> float | None:
-    value = math.inf if values is None else float(np.median(values))
-    return value if math.isfinite(value) else None

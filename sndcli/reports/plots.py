@@ -176,7 +176,10 @@ def _distance(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]]) -> 
     norms = {f.setting["norm"] for f in frames}
     for eps in sorted({f.setting["eps"] for f in frames}):
         axes.axhline(eps, color="0.4", linewidth=0.8, linestyle=":")
-        axes.annotate(f"ε = {eps:g}", (1, eps), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        axes.annotate(
+            f"ε = {eps:g}", (1, eps), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8,
+            annotation_clip=True,  # an ε far outside would take all the room of the layout
+        )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="paid queries an image")
     axes.set_ylim(bottom / 1.3, top * 1.3)
     for axis in (axes.xaxis, axes.yaxis):

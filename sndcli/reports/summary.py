@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow as pa
 from sndcli import statistics
 from sndcli.reports.distances import confirmed, distances
 from sndcli.reports.frame import HALF, Flags, Floats, Frame, Integers, frame_of, grouped
+from sndcli.statistics import finite
 
 RATES = ("success_seen", "success_seen_net", "success_noisy", "success_clean")
 
@@ -190,7 +190,7 @@ def _figures(c: Cut, frame: Frame, method: str) -> dict[str, Any]:
         "success_clean": interval(c, c.clean, method=method),
         "floor": finite(statistics.floor(c.p0, c.budget, frame.setting["votes"])),
         "l2_last": None if c.last is None else finite(float(c.last.mean())),
-        "l2_best": finite(float(np.median(c.best))),
+        "l2_best": finite(statistics.median(c.best)),
         **distances(c.claimed, c.verified, c.border),
         "p_mis": c.mismatches / c.asked if c.asked else None,
         "p_mis_clean": float(c.p_mis_clean.mean()),
@@ -222,11 +222,6 @@ def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bo
     keys = list(zip(c.seed.tolist(), c.image.tolist(), strict=True))
     hits = {"success_seen": c.seen, "success_noisy": c.noisy}
     return {name: dict(zip(keys, hit.tolist(), strict=True)) for name, hit in hits.items()}
-
-
-def finite(value: float) -> float | None:
-    """`value`, or None where it is infinite or undefined: JSON has neither."""
-    return value if math.isfinite(value) else None
 
 
 def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | None) -> list[str]:
