@@ -39,8 +39,8 @@ def curve(name: str, preset: str, budgets: list[int], n: int = 3, sigma: float =
 
 
 @pytest.mark.parametrize(("name", "preset"), VARIANTS)
-@settings(max_examples=12, deadline=None)
-@given(budget=st.integers(1, 400), seed=st.integers(0, 3))
+@settings(max_examples=4, deadline=None)
+@given(budget=st.integers(1, 300), seed=st.integers(0, 3))
 def test_budget_is_exact(name: str, preset: str, budget: int, seed: int) -> None:
     h = half_space(seed)
     oracle = attack(oracle_on(h, 2, budget), name, preset, seed)
@@ -59,16 +59,16 @@ def test_constant_model_ends_cleanly(name: str, preset: str, label: int) -> None
     def victim(z: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(torch.full((len(z),), label), 2).float()
 
-    oracle = attack(oracle_on(victim, 2, 3000), name, preset)
+    oracle = attack(oracle_on(victim, 1, 1200), name, preset)
     ledger = oracle.close()
-    assert bool((ledger.used <= 3000).all())
+    assert bool((ledger.used <= 1200).all())
     if name != "null":
         assert ledger.has_held.all() if label else not ledger.has_held.any()
 
 
 @pytest.mark.parametrize(("name", "preset"), VARIANTS)
 def test_misclassified_image_ends_cleanly(name: str, preset: str) -> None:
-    oracle = attack(oracle_on(half_space(margin=-0.01), 2, 1500), name, preset)
+    oracle = attack(oracle_on(half_space(margin=-0.01), 2, 600), name, preset)
     assert oracle.initially_wrong.all()
     assert oracle.ledger.events_of(0)[0] == (1, 0.0)
     assert bool(held_distance(oracle).isfinite().all())
@@ -77,18 +77,18 @@ def test_misclassified_image_ends_cleanly(name: str, preset: str) -> None:
 @pytest.mark.parametrize(("name", "preset"), [v for v in VARIANTS if v[0] != "null"])
 def test_handed_over_point_is_adversarial_and_no_closer_than_possible(name: str, preset: str) -> None:
     h = half_space(2)
-    oracle = attack(oracle_on(h, 3, 1200, budgets=[300, 1200]), name, preset)
+    oracle = attack(oracle_on(h, 2, 800, budgets=[300, 800]), name, preset)
     ledger = oracle.close()
     assert ledger.has_held.all()
     for held in ledger.held:
         assert bool((h(held).argmax(1) == 1).all())
-        assert bool((oracle.distance(held, torch.arange(3)) >= M * (1 - 1e-4)).all())
+        assert bool((oracle.distance(held, torch.arange(2)) >= M * (1 - 1e-4)).all())
 
 
 @pytest.mark.parametrize(("name", "preset"), [v for v in VARIANTS if v[0] != "null"])
 def test_noise_never_hangs_or_raises(name: str, preset: str) -> None:
-    oracle = attack(oracle_on(half_space(sigma=0.1), 3, 2000), name, preset)
-    assert bool((oracle.close().used <= 2000).all())
+    oracle = attack(oracle_on(half_space(sigma=0.1), 2, 700), name, preset)
+    assert bool((oracle.close().used <= 700).all())
 
 
 # -- HopSkipJump ---------------------------------------------------------------------------------------------
@@ -193,6 +193,7 @@ def test_ba_proposals_lie_on_the_sphere() -> None:
     assert along.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_ba_follows_its_column() -> None:
     """Foolbox form, deterministic half-space: 26 / 9.9 / 3.2 at 1000 / 2500 / 5000 queries, ± 30 %."""
     found = curve("ba", "foolbox", [1000, 2500, 5000])
@@ -217,7 +218,7 @@ def test_ba_counts_follow_the_formula() -> None:
 
 def test_ba_distance_never_grows() -> None:
     for preset in ("foolbox", "art"):
-        oracle = attack(oracle_on(half_space(1), 2, 1500, budgets=list(range(100, 1501, 100))), "ba", preset)
+        oracle = attack(oracle_on(half_space(1), 2, 900, budgets=list(range(100, 901, 100))), "ba", preset)
         distance = held_distance(oracle)
         steps = distance[:, 1:] - distance[:, :-1]
         assert bool((steps[distance[:, :-1].isfinite()] <= 1e-6).all())
@@ -248,6 +249,7 @@ def test_null_attack_matches_the_floor() -> None:
 # -- Sign-OPT ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sign_opt_lies_within_its_envelope() -> None:
     """g/m ≥ 1/√(1-(1-c²)^t); a run lies above it and below 2.5 times it (1.35 from 10,000 on)."""
     found = curve("sign-opt", "authors", [1000, 2500, 5000])
@@ -349,6 +351,7 @@ def test_geoda_cannot_beat_its_subspace() -> None:
 # -- RayS ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rays_follows_its_column() -> None:
     """ρ/m ≥ 1.253 always; 6.2 / 2.9 at 1,000 / 5,000 queries, with the radius ρ = √d times the L∞ distance."""
     h = half_space(1)

@@ -18,7 +18,8 @@ from conftest import Done
 from sndcli import results
 
 Snd = Callable[..., Done]
-SMALL = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--unit", 2, "--no-progress")
+QUICK = ("--no-border", "--batch-size", 64, "--no-progress")
+SMALL = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--unit", 2, *QUICK)
 UNPAIRED = {"run_id", "defense"}
 
 
@@ -85,6 +86,10 @@ def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None
             "--beta",
             2,
             *SMALL,
+            "--images",
+            2,
+            "--unit",
+            2,
             "--batch-size",
             size,
             "--out",
@@ -95,7 +100,7 @@ def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None
 
 
 def test_killed_and_resumed_equals_uninterrupted(snd: Snd, tmp_path: Path) -> None:
-    options = ("attack", "hsja", "--sigma", "0.01", *map(str, SMALL), "--unit", "1", "--budget", "400")
+    options = ("attack", "hsja", "--sigma", "0.01", *map(str, SMALL), "--unit", "1", "--budget", "250")
     whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
     assert snd(*options, "--out", whole).returncode == 0
     process = subprocess.Popen([sys.executable, "-m", "sndcli", *options, "--out", str(killed)])
@@ -121,10 +126,10 @@ def test_interrupt_saves_and_exits_130(snd: Snd, tmp_path: Path) -> None:
         "--unit",
         "1",
         "--budget",
-        "2000",
+        "1000",
         "--out",
         str(out),
-        "--no-progress",
+        *map(str, QUICK),
     ]
     process = subprocess.Popen([sys.executable, "-m", "sndcli", *options], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -260,7 +265,7 @@ def test_doctor(snd: Snd) -> None:
 
 
 def test_adaptive_pays_for_every_vote(snd: Snd, tmp_path: Path) -> None:
-    options = ("--sigma", 0.01, "--images", 3, "--verify", 4, "--no-progress", "--json", "--out", tmp_path)
+    options = ("--sigma", 0.01, "--images", 3, "--verify", 4, *QUICK, "--json", "--out", tmp_path)
     done = snd("adaptive", "null", "--votes", 5, "--budget", "40x5", "--budgets", "20x5", *options)
     rows = json.loads(done.stdout)["rows"]
     assert [(row["votes"], row["budget"]) for row in rows] == [(5, 100), (5, 200)]
@@ -273,8 +278,8 @@ def test_adaptive_pays_for_every_vote(snd: Snd, tmp_path: Path) -> None:
 
 def test_sigma_sweep_pairs_its_settings(snd: Snd, tmp_path: Path) -> None:
     picture = tmp_path / "sweep.svg"
-    options = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--no-progress", "--json")
-    done = snd("sigma-sweep", "hsja", "--sigmas", "0,0.05", "--betas", "none,2", "--accuracy-repeats", 2, *options,
+    options = ("--images", 2, "--budget", 150, "--budgets", "50", "--verify", 8, *QUICK, "--json")
+    done = snd("sigma-sweep", "hsja", "--sigmas", "0,0.05", "--betas", "none,2", "--accuracy-repeats", 1, *options,
                "--out", tmp_path, "--plot", picture)  # fmt: skip
     answer = json.loads(done.stdout)
     assert [(p["sigma"], p["beta"]) for p in answer["sweep"]] == [(0, None), (0.05, None), (0.05, 2)]

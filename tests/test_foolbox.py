@@ -19,7 +19,7 @@ pytest.importorskip("foolbox")
 
 
 @pytest.mark.parametrize("name", ["hsja", "ba"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(budget=st.integers(1, 300))
 def test_budget_is_exact(name: str, budget: int) -> None:
     h = half_space()

@@ -218,6 +218,7 @@ def test_missing_timm_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_lite
+@pytest.mark.slow
 def test_efficientnet_lite_end_to_end(snd: Callable[..., Done], tmp_path: Path) -> None:
     """A real ImageNet network on generated pictures: its own preprocessing, `rnp+snd`, an attack, exact budgets."""
     rng = np.random.default_rng(0)

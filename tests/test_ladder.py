@@ -82,7 +82,7 @@ def test_ladder_pays_the_same_for_every_rung(snd: Snd, tmp_path: Path) -> None:
 
 
 def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
-    options = ("--sigma", 0.01, "--images", 2, "--budget", 200, "--verify", 4, "--no-progress")
+    options = ("--sigma", 0.01, "--images", 2, "--budget", 120, "--verify", 4, "--batch-size", 64, "--no-progress")
     done = snd("attack", "hsja", *options, "--out", tmp_path / "a.parquet")
     assert done.returncode == 0, done.stderr
     for word in ("claimed", "verified", "border"):

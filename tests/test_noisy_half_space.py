@@ -29,7 +29,7 @@ def p_adv(h: HalfSpace, points: Tensor) -> Tensor:
     return 0.5 * torch.erfc(-margin / SIGMA / math.sqrt(2))
 
 
-def attacked(name: str, preset: str, sigma: float, budget: int = 2000) -> tuple[HalfSpace, Oracle]:
+def attacked(name: str, preset: str, sigma: float, budget: int = 1500) -> tuple[HalfSpace, Oracle]:
     h = half_space(1, sigma=sigma)
     if name == "geoda":
         h.w = in_subspace()

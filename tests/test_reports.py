@@ -111,7 +111,8 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
 
 
 def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Path) -> None:
-    options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--budget", 300, "--verify", 4, "--no-progress", "-q")
+    options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 250, "--verify", 4,
+               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     assert snd(*options, "--budgets", "50", "--out", tmp_path / "few.parquet").returncode == 0
     assert snd(*options, "--budgets", "50,120,217", "--out", tmp_path / "many.parquet").returncode == 0
     asked = snd("report", tmp_path / "few.parquet", "--at", "120,217", "--json")
@@ -315,8 +316,8 @@ class Cells(HTMLParser):
 
 
 def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -> None:
-    options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 120, "--budgets", 60, "--verify", 4,
-               "--unit", 2, "--no-progress", "-q", "--save-points", "--out", tmp_path)  # fmt: skip
+    options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--seed", 1, "--budget", 120, "--budgets", 60, "--verify", 4,
+               "--unit", 2, "--batch-size", 64, "--no-progress", "-q", "--save-points", "--out", tmp_path)  # fmt: skip
     assert snd(*options).returncode == 0
     for kind in ("queries", "distance", "eps", "gallery"):
         for suffix in ("svg", "png"):
@@ -352,7 +353,7 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     from sndcli import points
 
     options = ("attack", "hsja", "--images", 4, "--budget", 150, "--budgets", 50, "--verify", 4, "--unit", 2,
-               "--no-progress", "-q")  # fmt: skip
+               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     out = tmp_path / "a.parquet"
     assert snd(*options, "--save-points", "--out", out).returncode == 0
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()

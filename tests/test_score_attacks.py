@@ -55,7 +55,7 @@ def attack(victim: Linear, name: str, preset: str | None = None, n: int = 2, bud
 
 
 @pytest.mark.parametrize(("name", "norm", "preset"), VARIANTS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(budget=st.integers(1, 120))
 def test_budget_is_exact(name: str, norm: str, preset: str, budget: int) -> None:
     victim = Linear(margin=30.0)

@@ -266,7 +266,7 @@ def _speed(job: Job) -> float:
     victim = job.victim(DefenseSpec())
     import torch
 
-    rows = torch.rand(min(job.batch_rows, 64), *job.model.input_size)
+    rows = torch.rand(min(victim.undefended.batch_size, 64), *job.model.input_size)
     victim.undefended(rows)
     start = time.perf_counter()
     for _ in range(3):
