@@ -316,8 +316,9 @@ class Cells(HTMLParser):
 
 
 def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -> None:
-    options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--seed", 1, "--budget", 120, "--budgets", 60, "--verify", 4,
-               "--unit", 2, "--batch-size", 64, "--no-progress", "-q", "--save-points", "--out", tmp_path)  # fmt: skip
+    options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--seed", 1, "--budget", 120, "--budgets", 60,
+               "--verify", 4, "--unit", 2, "--batch-size", 64, "--no-progress", "-q", "--save-points",
+               "--out", tmp_path)  # fmt: skip
     assert snd(*options).returncode == 0
     for kind in ("queries", "distance", "eps", "gallery"):
         for suffix in ("svg", "png"):
