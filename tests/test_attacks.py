@@ -270,6 +270,7 @@ def test_sign_opt_search_returns_the_distance_along_the_ray() -> None:
     assert bool((ratio <= 1 + 1e-3).all())
 
 
+@pytest.mark.slow
 def test_sign_opt_saving_changes_only_the_cost() -> None:
     """The saved walks end in rejection anyway, so the same points are found earlier."""
     slow = attack(oracle_on(half_space(1), 1, 4000), "sign-opt", "authors", iterations=6)

@@ -81,6 +81,7 @@ def test_ladder_pays_the_same_for_every_rung(snd: Snd, tmp_path: Path) -> None:
     assert not {"no_noise_aware"} & {flag["name"] for flag in answer["flags"]}
 
 
+@pytest.mark.slow
 def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     options = ("--sigma", 0.01, "--images", 2, "--budget", 120, "--verify", 4, "--batch-size", 64, "--no-progress")
     done = snd("attack", "hsja", *options, "--out", tmp_path / "a.parquet")

@@ -245,6 +245,7 @@ def test_popskipjump_does_not_fool_itself() -> None:
     assert border == pytest.approx(1.62, rel=0.25)
 
 
+@pytest.mark.slow
 def test_popskipjump_shares_its_budget() -> None:
     """At σ/m = 0.2 and G = 300 one gradient would take everything; with a share the attack goes on."""
     h = half_space(1, sigma=0.02)

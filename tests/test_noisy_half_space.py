@@ -36,6 +36,7 @@ def attacked(name: str, preset: str, sigma: float, budget: int = 1500) -> tuple[
     return h, attack(oracle_on(h, 2, budget, norm=ATTACKS[name].norms[0]), name, preset)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "preset"), PUBLISHED)
 def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, preset: str) -> None:
     """Border distances grow by a factor (7 to 16 m at 10,000 queries where the noiseless runs reach 1.2 to 2.5 m)."""
@@ -50,7 +51,7 @@ def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, prese
 @pytest.mark.parametrize(("name", "preset"), [("ba", "foolbox"), ("ba", "art"), ("rays", "authors")])
 def test_single_vote_acceptance_ratchets(name: str, preset: str) -> None:
     """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its border."""
-    h, oracle = attacked(name, preset, SIGMA)
+    h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500)  # ART's form walks in later
     held = oracle.close().held[-1]
     assert p_adv(h, held).median() < 0.4
     claimed = (held - 0.5).flatten(1).norm(dim=1) / M

@@ -350,6 +350,7 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: Path) -> None:
     from sndcli import points
 
