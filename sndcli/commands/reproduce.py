@@ -45,9 +45,16 @@ def reproduce(
     download: o.Download = False,
     model: Annotated[str | None, typer.Option(help="Instead of the paper's network (resnet20, resnet50).")] = None,
     at_model: Annotated[str | None, typer.Option(help="The PGD-trained network of Tables 1, 3 and 8.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only runs with key=value, as attack=hsja or sigma=0.01; repeatable.")
+    ] = None,
+    mismatch: Annotated[
+        bool, typer.Option("--mismatch/--no-mismatch", help="Count P_mis where a table has it: a second forward pass.")
+    ] = True,
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    precision: o.PrecisionOption = "fp32",
     batch_size: o.BatchSize = "auto",
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce"),
@@ -62,7 +69,7 @@ def reproduce(
     Example: snd reproduce table2 --images 50 --budget 2000 --dry-run
     """
     from sndcli.errors import ConfigError, DataError
-    from sndcli.reports import published
+    from sndcli.reports import gates, published
 
     names = published.table_names(table)
     limit = o.count(budget, "--budget") if budget is not None else None
@@ -73,10 +80,16 @@ def reproduce(
     given = {name: p.default for name, p in inspect.signature(attack).parameters.items()}
     given |= {
         "data_dir": data_dir, "download": download, "verify": verify, "seed": seed, "device": device,
-        "batch_size": batch_size, "compiled": compiled, "out": out, "quiet": True, "no_progress": no_progress or quiet,
-        "debug": debug,
+        "precision": precision, "batch_size": batch_size, "compiled": compiled, "out": out, "quiet": True,
+        "no_progress": no_progress or quiet, "debug": debug,
     }  # fmt: skip
-    plans = [_plan(case, limit, images, model, at_model, given) for name in names for case in published.cases(name)]
+    pairs = gates.filters(where or (), published.KEYS)
+    chosen = [case for name in names for case in published.cases(name) if gates.matches(vars(case), pairs)]
+    if not chosen:
+        raise ConfigError(f"No run of {table} has {' and '.join(where or ())}.")
+    if not mismatch:
+        chosen = [case.without_p_mis() for case in chosen]
+    plans = [_plan(case, limit, images, model, at_model, given) for case in chosen]
     if dry_run:
         _list(plans, json)
         return
@@ -160,7 +173,7 @@ def _clean(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
     job, spec = _ready(plan)
     wanted = sorted(cell.measure for cell in plan.cells)
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
-    what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, wanted]
+    what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
     name = hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
     path = job.out / f"clean_{name}.json"
     if path.is_file():

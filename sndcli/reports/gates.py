@@ -114,8 +114,8 @@ def _known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def filters(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """``--where key=value`` options as pairs.
+def filters(texts: Sequence[str], keys: Sequence[str] = KEYS) -> list[tuple[str, str]]:
+    """``--where key=value`` options as pairs; `keys` are those that rows can be chosen by.
 
     Raises:
         ConfigError: an unknown key, or no ``=``.
@@ -125,8 +125,8 @@ def filters(texts: Sequence[str]) -> list[tuple[str, str]]:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"Expected `--where` such as attack=hsja but got `{text}`.")
-        if key.strip() not in KEYS:
-            raise unknown("key of `--where`", key.strip(), KEYS)
+        if key.strip() not in keys:
+            raise unknown("key of `--where`", key.strip(), keys)
         pairs.append((key.strip(), value.strip()))
     return pairs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -12,6 +12,7 @@ from sndcli.errors import unknown
 
 LEVEL = 0.05
 PERCENT = ("success_seen", "success_seen_net", "accuracy")
+KEYS = ("attack", "preset", "dataset", "model", "norm", "eps", "defense", "sigma", "beta", "votes")  # to choose runs by
 ALL_RUN = ("p_mis",)  # counted over a whole run, so they belong to its largest budget
 
 
@@ -68,6 +69,10 @@ class Case:
         top = max((c.budget for c in self.cells if c.budget), default=0)
         known = [c for c in self.cells if c.budget is None or c.budget <= budget]
         return tuple(c for c in known if not (c.measure in ALL_RUN and top > budget))
+
+    def without_p_mis(self) -> Case:
+        """The same run without the second forward pass, and so without that figure."""
+        return replace(self, mismatch=False, cells=tuple(c for c in self.cells if c.measure != "p_mis"))
 
     @property
     def label(self) -> str:
