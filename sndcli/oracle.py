@@ -171,10 +171,7 @@ class Oracle:
 
     def distance(self, points: Tensor, owner: Tensor) -> Tensor:
         """float64 ``[M]``: distance of each row from its clean image, after clipping, in the oracle's norm."""
-        difference = (points.clamp(0.0, 1.0) - self.x0[owner]).flatten(1)
-        order = float("inf") if self.norm == "linf" else 2.0
-        lengths: Tensor = torch.linalg.vector_norm(difference, ord=order, dim=1)
-        return lengths.double()
+        return self._distance_of_sent(points.clamp(0.0, 1.0), owner)
 
     # -- what experiments use --------------------------------------------------------------------------------
 
@@ -201,7 +198,7 @@ class Oracle:
     def _pay(self, points: Tensor, owner: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
         if len(points) != len(owner):
             raise ValueError(f"Expected one owner a row but got {len(points)} rows and {len(owner)} owners.")
-        finite = (points * 0.0).flatten(1).sum(1) == 0.0  # NaN where any entry is NaN or infinite
+        finite = points.flatten(1).sum(1).isfinite()  # one pass: no entry of an image is NaN or infinite
         if not bool(finite.all()):
             self.retire(owner[~finite].unique(), "non_finite")
         rank, count = _rank(owner, len(self.x0))
@@ -212,9 +209,9 @@ class Oracle:
         self._snapshot(used + asked * self.votes)
 
         mine = owner[rows]
-        sent = self._as_sent(points[rows])
+        sent = self._as_sent(points if len(rows) == len(points) else points[rows])
         label, probabilities = self._ask(sent, mine, scores)
-        distance = self.distance(sent, mine)
+        distance = self._distance_of_sent(sent, mine)
         query = used[mine] + (rank[rows] + 1) * self.votes
         self._record(mine, query, distance, label != self.y[mine], sent)
         self._note_last(rows, owner, asked, distance)
@@ -226,6 +223,12 @@ class Oracle:
             start += length
         self.active &= used + self.votes <= self.budget
         return rows, label, probabilities
+
+    def _distance_of_sent(self, sent: Tensor, owner: Tensor) -> Tensor:
+        """As `distance`, of points that are clipped already."""
+        order = float("inf") if self.norm == "linf" else 2.0
+        lengths: Tensor = torch.linalg.vector_norm((sent - self.x0[owner]).flatten(1), ord=order, dim=1)
+        return lengths.double()
 
     def _as_sent(self, points: Tensor) -> Tensor:
         sent = points.clamp(0.0, 1.0)

@@ -145,13 +145,16 @@ def gradient_direction(
         u = gaussian(len(image), x, generator)
         if linf:
             u = 2 * torch.special.ndtr(u) - 1  # uniform on [-1, 1]
-        perturbed = (x[image] + radius[image] * unit(u)).clamp_(0.0, 1.0)
-        u = (perturbed - x[image]) / radius[image]  # as the clipped point really lies
+        center, reach = x[image], radius[image]
+        perturbed = (unit(u) * reach).add_(center).clamp_(0.0, 1.0)
         answer = oracle.adversarial(perturbed, owner[image], "gradient")
+        u = (perturbed.sub_(center)).div_(reach)  # as the clipped point really lay
         ok = answer != REFUSED
-        image, u, phi = image[ok], u[ok], (2 * answer[ok] - 1).to(x.dtype)
+        if not bool(ok.all()):
+            image, u, answer = image[ok], u[ok], answer[ok]
+        phi = (2 * answer - 1).to(x.dtype)
         sum_u.index_add_(0, image, u)
-        sum_phi_u.index_add_(0, image, u * per_image(phi, u))
+        sum_phi_u.index_add_(0, image, u.mul_(per_image(phi, u)))
         sum_phi.index_add_(0, image, phi)
         count.index_add_(0, image, torch.ones_like(phi))
     mean = sum_phi / count.clamp_min(1)
