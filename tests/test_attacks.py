@@ -227,9 +227,32 @@ def test_ba_distance_never_grows() -> None:
 def test_ba_art_steps_have_the_right_length() -> None:
     x = torch.full((2, *SHAPE), 0.5)
     a = x + 0.001 * torch.randn(2, *SHAPE, generator=generator(1))
-    steps = boundary_art.orthogonal_steps(x, a, torch.full((2,), 0.01), 20, generator(2))
+    steps = boundary_art.orthogonal_steps(x, a, torch.full((2,), 0.01), boundary_art.Options(), generator(2))
     ratio = geometry.norms((steps - x[:, None]).flatten(0, 1)).view(2, 20) / geometry.norms(a - x)[:, None]
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-3, atol=0)
+
+
+def test_ba_of_art_1_2_does_not_converge() -> None:
+    """ART 1.2.0: D/m stays near 40 or above; with the division by √(1 + δ²) of 1.3.0 it is 3.1 at 5,000 queries."""
+    assert min(curve("ba", "art12", [1000, 2500, 5000, 10_000])) > 30
+    assert curve("ba", "art12", [5000], sphere=True)[0] == pytest.approx(3.1, rel=0.3)
+
+
+def test_ba_of_art_1_2_keeps_the_class_of_its_start() -> None:
+    """Labels 1 and 2 are both wrong; a start of label 2 only accepts label 2, one call of its kind at a time."""
+    h = half_space(1)
+
+    def victim(z: Tensor) -> Tensor:
+        logits = h(z)
+        right = z.flatten(1).mean(1, keepdim=True) > 0.5
+        return torch.cat(
+            [logits[:, :1], torch.where(right, logits[:, 1:], -1.0), torch.where(right, -1.0, logits[:, 1:])], 1
+        )
+
+    oracle = attack(oracle_on(victim, 6, 600, budgets=[40, 600]), "ba", "art12")
+    first, last = (victim(held).argmax(1) for held in oracle.close().held)
+    assert set(first.tolist()) == {1, 2}
+    assert first.tolist() == last.tolist()
 
 
 # -- null ----------------------------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ class Options:
 OPTIONS: dict[str, Options | boundary_art.Options] = {
     "foolbox": Options(),
     "art": boundary_art.Options(),
+    "art12": boundary_art.ART_1_2,
     "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE),
 }
 

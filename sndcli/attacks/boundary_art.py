@@ -1,9 +1,13 @@
-"""Boundary Attack as the Adversarial Robustness Toolbox has it since version 1.6, untargeted, L2.
+"""Boundary Attack as the Adversarial Robustness Toolbox has it since version 1.6, or had it in 1.2, untargeted, L2.
 
 An iteration tries blocks of 20 orthogonal steps until one is adversarial (δ-phase), then moves the whole
 adversarial set towards the clean image until one survives (ε-phase), and keeps the closest survivor.
 Images in different phases share batches. As in ART, 25 failed trials in a phase end the attack on that image.
 Differs from ART: 1,000 instead of 100 start draws are allowed, and a failed start is a failure, not the clean image.
+
+`ART_1_2` is the form of ART 1.2.0 (art/attacks/evasion/boundary.py there; mended upstream in 1.3, 1.5 and 1.6): what is
+accepted must keep the label of the start image, the first survivor is kept and not the closest, steps are not brought
+back to the sphere, and the orthogonal part is taken by a matrix product for each channel, which is no projection.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, uniform_start
-from sndcli.oracle import REFUSED, Oracle, leads
+from sndcli.oracle import REFUSED, Oracle, Phase, leads
 
 ORTHOGONAL, SOURCE = 0, 1
 
@@ -31,6 +35,10 @@ class Options:
         samples: candidates a δ-trial.
         trials: of one phase, at most.
         start_draws: uniform noise images tried, at most.
+        keep_class: adversarial is what has the label of the start image, not any wrong label.
+        closest: of the survivors of an ε-phase the closest is kept, else the first.
+        sphere: orthogonal steps are divided by √(1 + δ²), which keeps the distance.
+        project: orthogonal steps are orthogonal to the way to the clean image, else what ART 1.2 took for it.
     """
 
     iterations: int = 5_000
@@ -40,12 +48,31 @@ class Options:
     samples: int = 20
     trials: int = 25
     start_draws: int = 1_000
+    keep_class: bool = False
+    closest: bool = True
+    sphere: bool = True
+    project: bool = True
+
+
+ART_1_2 = Options(keep_class=True, closest=False, sphere=False, project=False)
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image until its budget, its iterations or its trials end."""
     o, n, device = options, len(oracle.x0), oracle.x0.device
-    a, _ = uniform_start(oracle, generator, o.start_draws)
+    wanted = torch.full((n,), REFUSED, device=device)  # the label of the start image
+
+    def ask_start(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
+        wanted[owner] = oracle.labels(points, owner, phase)
+        return torch.where(wanted[owner] == REFUSED, REFUSED, (wanted[owner] != oracle.y[owner]).long())
+
+    def ask(points: Tensor, owner: Tensor, phases: Phase) -> Tensor:
+        if not o.keep_class:
+            return oracle.adversarial(points, owner, phases)
+        label = oracle.labels(points, owner, phases)
+        return torch.where(label == REFUSED, REFUSED, (label == wanted[owner]).long())
+
+    a, _ = uniform_start(oracle, generator, o.start_draws, ask_start)
     delta = torch.full((n,), o.delta, device=device)
     epsilon = torch.full((n,), o.epsilon, device=device)
     phase = torch.full((n,), ORTHOGONAL, device=device)
@@ -62,14 +89,14 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if not len(owner):
             break
         first, second = owner[phase[owner] == ORTHOGONAL], owner[phase[owner] == SOURCE]
-        candidates = orthogonal_steps(oracle.x0[first], a[first], delta[first], o.samples, generator)
+        candidates = orthogonal_steps(oracle.x0[first], a[first], delta[first], o, generator)
         image, slot = valid[second].nonzero(as_tuple=True)
         image = second[image]
         inner = found[image, slot] + per_image(epsilon[image], a) * (oracle.x0[image] - found[image, slot])
         inner = inner.clamp_(0.0, 1.0)
         rows = torch.cat([first.repeat_interleave(o.samples), image])
         phases = [("orthogonal", len(first) * o.samples), ("source", len(image))]
-        answer = oracle.adversarial(torch.cat([candidates.flatten(0, 1), inner]), rows, phases)
+        answer = ask(torch.cat([candidates.flatten(0, 1), inner]), rows, phases)
         ask_first = answer[: len(first) * o.samples].view(len(first), o.samples)
         ask_second = answer[len(first) * o.samples :]
 
@@ -87,28 +114,32 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         second = second[asked[second] > 0]
         adapt(epsilon, second, hits[second] / asked[second], o.step_adapt)
         survivors = ask_second == 1
-        _keep_closest(oracle, a, inner[survivors], image[survivors])
+        _keep(oracle, a, inner[survivors], image[survivors], o.closest)
         some = hits[second] > 0
         phase[second[some]], trial[second[some]] = ORTHOGONAL, 0
         iteration[second[some]] += 1
         trial[second[~some]] += 1
-        _quit(oracle, a, owner, phase, trial, found, valid, o.trials)
+        _quit(oracle, a, owner, phase, trial, found, valid, o)
     oracle.retire(active(oracle), "exhausted")
 
 
-def orthogonal_steps(x: Tensor, a: Tensor, delta: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+def orthogonal_steps(x: Tensor, a: Tensor, delta: Tensor, options: Options, generator: torch.Generator) -> Tensor:
     """``[n, samples, C, H, W]`` points of about the distance of `a`, a relative step δ to the side of it."""
-    n = len(x)
-    v = x - a
-    distance = per_image(norms(v), x)
-    toward = (v / distance).repeat_interleave(samples, 0)
-    eta = gaussian(n * samples, x, generator)
-    length = (per_image(delta, x) * distance).repeat_interleave(samples, 0)
+    o, n = options, len(x)
+    distance = per_image(norms(x - a), x)
+    away = (a - x).repeat_interleave(o.samples, 0)
+    eta = gaussian(n * o.samples, x, generator)
+    length = (per_image(delta, x) * distance).repeat_interleave(o.samples, 0)
     eta = eta * (length / per_image(norms(eta), x))
-    eta = eta - per_image((eta * toward).flatten(1).sum(1), x) * toward
-    shrink = per_image(torch.sqrt(1 + delta**2), x).repeat_interleave(samples, 0)
-    steps = x.repeat_interleave(samples, 0) + ((a - x).repeat_interleave(samples, 0) + eta) / shrink
-    return steps.clamp_(0.0, 1.0).view(n, samples, *x.shape[1:])
+    if o.project:
+        toward = ((x - a) / distance).repeat_interleave(o.samples, 0)
+        eta = eta - per_image((eta * toward).flatten(1).sum(1), x) * toward
+    else:  # P ← P - P Dᵀ D with D the channel's difference over its Frobenius norm
+        frobenius = torch.linalg.matrix_norm(away, keepdim=True).clamp_min(COLLAPSED)
+        eta = eta - eta @ (away / frobenius).mT @ (away / frobenius)
+    shrink = per_image(torch.sqrt(1 + delta**2), x).repeat_interleave(o.samples, 0) if o.sphere else 1.0
+    steps = x.repeat_interleave(o.samples, 0) + (away + eta) / shrink
+    return steps.clamp_(0.0, 1.0).view(n, o.samples, *x.shape[1:])
 
 
 def adapt(step: Tensor, owner: Tensor, rate: Tensor, factor: float) -> None:
@@ -117,10 +148,12 @@ def adapt(step: Tensor, owner: Tensor, rate: Tensor, factor: float) -> None:
     step[owner[rate > 0.5]] /= factor
 
 
-def _keep_closest(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor) -> None:
-    """Makes the closest of each image's points its incumbent."""
-    order = torch.argsort(oracle.distance(points, image), stable=True)
-    order = order[torch.argsort(image[order], stable=True)]  # by image, the closest first
+def _keep(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor, closest: bool) -> None:
+    """Makes the closest, or the first, of each image's points its incumbent."""
+    order = torch.arange(len(image), device=image.device)
+    if closest:
+        order = torch.argsort(oracle.distance(points, image), stable=True)
+    order = order[torch.argsort(image[order], stable=True)]  # by image, the one to keep first
     order = order[leads(image[order])]
     a[image[order]] = points[order]
     oracle.hold(points[order], image[order])
@@ -134,11 +167,11 @@ def _quit(
     trial: Tensor,
     found: Tensor,
     valid: Tensor,
-    trials: int,
+    options: Options,
 ) -> None:
-    """ART's ending: after 25 failed trials, `a` in the δ-phase, the closest of C in the ε-phase."""
-    over = owner[(trial[owner] >= trials) & oracle.active[owner]]
+    """ART's ending: after 25 failed trials, `a` in the δ-phase, the closest (first) of C in the ε-phase."""
+    over = owner[(trial[owner] >= options.trials) & oracle.active[owner]]
     image, slot = valid[over[phase[over] == SOURCE]].nonzero(as_tuple=True)
     image = over[phase[over] == SOURCE][image]
-    _keep_closest(oracle, a, found[image, slot], image)
+    _keep(oracle, a, found[image, slot], image, options.closest)
     oracle.retire(over, "stuck")
