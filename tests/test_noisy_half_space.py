@@ -29,11 +29,11 @@ def p_adv(h: HalfSpace, points: Tensor) -> Tensor:
     return 0.5 * torch.erfc(-margin / SIGMA / math.sqrt(2))
 
 
-def attacked(name: str, preset: str, sigma: float, budget: int = 1500) -> tuple[HalfSpace, Oracle]:
+def attacked(name: str, preset: str, sigma: float, budget: int = 1500, n: int = 2) -> tuple[HalfSpace, Oracle]:
     h = half_space(1, sigma=sigma)
     if name == "geoda":
         h.w = in_subspace()
-    return h, attack(oracle_on(h, 2, budget, norm=ATTACKS[name].norms[0]), name, preset)
+    return h, attack(oracle_on(h, n, budget, norm=ATTACKS[name].norms[0]), name, preset)
 
 
 @pytest.mark.slow
@@ -51,11 +51,11 @@ def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, prese
 @pytest.mark.parametrize(("name", "preset"), [("ba", "foolbox"), ("ba", "art"), ("rays", "authors")])
 def test_single_vote_acceptance_ratchets(name: str, preset: str) -> None:
     """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its border."""
-    h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500)  # ART's form walks in later
+    h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500, n=8)  # ART's form walks in later
     held = oracle.close().held[-1]
     assert p_adv(h, held).median() < 0.4
     claimed = (held - 0.5).flatten(1).norm(dim=1) / M
-    assert bool((claimed < border(h, held)).all())
+    assert (claimed / border(h, held)).median() < 0.98
 
 
 def test_votes_shrink_the_noise_at_the_boundary() -> None:
