@@ -437,6 +437,13 @@ def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
     assert run["seconds"] > 0
     assert all(line["state"] == "skipped: no figure within 2,000 queries" for line in listed["runs"] if line is not run)
     assert not list(tmp_path.iterdir())
+    some = snd(
+        "reproduce", "table2", *options, "--where", "attack=hsja", "--where", "sigma=0.01", "--dry-run", "--json"
+    )
+    assert [(r["attack"], r["defense"]) for r in json.loads(some.stdout)["runs"]] == [("hsja", "snd 0.01")]
+    unmatched = snd("reproduce", "table2", *options, "--where", "attack=square")
+    assert unmatched.returncode == 2
+    assert "No run of table2 has attack=square." in unmatched.stderr
     none = snd("reproduce", "table8", *options)
     assert none.returncode == 2
     assert "Nothing of it can be run here" in none.stderr
@@ -449,6 +456,9 @@ def test_reproduce_runs_once(snd: Snd, tmp_path: Path) -> None:
     first = json.loads(snd(*options).stdout)
     (cell,) = first["cells"]
     assert (cell["published"], cell["budget"], cell["n"]) == (pytest.approx(0.165), 2000, 2)
+    assert {"value", "lo", "hi"} == set(cell["success_noisy"]) == set(cell["success_clean"])
+    page = snd(*options[:-1], "--format", "md").stdout
+    assert f"| hsja | snd 0.01 | seen | 2,000 | 16.5 | {100 * cell['value']:.1f} [" in page
     (path,) = tmp_path.glob("*.parquet")
     stamp = path.stat().st_mtime_ns
     assert json.loads(snd(*options).stdout) == first

@@ -31,6 +31,7 @@ def dry_run(job: Job, specs: Sequence[DefenseSpec], json: bool, accuracy_rows: i
         ConfigError: the model, the defense or the data do not fit, or there are too few images.
     """
     from sndcli.errors import ConfigError
+    from sndcli.reports.comparison import duration
 
     available = len(job.data)
     if job.config.images > available:
@@ -49,11 +50,11 @@ def dry_run(job: Job, specs: Sequence[DefenseSpec], json: bool, accuracy_rows: i
     for row in rows:
         typer.echo(
             f"{row['defense']} {row['sigma']:g}: at most {row['queries']:,} paid queries and {row['unpaid']:,} other "
-            f"passes, at {row['rows_per_s']:.0f} images/s about {_duration(row['seconds'])}; "
+            f"passes, at {row['rows_per_s']:.0f} images/s about {duration(row['seconds'])}; "
             f"{row['path']}{' (exists)' if row['exists'] else ''}"
         )
     if len(rows) > 1:
-        typer.echo(f"all {len(rows)}: about {_duration(sum(row['seconds'] for row in rows))}")
+        typer.echo(f"all {len(rows)}: about {duration(sum(row['seconds'] for row in rows))}")
 
 
 def _plan(job: Job, spec: DefenseSpec, accuracy_rows: int) -> dict[str, Any]:
@@ -90,9 +91,3 @@ def _rows_per_s(victim: Victim) -> float:
         if time.perf_counter() - start > PROBE_S:
             break
     return done / (time.perf_counter() - start)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -59,6 +59,7 @@ def reproduce(
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False,
+    format: Annotated[str, typer.Option("--format", help="table or md.")] = "table",
     json: o.Json = False,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
@@ -71,6 +72,7 @@ def reproduce(
     from sndcli.errors import ConfigError, DataError
     from sndcli.reports import gates, published
 
+    o.one_of(format, ("table", "md"), "--format")
     names = published.table_names(table)
     limit = o.count(budget, "--budget") if budget is not None else None
     if (limit is not None and limit < 1) or (images is not None and images < 1):
@@ -99,7 +101,7 @@ def reproduce(
         if not plan.skipped:
             o.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}", quiet)
             _measure(plan)
-    _print(plans, json)
+    _print(plans, format, json)
 
 
 def _plan(
@@ -159,10 +161,11 @@ def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
     run, _ = job.run(spec)
     found: dict[tuple[str, int | None], dict[str, Any]] = {}
     for row in summarise([run]):
+        beside = {name: row[name] for name in ("success_noisy", "success_clean", "floor")}
         for measure in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
             figure = row[measure] if isinstance(row[measure], dict) else {"value": row[measure], "lo": None, "hi": None}
             n = row["n"] - (row["initially_wrong"] if measure == "success_seen_net" else 0)
-            found[measure, row["budget"]] = figure | {"n": n}
+            found[measure, row["budget"]] = figure | {"n": n} | (beside if measure.startswith("success") else {})
     return found
 
 
@@ -256,18 +259,10 @@ def _list(plans: Sequence[Plan], json: bool) -> None:
         typer.echo(jsonlib.dumps({"schema": 1, "runs": lines, "total": total}))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    found = Table(
-        title="paid queries at most; time of the forward passes alone, as measured here", title_justify="left"
-    )
-    for name in ("table", "attack", "defense", "images", "budget", "queries", "time", "state"):
-        found.add_column(name, justify="right" if name in ("images", "budget", "queries", "time") else "left")
-    for x in lines:
-        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries")]
-        time = _duration(x["seconds"]) if x["seconds"] else ""
-        found.add_row(x["table"], x["attack"] or "clean images", x["defense"], *figures, time, x["state"])
-    Console().print(found, f"together {total['queries']:,} queries, {_duration(total['seconds'])}", sep="\n")
+    from sndcli.reports.comparison import duration, listing
+
+    Console().print(listing(lines), f"together {total['queries']:,} queries, {duration(total['seconds'])}", sep="\n")
 
 
 def _speed(job: Job) -> float:
@@ -287,58 +282,25 @@ def _speed(job: Job) -> float:
     return 3 * len(rows) / max(1e-9, time.perf_counter() - start)
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _print(plans: Sequence[Plan], json: bool) -> None:
+def _print(plans: Sequence[Plan], format: str, json: bool) -> None:
     """Our figures beside the published ones, and what was left out."""
     head = ("table", "attack", "defense")
-    cells = [
-        dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) | f for p in plans for f in p.found
-    ]
-    skipped = [
-        dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) | {"reason": p.skipped}
-        for p in plans
-        if p.skipped
-    ]
-    from sndcli.reports.published import assumptions, document
+    names = [dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) for p in plans]
+    cells = [name | figure for name, p in zip(names, plans, strict=True) for figure in p.found]
+    skipped = [name | {"reason": p.skipped} for name, p in zip(names, plans, strict=True) if p.skipped]
+    from sndcli.reports import comparison
+    from sndcli.reports.published import assumptions
 
-    names = dict.fromkeys(p.case.table for p in plans)
-    assumed = {name: lines for name in names if (lines := assumptions(name))}
+    tables = list(dict.fromkeys(p.case.table for p in plans))
     if json:
+        assumed = {name: lines for name in tables if (lines := assumptions(name))}
         typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed}))
         return
-    from rich.console import Console
-    from rich.table import Table
+    if format == "md":
+        typer.echo("\n\n".join(comparison.markdown(name, cells) for name in tables))
+    else:
+        from rich.console import Console
 
-    for name in names:
-        found = Table(
-            title=f"{name}: {document()['tables'][name]['caption']}", title_justify="left", caption_justify="left",
-            caption="\n".join(f"assumed: {line}" for line in assumed.get(name, ())) or None,
-        )  # fmt: skip
-        for column in ("attack", "defense", "measure", "Q", "published", "ours [95 %]", "n", ""):
-            found.add_column(column, justify="right" if column in ("Q", "published", "ours [95 %]", "n") else "left")
-        for c in (cell for cell in cells if cell["table"] == name):
-            budget = f"{c['budget']:,}" if c["budget"] else ""
-            found.add_row(
-                c["attack"] or "", c["defense"], c["measure"], budget, *_figures(c), str(c["n"]), c["verdict"]
-            )
-        Console().print(found)
+        Console().print(*(comparison.rich_table(name, cells) for name in tables), sep="\n")
     for line in skipped:
-        typer.echo(f"skipped: {line['table']} {line['attack'] or 'clean images'}, {line['defense']}: {line['reason']}")
-
-
-def _figures(c: dict[str, Any]) -> tuple[str, str]:
-    from sndcli.reports.published import PERCENT
-
-    scale, digits = (100, 1) if c["measure"] in PERCENT else (1, 3)
-    if c["measure"] == "accuracy":
-        digits = 2
-    theirs = f"{scale * c['published']:.{digits}f}"
-    theirs += f" ± {scale * c['published_std']:.{digits}f}" if c["published_std"] is not None else ""
-    ours = f"{scale * c['value']:.{digits}f}"
-    ours += f" [{scale * c['lo']:.{digits}f}, {scale * c['hi']:.{digits}f}]" if c["lo"] is not None else ""
-    return theirs, ours
+        o.note(f"skipped: {line['table']} {line['attack'] or 'clean images'}, {line['defense']}: {line['reason']}")
