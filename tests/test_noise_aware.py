@@ -108,10 +108,15 @@ def test_noise_is_measured_from_labels(sigma: float) -> None:
 
 
 def test_no_noise_is_measured_as_next_to_none() -> None:
-    oracle = run("hsja-na", "sequential", half_space(1), 200, n=4)
-    x = oracle.ledger.held[0]
-    again = oracle_on(half_space(1), 4, 100)
-    assert float(noise.measure(again, x, torch.arange(4), generator()).max()) < 1e-3
+    h = half_space(1)
+    x = 0.5 + M * h.w.view(1, *SHAPE).expand(4, *SHAPE)
+    assert float(noise.measure(oracle_on(h, 4, 100), x, torch.arange(4), generator()).max()) < 2e-3
+
+
+def test_answers_that_are_all_alike_leave_the_noise_where_it_was_thought_to_be() -> None:
+    x = torch.full((2, *SHAPE), 0.5)  # far from the boundary
+    found = noise.measure(oracle_on(half_space(1, margin=10.0), 2, 100), x, torch.arange(2), generator())
+    torch.testing.assert_close(found, noise.SCALES.log().mean().exp().expand(2))
 
 
 def test_a_wrong_noise_scale_is_told() -> None:

@@ -16,6 +16,7 @@ SEEN_ABOVE_NOISY = 0.1  # and intervals apart
 FALL = 0.05  # of success_noisy with a larger budget, and at least two images
 FLOOR_SHARE = 0.5  # of success_seen
 SEARCH_SHARE = 0.19  # of σ; the noise-aware attacks end at 0.2 and above by a majority
+PROBE_SHARE = 0.5  # of σ; where the boundary bends, probes a little below the noise are the best
 CLAIM = 0.05  # a difference that a reader would take for one
 AWARE = ("hsja-na", "popskipjump")  # attacks, and presets ending in "na", that know of the noise
 VICTIM = ("dataset", "model", "defense", "sigma", "beta")
@@ -65,8 +66,8 @@ def _of_setting(rows: Sequence[Row]) -> list[Flag]:
     found = [*_seen_above_noisy(last), *_falls(rows), *_floor(last)]
     sigma, place = float(last["sigma"] or 0), _where(last, with_budget=False)
     probe, search = last.get("probe"), last.get("search")
-    if sigma and probe is not None and probe < 0.999 * sigma:
-        text = f"probes reach {sigma / probe:.3g} times less far than the noise (σ√d/δ); a wider probe costs nothing"
+    if sigma and probe is not None and probe < PROBE_SHARE * sigma:
+        text = f"probes reach {sigma / probe:.3g} times less far than the noise (σ√d/δ); a wider probe costs no queries"
         found.append(Flag("probe_below_noise", text, place))
     if sigma and search is not None and search < SEARCH_SHARE * sigma:
         text = f"searches end at {search:.2g}, the noise is {sigma:g}: their last steps are coin flips"
