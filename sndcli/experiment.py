@@ -80,7 +80,7 @@ class Experiment:
     ) -> None:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.references, self.save_points = references, save_points
-        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.path = result_path(out, config)
         self.parts = self.path.with_suffix(".parts")
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
@@ -93,10 +93,8 @@ class Experiment:
         """
         if fresh:
             self._discard()
-        done = self._finished()
+        done = finished(self.path, self.config, self.save_points)
         if done is not None:
-            if self.save_points and not points.path_of(self.path).is_file():
-                raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
             return done
         start = time.perf_counter()
         self._make_folder()
@@ -110,20 +108,20 @@ class Experiment:
             for number, index in enumerate(chosen.split(self.config.unit))
         ]
         self.passes_differ = self._passes_differ(chosen)
-        finished, seen, queries = 0, 0, 0
+        ended, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
             part = self._part(seed, number)
             rows = self._read_part(part)
             if rows is None or (self.save_points and not points.path_of(part).is_file()):
                 began = time.perf_counter()
-                base = Tick(queries, finished, total, seen)
+                base = Tick(queries, ended, total, seen)
                 rows = self._unit(seed, number, index, partial(_advance, progress, base))
                 results.write(part, rows, self._metadata(time.perf_counter() - began))
                 queries += sum(row["queries"] for row in rows)
-            finished += len(rows)
+            ended += len(rows)
             seen += sum(row["best_l2"][-1] <= self.config.eps for row in rows)
-            progress(Tick(queries, finished, total, seen))
+            progress(Tick(queries, ended, total, seen))
         return self._merge([self._part(seed, number) for seed, number, _ in units], time.perf_counter() - start)
 
     def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -292,20 +290,6 @@ class Experiment:
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
 
-    def _finished(self) -> pa.Table | None:
-        if not self.path.is_file():
-            return None
-        table = results.read(self.path)
-        theirs = results.run_of(table)["config"]
-        if results.run_of(table)["id"] != self.config.run_id:
-            mine = json.loads(json.dumps(self.config.as_dict()))
-            differing = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
-            raise ConfigError(
-                f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
-                "Choose another --out, or --fresh to replace it."
-            )
-        return table
-
     def _read_part(self, part: Path) -> list[dict[str, Any]] | None:
         if not part.is_file():
             return None
@@ -346,6 +330,33 @@ class Experiment:
             part.unlink(missing_ok=True)
         self.parts.rmdir()
         return merged
+
+
+def result_path(out: Path, config: RunConfig) -> Path:
+    """Where a run's result goes: `out` itself, or a file in that folder."""
+    return out if out.suffix == ".parquet" else out / config.file_name
+
+
+def finished(path: Path, config: RunConfig, save_points: bool = False) -> pa.Table | None:
+    """The result of a run that is there already; needs no model.
+
+    Raises:
+        ConfigError: the file holds another config, or the points that are wanted were not saved.
+    """
+    if not path.is_file():
+        return None
+    table = results.read(path)
+    theirs = results.run_of(table)["config"]
+    if results.run_of(table)["id"] != config.run_id:
+        mine = json.loads(json.dumps(config.as_dict()))
+        differing = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
+        raise ConfigError(
+            f"{path} holds a run of another config ({'; '.join(differing)}).\n"
+            "Choose another --out, or --fresh to replace it."
+        )
+    if save_points and not points.path_of(path).is_file():
+        raise ConfigError(f"{path} was finished without --save-points.\n--fresh runs it again.")
+    return table
 
 
 def run_attack(

@@ -56,10 +56,14 @@ class Job:
     def run(self, defense: DefenseSpec, victim: Victim | None = None) -> tuple[pa.Table, Path]:
         """Runs the job's attack against one defense, or reads the run where it is finished."""
         from sndcli.defenses.parse import settle
-        from sndcli.experiment import Experiment, Tick
+        from sndcli.experiment import Experiment, Tick, finished, result_path
 
         defense = settle(defense, self.model)
         c = replace(self.config, defense=defense)
+        path = result_path(self.out, c)
+        done = None if self.fresh else finished(path, c, self.save_points)
+        if done is not None:  # nothing to fold, measure or compile
+            return done, path
         experiment = Experiment(
             c, self.data, victim or self.victim(defense), self.out, _warn, self.debug, self.references, self.save_points
         )
