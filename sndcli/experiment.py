@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +22,11 @@ from sndcli.border import DRAWS, border_points, majority_wrong
 from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
-from sndcli.errors import ConfigError, DataError, IncompleteError
+from sndcli.errors import IncompleteError
 from sndcli.inference import reproducible_kernels
 from sndcli.models.reference import Reference
 from sndcli.oracle import Ledger, Oracle
+from sndcli.runfiles import RunFiles
 from sndcli.statistics import best_distance
 from sndcli.victim import Victim, first_line, stream, versions
 
@@ -80,8 +80,7 @@ class Experiment:
     ) -> None:
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.references, self.save_points = references, save_points
-        self.path = result_path(out, config)
-        self.parts = self.path.with_suffix(".parts")
+        self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
@@ -92,12 +91,12 @@ class Experiment:
             ConfigError: the result file holds another config.
         """
         if fresh:
-            self._discard()
-        done = finished(self.path, self.config, self.save_points)
+            self.files.discard()
+        done = self.files.finished()
         if done is not None:
             return done
         start = time.perf_counter()
-        self._make_folder()
+        self.files.make_folder(self.warn)
         chosen = choose(
             self.data, self.config.images, self.config.select, self.config.seed,
             lambda x: self.victim.undefended(x).argmax(1),
@@ -111,9 +110,9 @@ class Experiment:
         ended, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
-            part = self._part(seed, number)
-            rows = self._read_part(part)
-            if rows is None or (self.save_points and not points.path_of(part).is_file()):
+            part = self.files.part(seed, number)
+            rows = self.files.rows_of(part, self.warn)
+            if rows is None:
                 began = time.perf_counter()
                 base = Tick(queries, ended, total, seen)
                 rows = self._unit(seed, number, index, partial(_advance, progress, base))
@@ -122,7 +121,8 @@ class Experiment:
             ended += len(rows)
             seen += sum(row["best_l2"][-1] <= self.config.eps for row in rows)
             progress(Tick(queries, ended, total, seen))
-        return self._merge([self._part(seed, number) for seed, number, _ in units], time.perf_counter() - start)
+        parts = [self.files.part(seed, number) for seed, number, _ in units]
+        return self.files.merge(parts, self._metadata, time.perf_counter() - start)
 
     def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
         c, device = self.config, self.victim.defended.device
@@ -148,7 +148,7 @@ class Experiment:
             p0, p_mis = self._clean_rates(x0, y)
             border = self._border(oracle, ledger, y) if self._with_border else None
         if self.save_points:
-            self._save_points(points.path_of(self._part(seed, number)), seed, index, ledger)
+            self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
         held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
         held_l2[~ledger.has_held] = float("inf")
@@ -264,7 +264,7 @@ class Experiment:
         labels = [self.victim.defended(point.expand(draws, *point.shape)).argmax(1) for point in points]
         return torch.stack(labels) if labels else torch.empty(0, draws, dtype=torch.int64, device=points.device)
 
-    # -- files -----------------------------------------------------------------------------------------------
+    # -- what a file says of its run -------------------------------------------------------------------------
 
     def _metadata(self, wall_s: float) -> dict[str, Any]:
         return {
@@ -282,81 +282,6 @@ class Experiment:
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
         return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
-
-    def _discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        points.path_of(self.path).unlink(missing_ok=True)
-        for pattern in ("*.parquet*", "*.safetensors*"):
-            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
-                part.unlink()
-
-    def _read_part(self, part: Path) -> list[dict[str, Any]] | None:
-        if not part.is_file():
-            return None
-        try:
-            table = results.read(part)
-        except DataError as error:
-            self.warn(f"{error} It is run again.")
-            return None
-        if results.run_of(table)["id"] != self.config.run_id:
-            raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
-
-    def _part(self, seed: int, number: int) -> Path:
-        return self.parts / f"seed{seed}-unit{number:04d}.parquet"
-
-    def _make_folder(self) -> None:
-        """Before any work: the folder can be written, and holds no parts of another config."""
-        try:
-            self.parts.mkdir(parents=True, exist_ok=True)
-            for part in self.parts.glob("*.tmp"):
-                part.unlink()
-        except OSError as error:
-            raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
-        for part in self.parts.glob("*.parquet"):
-            self._read_part(part)
-
-    def _merge(self, parts: list[Path], wall_s: float) -> pa.Table:
-        tables = [results.read(part) for part in parts]
-        spent = sum(results.run_of(table)["wall_s"] for table in tables)
-        run = self._metadata(max(spent, wall_s) if parts else wall_s)
-        merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        kept = [points.path_of(part) for part in parts]
-        if self.save_points:
-            points.merge(kept, points.path_of(self.path))
-        merged = results.write_table(self.path, merged, run)
-        for part in [*parts, *kept]:
-            part.unlink(missing_ok=True)
-        self.parts.rmdir()
-        return merged
-
-
-def result_path(out: Path, config: RunConfig) -> Path:
-    """Where a run's result goes: `out` itself, or a file in that folder."""
-    return out if out.suffix == ".parquet" else out / config.file_name
-
-
-def finished(path: Path, config: RunConfig, save_points: bool = False) -> pa.Table | None:
-    """The result of a run that is there already; needs no model.
-
-    Raises:
-        ConfigError: the file holds another config, or the points that are wanted were not saved.
-    """
-    if not path.is_file():
-        return None
-    table = results.read(path)
-    theirs = results.run_of(table)["config"]
-    if results.run_of(table)["id"] != config.run_id:
-        mine = json.loads(json.dumps(config.as_dict()))
-        differing = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
-        raise ConfigError(
-            f"{path} holds a run of another config ({'; '.join(differing)}).\n"
-            "Choose another --out, or --fresh to replace it."
-        )
-    if save_points and not points.path_of(path).is_file():
-        raise ConfigError(f"{path} was finished without --save-points.\n--fresh runs it again.")
-    return table
 
 
 def run_attack(

@@ -58,7 +58,8 @@ def dry_run(job: Job, specs: Sequence[DefenseSpec], json: bool, accuracy_rows: i
 
 
 def _plan(job: Job, spec: DefenseSpec, accuracy_rows: int) -> dict[str, Any]:
-    from sndcli.experiment import CLEAN_DRAWS_PER_VERIFY, Experiment
+    from sndcli.experiment import CLEAN_DRAWS_PER_VERIFY
+    from sndcli.runfiles import RunFiles
 
     c = replace(job.config, defense=spec)
     victim = job.victim(spec)
@@ -69,7 +70,7 @@ def _plan(job: Job, spec: DefenseSpec, accuracy_rows: int) -> dict[str, Any]:
     unpaid = attacked * (len(c.report_points) * (draws + 1) + clean + 1) + (queries if c.mismatch else 0)
     unpaid += (c.images if c.select == "correct" else 0) + accuracy_rows
     rate = _rows_per_s(victim)
-    path = Experiment(c, job.data, victim, job.out).path
+    path = RunFiles(job.out, c).path
     return {
         "attack": c.attack, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta, "votes": c.votes,
         "images": c.images, "repeats": c.repeats, "budget": c.budget, "queries": queries, "unpaid": unpaid,

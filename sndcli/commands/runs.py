@@ -56,14 +56,15 @@ class Job:
     def run(self, defense: DefenseSpec, victim: Victim | None = None) -> tuple[pa.Table, Path]:
         """Runs the job's attack against one defense, or reads the run where it is finished."""
         from sndcli.defenses.parse import settle
-        from sndcli.experiment import Experiment, Tick, finished, result_path
+        from sndcli.experiment import Experiment, Tick
+        from sndcli.runfiles import RunFiles
 
         defense = settle(defense, self.model)
         c = replace(self.config, defense=defense)
-        path = result_path(self.out, c)
-        done = None if self.fresh else finished(path, c, self.save_points)
+        files = RunFiles(self.out, c, self.save_points)
+        done = None if self.fresh else files.finished()
         if done is not None:  # nothing to fold, measure or compile
-            return done, path
+            return done, files.path
         experiment = Experiment(
             c, self.data, victim or self.victim(defense), self.out, _warn, self.debug, self.references, self.save_points
         )
@@ -78,7 +79,7 @@ class Job:
                 done = max(float(tick.queries), total * tick.images / tick.total)
                 update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
 
-            return experiment.run(self.fresh, progress), experiment.path
+            return experiment.run(self.fresh, progress), files.path
 
 
 def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int = 1) -> Job:
