@@ -301,6 +301,6 @@ def _print(plans: Sequence[Plan], format: str, json: bool) -> None:
     else:
         from rich.console import Console
 
-        Console().print(*(comparison.rich_table(name, cells) for name in tables), sep="\n")
+        Console().print(*(part for name in tables for part in comparison.rich_tables(name, cells)), sep="\n")
     for line in skipped:
         o.note(f"skipped: {line['table']} {line['attack'] or 'clean images'}, {line['defense']}: {line['reason']}")

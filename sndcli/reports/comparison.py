@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from sndcli.reports.published import PERCENT, assumptions, document
 from sndcli.reports.tables import MEASURES, rate_cell
 
 LEFT = 3  # columns of text; the others are figures, but for the last
+SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
 HEADER = ["attack", "defense", "figure", "Q", "published", "ours [95 %]", "noisy", "clean", "floor", "n", "verdict"]
 LISTED = ("table", "attack", "defense", "images", "budget", "queries", "time", "state")
 
 
-def rich_table(name: str, cells: Sequence[dict[str, Any]]) -> Table:
-    """One table of the paper for a terminal; `cells` of other tables are left out."""
-    table = Table(
-        title=_title(name), title_justify="left", caption_justify="left", caption="\n".join(_assumed(name)) or None
-    )
-    for k, column in enumerate(HEADER):
-        table.add_column(column, justify="right" if LEFT <= k < len(HEADER) - 1 else "left")
-    for line in _body(name, cells):
-        table.add_row(*line)
-    return table
+def rich_tables(name: str, cells: Sequence[dict[str, Any]]) -> list[Table | str]:
+    """One table of the paper for a terminal, a part for each run; `cells` of other tables are left out."""
+    mine = [c for c in cells if c["table"] == name]
+    shown: list[Table | str] = [_title(name)]
+    for attack, defense in dict.fromkeys((c["attack"], c["defense"]) for c in mine):
+        run = [c for c in mine if (c["attack"], c["defense"]) == (attack, defense)]
+        title = f"{attack or 'clean images'}, {defense} ({run[0]['n']} images)"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for k, column in enumerate(SHORT):
+            last = k == len(SHORT) - 1
+            table.add_column(column, justify="right" if k > 0 and not last else "left", no_wrap=not last)
+        for c in run:
+            beside = [f"{100 * c[m]['value']:.1f}" if c.get(m) else "–" for m in ("success_noisy", "success_clean")]
+            verdict = c["verdict"].replace("differs by ", "").replace(" points", "")
+            table.add_row(_figure(c), _budget(c), *_figures(c), *beside, _floor(c), verdict)
+        shown += [table, ""]
+    return [*shown, *_assumed(name)]
 
 
 def markdown(name: str, cells: Sequence[dict[str, Any]]) -> str:
@@ -66,14 +75,23 @@ def _assumed(name: str) -> list[str]:
 def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
     lines = []
     for c in (cell for cell in cells if cell["table"] == name):
-        beside = [rate_cell(c.get("success_noisy")), rate_cell(c.get("success_clean"))]
-        beside.append(f"{100 * c['floor']:.1f}" if c.get("floor") is not None else "–")
-        budget = f"{c['budget']:,}" if c["budget"] else ""
-        figure = MEASURES.get(c["measure"], c["measure"])
-        lines.append(
-            [c["attack"] or "", c["defense"], figure, budget, *_figures(c), *beside, str(c["n"]), c["verdict"]]
-        )
+        beside = [rate_cell(c.get("success_noisy")), rate_cell(c.get("success_clean")), _floor(c)]
+        names = [c["attack"] or "", c["defense"], _figure(c), _budget(c)]
+        lines.append([*names, *_figures(c), *beside, str(c["n"]), c["verdict"]])
     return lines
+
+
+def _figure(c: dict[str, Any]) -> str:
+    name: str = c["measure"]
+    return MEASURES.get(name, name)
+
+
+def _budget(c: dict[str, Any]) -> str:
+    return f"{c['budget']:,}" if c["budget"] else ""
+
+
+def _floor(c: dict[str, Any]) -> str:
+    return f"{100 * c['floor']:.1f}" if c.get("floor") is not None else "–"
 
 
 def _figures(c: dict[str, Any]) -> tuple[str, str]:
