@@ -441,6 +441,8 @@ def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
         "reproduce", "table2", *options, "--where", "attack=hsja", "--where", "sigma=0.01", "--dry-run", "--json"
     )
     assert [(r["attack"], r["defense"]) for r in json.loads(some.stdout)["runs"]] == [("hsja", "snd 0.01")]
+    bare = snd("reproduce", "table5", "--images", 4, "--no-mismatch", "--out", tmp_path, "--dry-run", "--json")
+    assert {r["attack"] for r in json.loads(bare.stdout)["runs"]} == {None}  # the others have no figure but P_mis
     unmatched = snd("reproduce", "table2", *options, "--where", "attack=square")
     assert unmatched.returncode == 2
     assert "No run of table2 has attack=square." in unmatched.stderr

@@ -90,7 +90,7 @@ def reproduce(
     if not chosen:
         raise ConfigError(f"No run of {table} has {' and '.join(where or ())}.")
     if not mismatch:
-        chosen = [case.without_p_mis() for case in chosen]
+        chosen = [case for case in map(published.Case.without_p_mis, chosen) if case.cells]
     plans = [_plan(case, limit, images, model, at_model, given) for case in chosen]
     if dry_run:
         _list(plans, json)
