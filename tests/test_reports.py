@@ -468,11 +468,14 @@ def test_reproduce_runs_once(snd: Snd, tmp_path: Path) -> None:
 
 
 def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
-    done = snd("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
+    options = ("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
+    unrun = json.loads(snd(*options, "--no-run").stdout)
+    assert not unrun["cells"]
+    assert "not run yet" in {line["reason"] for line in unrun["skipped"]}
+    done = snd(*options)
     cells = json.loads(done.stdout)["cells"]
     assert [(c["defense"], c["measure"], c["published"]) for c in cells] == [
         ("snd 0.001", "p_mis_clean", 0.002), ("snd 0.01", "p_mis_clean", 0.021)]  # fmt: skip
     assert all(0 <= c["value"] < 0.2 for c in cells)
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
-    again = snd("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
-    assert json.loads(again.stdout)["cells"] == cells
+    assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells

@@ -6,7 +6,7 @@ import inspect
 import json as jsonlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,26 +14,11 @@ import typer
 
 from sndcli.commands import options as o
 from sndcli.commands.attack import attack
+from sndcli.commands.plans import REPEATS, Plan, plan_of, show
 
 if TYPE_CHECKING:
     from sndcli.commands.runs import Job
     from sndcli.defenses.parse import DefenseSpec
-    from sndcli.reports.published import Case, Cell
-
-REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
-TRAINED = "pgd-at"
-
-
-@dataclass
-class Plan:
-    """A case with what running it here takes; `skipped` says why it cannot be."""
-
-    case: Case
-    cells: tuple[Cell, ...]
-    job: Job | None = None
-    spec: DefenseSpec | None = None
-    skipped: str = ""
-    found: list[dict[str, Any]] = field(default_factory=list)
 
 
 @o.guarded
@@ -58,6 +43,7 @@ def reproduce(
     batch_size: o.BatchSize = "auto",
     compiled: o.Compile = False,
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce"),
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False,
     format: Annotated[str, typer.Option("--format", help="table or md.")] = "table",
     json: o.Json = False,
@@ -91,49 +77,19 @@ def reproduce(
         raise ConfigError(f"No run of {table} has {' and '.join(where or ())}.")
     if not mismatch:
         chosen = [case for case in map(published.Case.without_p_mis, chosen) if case.cells]
-    plans = [_plan(case, limit, images, model, at_model, given) for case in chosen]
+    plans = [plan_of(case, limit, images, model, at_model, given) for case in chosen]
     if dry_run:
-        _list(plans, json)
+        show(plans, json)
         return
     if all(plan.skipped for plan in plans):
         raise DataError("\n".join(["Nothing of it can be run here:", *dict.fromkeys(p.skipped for p in plans)]))
     for plan in plans:
+        if not (run or plan.skipped or _finished(plan).is_file()):
+            plan.skipped = "not run yet"
         if not plan.skipped:
             o.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}", quiet)
             _measure(plan)
     _print(plans, format, json)
-
-
-def _plan(
-    case: Case, limit: int | None, images: int | None, model: str | None, at_model: str | None, given: dict[str, Any]
-) -> Plan:
-    """What running a case takes here."""
-    from sndcli.commands.runs import prepare
-    from sndcli.defenses.parse import parse
-    from sndcli.errors import SndError
-
-    plan = Plan(case, case.within(limit))
-    parts = case.defense.split("+")
-    trained = TRAINED in parts
-    try:
-        if not plan.cells:
-            plan.skipped = f"no figure within {limit:,} queries"
-        elif trained and at_model is None:
-            plan.skipped = "needs --at-model, the PGD-trained network"
-        else:
-            rest = "+".join(part for part in parts if part != TRAINED) or "none"
-            plan.spec = parse(rest, case.sigma, case.beta)
-            chosen = at_model if trained else model or case.model
-            points = sorted({c.budget for c in plan.cells if c.budget})
-            wanted = given | {
-                "dataset": case.dataset, "model": chosen, "images": min(case.images, images or case.images),
-                "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
-                "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
-            }  # fmt: skip
-            plan.job = prepare(case.attack or "null", wanted, plan.spec, case.votes)
-    except SndError as error:
-        plan.skipped = str(error).splitlines()[0]
-    return plan
 
 
 def _measure(plan: Plan) -> None:
@@ -171,14 +127,9 @@ def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
 
 def _clean(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
     """Accuracy, P_mis and noise length on clean images; kept in a small file, as runs are."""
-    import hashlib
-
     job, spec = _ready(plan)
     wanted = sorted(cell.measure for cell in plan.cells)
-    what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
-    what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
-    name = hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
-    path = job.out / f"clean_{name}.json"
+    path = _finished(plan)
     if path.is_file():
         kept = jsonlib.loads(path.read_text(encoding="utf-8"))
     else:
@@ -188,6 +139,19 @@ def _clean(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
         temporary.write_text(jsonlib.dumps(kept), encoding="utf-8")
         os.replace(temporary, path)
     return {(measure, None): figure for measure, figure in kept.items()}
+
+
+def _finished(plan: Plan) -> Path:
+    """Where a plan's outcome lies once it has one."""
+    import hashlib
+
+    job, spec = _ready(plan)
+    if plan.case.attack is not None:
+        return job.out / replace(job.config, defense=spec).file_name
+    wanted = sorted(cell.measure for cell in plan.cells)
+    what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
+    what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
+    return job.out / f"clean_{hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 
 def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
@@ -219,67 +183,6 @@ def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:
 
 
 # -- what is printed ------------------------------------------------------------------------------------------
-
-
-def _list(plans: Sequence[Plan], json: bool) -> None:
-    """Runs, paid queries and time, nothing run."""
-    from sndcli.attacks.registry import spec_of
-    from sndcli.border import DRAWS, HALVINGS
-
-    speeds: dict[str, float] = {}
-    lines, files = [], set()
-    for plan in plans:
-        c, job = plan.case, plan.job
-        line: dict[str, Any] = {"table": c.table, "attack": c.attack, "defense": c.label, "dataset": c.dataset}
-        line |= {"images": 0, "budget": 0, "queries": 0, "seconds": 0.0, "state": f"skipped: {plan.skipped}"}
-        if job is not None and plan.spec is not None and not plan.skipped:
-            config = replace(job.config, defense=plan.spec)
-            path = job.out / config.file_name
-            shared = path in files and c.attack is not None
-            done = c.attack is not None and path.is_file()
-            state = (
-                "done" if done else "shared" if shared else "begun" if path.with_suffix(".parts").is_dir() else "to run"
-            )
-            queries = 0 if c.attack is None or state in ("done", "shared") else config.images * config.budget
-            forwards = queries * (2 if config.mismatch else 1)
-            if c.attack is None:
-                forwards = min(config.images, len(job.data)) * (REPEATS if plan.spec.random else 1)
-            elif queries:
-                forwards += config.images * config.verify * (len(config.report_points) + 3)
-                if config.border and spec_of(config.attack).access == "labels":
-                    forwards += config.images * len(config.report_points) * DRAWS * (HALVINGS + 1)
-            if job.model.name not in speeds:
-                speeds[job.model.name] = _speed(job)
-            line |= {"images": config.images, "budget": config.budget if c.attack else 0, "queries": queries,
-                     "seconds": round(forwards / speeds[job.model.name], 1), "state": state}  # fmt: skip
-            files.add(path)
-        lines.append(line)
-    total = {"queries": sum(x["queries"] for x in lines), "seconds": round(sum(x["seconds"] for x in lines), 1)}
-    if json:
-        typer.echo(jsonlib.dumps({"schema": 1, "runs": lines, "total": total}))
-        return
-    from rich.console import Console
-
-    from sndcli.reports.comparison import duration, listing
-
-    Console().print(listing(lines), f"together {total['queries']:,} queries, {duration(total['seconds'])}", sep="\n")
-
-
-def _speed(job: Job) -> float:
-    """Images a second through the undefended model, from a few batches."""
-    import time
-
-    from sndcli.defenses.parse import DefenseSpec
-
-    victim = job.victim(DefenseSpec())
-    import torch
-
-    rows = torch.rand(min(victim.undefended.batch_size, 64), *job.model.input_size)
-    victim.undefended(rows)
-    start = time.perf_counter()
-    for _ in range(3):
-        victim.undefended(rows)
-    return 3 * len(rows) / max(1e-9, time.perf_counter() - start)
 
 
 def _print(plans: Sequence[Plan], format: str, json: bool) -> None:

@@ -1,0 +1,123 @@
+"""What ``snd reproduce`` is going to run: one plan for each run of a table, and the list that `--dry-run` prints."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sndcli.commands.runs import Job
+    from sndcli.defenses.parse import DefenseSpec
+    from sndcli.reports.published import Case, Cell
+
+REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
+TRAINED = "pgd-at"
+
+
+@dataclass
+class Plan:
+    """A case with what running it here takes; `skipped` says why it cannot be."""
+
+    case: Case
+    cells: tuple[Cell, ...]
+    job: Job | None = None
+    spec: DefenseSpec | None = None
+    skipped: str = ""
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plan_of(
+    case: Case, limit: int | None, images: int | None, model: str | None, at_model: str | None, given: dict[str, Any]
+) -> Plan:
+    """What running a case takes here."""
+    from sndcli.commands.runs import prepare
+    from sndcli.defenses.parse import parse
+    from sndcli.errors import SndError
+
+    plan = Plan(case, case.within(limit))
+    parts = case.defense.split("+")
+    trained = TRAINED in parts
+    try:
+        if not plan.cells:
+            plan.skipped = f"no figure within {limit:,} queries"
+        elif trained and at_model is None:
+            plan.skipped = "needs --at-model, the PGD-trained network"
+        else:
+            rest = "+".join(part for part in parts if part != TRAINED) or "none"
+            plan.spec = parse(rest, case.sigma, case.beta)
+            chosen = at_model if trained else model or case.model
+            points = sorted({c.budget for c in plan.cells if c.budget})
+            wanted = given | {
+                "dataset": case.dataset, "model": chosen, "images": min(case.images, images or case.images),
+                "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
+                "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
+            }  # fmt: skip
+            plan.job = prepare(case.attack or "null", wanted, plan.spec, case.votes)
+    except SndError as error:
+        plan.skipped = str(error).splitlines()[0]
+    return plan
+
+
+def show(plans: Sequence[Plan], json: bool) -> None:
+    """Runs, paid queries and time, nothing run."""
+    from sndcli.attacks.registry import spec_of
+    from sndcli.border import DRAWS, HALVINGS
+
+    speeds: dict[str, float] = {}
+    lines, files = [], set()
+    for plan in plans:
+        c, job = plan.case, plan.job
+        line: dict[str, Any] = {"table": c.table, "attack": c.attack, "defense": c.label, "dataset": c.dataset}
+        line |= {"images": 0, "budget": 0, "queries": 0, "seconds": 0.0, "state": f"skipped: {plan.skipped}"}
+        if job is not None and plan.spec is not None and not plan.skipped:
+            config = replace(job.config, defense=plan.spec)
+            path = job.out / config.file_name
+            shared = path in files and c.attack is not None
+            done = c.attack is not None and path.is_file()
+            state = (
+                "done" if done else "shared" if shared else "begun" if path.with_suffix(".parts").is_dir() else "to run"
+            )
+            queries = 0 if c.attack is None or state in ("done", "shared") else config.images * config.budget
+            forwards = queries * (2 if config.mismatch else 1)
+            if c.attack is None:
+                forwards = min(config.images, len(job.data)) * (REPEATS if plan.spec.random else 1)
+            elif queries:
+                forwards += config.images * config.verify * (len(config.report_points) + 3)
+                if config.border and spec_of(config.attack).access == "labels":
+                    forwards += config.images * len(config.report_points) * DRAWS * (HALVINGS + 1)
+            if job.model.name not in speeds:
+                speeds[job.model.name] = _speed(job)
+            line |= {"images": config.images, "budget": config.budget if c.attack else 0, "queries": queries,
+                     "seconds": round(forwards / speeds[job.model.name], 1), "state": state}  # fmt: skip
+            files.add(path)
+        lines.append(line)
+    total = {"queries": sum(x["queries"] for x in lines), "seconds": round(sum(x["seconds"] for x in lines), 1)}
+    if json:
+        typer.echo(jsonlib.dumps({"schema": 1, "runs": lines, "total": total}))
+        return
+    from rich.console import Console
+
+    from sndcli.reports.comparison import duration, listing
+
+    Console().print(listing(lines), f"together {total['queries']:,} queries, {duration(total['seconds'])}", sep="\n")
+
+
+def _speed(job: Job) -> float:
+    """Images a second through the undefended model, from a few batches."""
+    import time
+
+    from sndcli.defenses.parse import DefenseSpec
+
+    victim = job.victim(DefenseSpec())
+    import torch
+
+    rows = torch.rand(min(victim.undefended.batch_size, 64), *job.model.input_size)
+    victim.undefended(rows)
+    start = time.perf_counter()
+    for _ in range(3):
+        victim.undefended(rows)
+    return 3 * len(rows) / max(1e-9, time.perf_counter() - start)
