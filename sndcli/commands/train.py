@@ -34,6 +34,9 @@ def train(
     at_norm: Annotated[str | None, typer.Option(help="Ball of at: l2 (0.5) or linf (8/255). Default l2.")] = None,
     pgd_steps: Annotated[int | None, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")] = None,
     pgd: Annotated[str | None, typer.Option(help="PGD of at and pni in full: NORM:EPS:STEPS[:STEP].")] = None,
+    pixel_units: Annotated[
+        bool, typer.Option("--pixel-units", help="σ_init of rse is on the [0, 1] pixel scale, not after normalisation.")
+    ] = False,
     pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -61,6 +64,10 @@ def train(
         if not 0 < lr <= 10:
             raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {lr}.")
         recipe = replace(recipe, lr=lr)
+    if pixel_units:
+        if defense != "rse":
+            raise ConfigError("`--pixel-units` belongs to `--defense rse`.")
+        recipe = replace(recipe, pixel_units=True)
     recipe = _with_pgd(recipe, at_norm, pgd_steps, pgd)
 
     from sndcli.datasets import cifar10
