@@ -40,6 +40,7 @@ def train(
     pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    precision: o.PrecisionOption = "fp32",
     compiled: o.Compile = False,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
@@ -64,6 +65,7 @@ def train(
         if not 0 < lr <= 10:
             raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {lr}.")
         recipe = replace(recipe, lr=lr)
+    recipe = replace(recipe, bf16=o.one_of(precision, ("fp32", "bf16"), "--precision") == "bf16")
     if pixel_units:
         if defense != "rse":
             raise ConfigError("`--pixel-units` belongs to `--defense rse`.")

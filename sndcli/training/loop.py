@@ -163,7 +163,7 @@ def _epoch(
         x = augment(recipe, epoch, data.images[index], index, generator).to(device)
         y = data.labels[index].to(device)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 or device.type == "cuda"):
             pixels = x.to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
             loss, logits = objective(forward, pixels, y, epoch, generator)
         loss.backward()

@@ -38,6 +38,7 @@ class Recipe:
         sigma_init: of ``rse``.
         sigma_inner: of ``rse``.
         pixel_units: of ``rse``: `sigma_init` is on the [0, 1] pixel scale, not on that of the normalised image.
+        bf16: compute under bfloat16 autocast on the CPU too; on CUDA it always is.
     """
 
     arch: str = "resnet20"
@@ -63,6 +64,7 @@ class Recipe:
     sigma_init: float = 0.2
     sigma_inner: float = 0.1
     pixel_units: bool = False
+    bf16: bool = False
 
     def lr_at(self, epoch: float) -> float:
         """Learning rate at a fractional epoch in [0, epochs]."""
