@@ -27,6 +27,9 @@ def main(logs: list[Path], picture: Path) -> None:
     left.set(xlabel="epoch", ylabel="training loss")
     right.plot(epochs, [100 * line["train_accuracy"] for line in lines], color="#0072b2", label="train (augmented)")
     right.plot(*zip(*tested, strict=True), "s--", color="#d55e00", label="test")
+    robust = [(x["epoch"], 100 * x["robust_accuracy"]) for x in lines if x.get("robust_accuracy") is not None]
+    if robust:
+        right.plot(*zip(*robust, strict=True), "^:", color="#009e73", label="test, under PGD-7")
     right.set(xlabel="epoch", ylabel="accuracy, %")
     right.legend()
     for axes in (left, right):

@@ -88,28 +88,24 @@ class _Machine(RaySearch):
         self.gradient = torch.zeros_like(oracle.x0)
         self.count, self.trial, self.iteration = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(3))
         self.upwards, self.remeasuring = (torch.full((n,), up, device=device) for up in (True, False))
+        self.states = [torch.tensor(states, device=device) for states in PHASES.values()]
         self._next_direction(active(oracle))
 
     def turn(self, owner: Tensor) -> None:
         """One batch: a block of probes of every image in its gradient, one query of every other."""
         probing = owner[self.state[owner] == GRADIENT]
-        asking = owner[self.state[owner] != GRADIENT]
+        asking = [owner[torch.isin(self.state[owner], states)] for states in self.states]
         image, u, probes = self._probes(probing)
-        points = self._at(asking, self.trial_theta[asking], self.lam[asking])
-        answers = {}
-        for phase, states in PHASES.items():
-            mine = torch.isin(self.state[asking], torch.tensor(states, device=asking.device))
-            answers[phase] = (asking[mine], points[mine])
-        rows = [probing[image], *(who for who, _ in answers.values())]
-        sent = [probes, *(where for _, where in answers.values())]
+        everyone = torch.cat(asking)
+        points = self._at(everyone, self.trial_theta[everyone], self.lam[everyone])
         # One forward for all; the oracle is told the phases apart.
-        split = [len(part) for part in rows]
-        phases = list(zip(("gradient", *PHASES), split, strict=True))
-        replies = voted_but_first(self.oracle, torch.cat(sent), torch.cat(rows), phases, self.o.votes).split(split)
-        self._gather(probing, image, u, replies[0])
-        for (who, _), reply in zip(answers.values(), replies[1:], strict=True):
-            ok = reply != REFUSED
-            self._advance(who[ok], reply[ok] == 1)
+        phases = list(zip(("gradient", *PHASES), (len(image), *map(len, asking)), strict=True))
+        sent, rows = torch.cat([probes, points]), torch.cat([probing[image], everyone])
+        reply = voted_but_first(self.oracle, sent, rows, phases, self.o.votes)
+        self._gather(probing, image, u, reply[: len(image)])
+        told = reply[len(image) :]
+        ok = told != REFUSED
+        self._advance(everyone[ok], told[ok] == 1)
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
