@@ -20,7 +20,7 @@ from sndcli.models import zoo
 from sndcli.models.sources import load_model
 from sndcli.training import loop
 from sndcli.training.card import ship
-from sndcli.training.loop import build, train, with_noise
+from sndcli.training.loop import build, train, train_form_state, with_noise
 from sndcli.training.objectives import objective_of
 from sndcli.training.recipe import Recipe, recipe_of
 from sndcli.training.robustness import PGD, robust_accuracy
@@ -174,6 +174,23 @@ def test_what_is_shipped_is_what_was_trained(defense: str, tmp_path: Path) -> No
         weights = trained.read(f"file:{path}", defense)
         assert weights.settings == (network.settings if defense == "rse" else {})  # type: ignore[union-attr]
         assert sum(a.numel() for a in weights.alphas.values()) == (698 if defense == "pni" else 0)
+
+
+@pytest.mark.parametrize("defense", ["rse", "pni"])
+def test_training_goes_on_from_weights_of_the_same_defense(defense: str, tmp_path: Path) -> None:
+    recipe = tiny(defense)
+    model = with_noise(recipe, build(recipe), CPU)
+    assert model is not None
+    for p in model.parameters():
+        p.data += 0.01
+    path = tmp_path / "first.safetensors"
+    ship(recipe, model, path, few(8), CPU, pgd_images=0)
+    again = replace(recipe, start=f"file:{path}")
+    network = with_noise(again, build(again), CPU)
+    assert network is not None
+    kept = train_form_state(again, network)[1]
+    for name, tensor in train_form_state(recipe, model)[1].items():
+        assert torch.equal(kept[name], tensor), name
 
 
 def test_networks_with_noise_are_not_compiled(tmp_path: Path) -> None:

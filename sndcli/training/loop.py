@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sndcli.datasets.base import ImageSet
+from sndcli.defenses import trained
 from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
+from sndcli.defenses.trained import Weights
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.models.dropping import dropping
@@ -64,7 +66,9 @@ def build(recipe: Recipe) -> Classifier:
         torch.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.arch]()
     if recipe.start:
-        load_strictly(network, load_model(recipe.start).network.state_dict(), recipe.start)
+        given = _defended_start(recipe)
+        model = given.model if given is not None else load_model(recipe.start)
+        load_strictly(network, model.network.state_dict(), recipe.start)
     return Classifier(network, CIFAR10, name=recipe.arch)
 
 
@@ -74,7 +78,22 @@ def with_noise(recipe: Recipe, model: Classifier, device: torch.device) -> Noisy
     if recipe.defense == "rse":
         units = recipe.pixel_units
         return RSE(model, recipe.sigma_init, recipe.sigma_inner, pixel_units=units, generator=generator)
-    return SharedPNI(model, generator) if recipe.defense == "pni" else None
+    if recipe.defense != "pni":
+        return None
+    noisy, given = SharedPNI(model, generator), _defended_start(recipe)
+    if given is not None:
+        noisy.set_alphas(given.alphas)
+    return noisy
+
+
+def _defended_start(recipe: Recipe) -> Weights | None:
+    """The weights to start from, where they are of the recipe's own defense (and bring their α along)."""
+    if recipe.defense not in trained.NAMES or not recipe.start:
+        return None
+    try:
+        return trained.read(recipe.start, recipe.defense)
+    except ConfigError:  # those of a plain network
+        return None
 
 
 def train(
