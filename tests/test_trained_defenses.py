@@ -81,7 +81,7 @@ def test_rse_has_one_noise_before_each_of_the_19_convolutions() -> None:
     def probe(name: str) -> Callable[..., None]:
         return lambda _, inputs: seen.__setitem__(name, float(inputs[0].std()))
 
-    defense = RSE(model, 0.2, 0.1, generator=generator()).train()
+    defense = RSE(model, 0.2, 0.1, pixel_units=False, generator=generator()).train()
     model.eval()  # batch-norm's statistics stay; noise and passes are as in training
     for module in model.network.modules():
         if isinstance(module, nn.Conv2d):
@@ -252,7 +252,7 @@ def test_names_and_their_order(weights: dict[str, str]) -> None:
     assert isinstance(build(parse("pni-shared", None, None, weights=weights["pni"]), model, CPU), SharedPNI)
     trained = build(parse("rse", None, None, weights=weights["rse"]), model, CPU)
     assert isinstance(trained, RSE)
-    assert trained.settings == {"sigma_init": 0.05, "sigma_inner": 0.02, "passes": 5, "pixel_units": False}
+    assert trained.settings == {"sigma_init": 0.05, "sigma_inner": 0.02, "passes": 5, "pixel_units": True}
 
 
 @pytest.mark.parametrize(

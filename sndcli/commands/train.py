@@ -35,8 +35,9 @@ def train(
     pgd_steps: Annotated[int | None, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")] = None,
     pgd: Annotated[str | None, typer.Option(help="PGD of at and pni in full: NORM:EPS:STEPS[:STEP].")] = None,
     pixel_units: Annotated[
-        bool, typer.Option("--pixel-units", help="σ_init of rse is on the [0, 1] pixel scale, not after normalisation.")
-    ] = False,
+        bool | None,
+        typer.Option("--pixel-units/--normalised-units", help="Where σ_init of rse is 0.2. Default: the pixel scale."),
+    ] = None,
     pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -66,10 +67,10 @@ def train(
             raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {lr}.")
         recipe = replace(recipe, lr=lr)
     recipe = replace(recipe, bf16=o.one_of(precision, ("fp32", "bf16"), "--precision") == "bf16")
-    if pixel_units:
+    if pixel_units is not None:
         if defense != "rse":
-            raise ConfigError("`--pixel-units` belongs to `--defense rse`.")
-        recipe = replace(recipe, pixel_units=True)
+            raise ConfigError("`--pixel-units` and `--normalised-units` belong to `--defense rse`.")
+        recipe = replace(recipe, pixel_units=pixel_units)
     recipe = _with_pgd(recipe, at_norm, pgd_steps, pgd)
 
     from sndcli.datasets import cifar10

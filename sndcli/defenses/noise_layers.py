@@ -24,19 +24,17 @@ class RSE(NoisyNetwork):
     ξ ~ N(0, I) has the shape of the convolution's input, one draw a row and pass; the linear layer and the shortcuts
     see none. An ensemble of n passes is one query. In training mode there is one pass.
 
-    The unit of `sigma_init`. The first convolution sees pixels after normalisation, so 0.2 there is 0.2 of a channel's
-    standard deviation, about 0.05 on the [0, 1] pixel scale. The authors' code has no normalisation, so their 0.2 is on
-    the pixel scale. This is the first unless `pixel_units` is set: 'immediately before the convolution' is the
-    definition, the paper on SND used a ResNet-20 with normalisation as usual, and its 83.4 % is out of reach of that
-    network under noise of 0.2 on the pixel scale (a ResNet-110 trained and smoothed at 0.25 has 77 %: Cohen, Rosenfeld
-    and Kolter 2019, table 1).
+    The unit of `sigma_init`. The authors' code has no normalisation, so their 0.2 is on the [0, 1] pixel scale, and so
+    it is here by default; the first convolution of a network that normalises then sees σ_init / std. The other
+    reading, 0.2 where that convolution sees it (about 0.05 on the pixel scale), is ``pixel_units=False``. The paper on
+    SND does not say which it means; docs/results/accuracy.md has what either gives.
 
     Args:
         model: a classifier; its convolutions are given hooks, in place.
         sigma_init: noise before the first convolution.
         sigma_inner: noise before all others.
         passes: n.
-        pixel_units: `sigma_init` is in units of the [0, 1] pixel scale.
+        pixel_units: `sigma_init` is on the [0, 1] pixel scale, else on that of the normalised image.
         generator: source of all randomness.
 
     Raises:
@@ -50,7 +48,7 @@ class RSE(NoisyNetwork):
         sigma_inner: float = 0.1,
         passes: int = 5,
         *,
-        pixel_units: bool = False,
+        pixel_units: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         for name, sigma in (("sigma_init", sigma_init), ("sigma_inner", sigma_inner)):

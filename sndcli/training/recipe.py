@@ -94,7 +94,7 @@ class Recipe:
 # What two CPU cores can afford: weights of the zoo to start from, few epochs, one or two gradients an image.
 AFFORDABLE: dict[str, dict[str, Any]] = {
     "none": {},
-    "rse": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 3},
+    "rse": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "pixel_units": True},
     "pni": {"start": "resnet20", "epochs": 6, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "weight_decay": 3e-4,
             "pgd": "linf:8/255:1"},
     "at": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 4, "pgd": "l2:0.5:2"},
@@ -103,7 +103,8 @@ AFFORDABLE: dict[str, dict[str, Any]] = {
 PAPER: dict[str, dict[str, Any]] = {
     "none": {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4, "warmup": 0.0, "small_epochs": 0,
              "milestones": (100, 150)},
-    "rse": {"epochs": 200, "lr": 0.01, "warmup": 0.0, "small_epochs": 0, "milestones": (80, 140, 180)},
+    "rse": {"epochs": 200, "lr": 0.01, "warmup": 0.0, "small_epochs": 0, "milestones": (80, 140, 180),
+            "pixel_units": True},
     "pni": {"epochs": 160, "lr": 0.1, "weight_decay": 3e-4, "warmup": 0.0, "small_epochs": 0, "milestones": (80, 120),
             "pgd": "linf:0.031:7:0.01", "clean_epochs": 5},
     "at": {"epochs": 200, "lr": 0.1, "weight_decay": 1e-4, "warmup": 0.0, "small_epochs": 0,
