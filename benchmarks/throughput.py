@@ -62,7 +62,9 @@ def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int
     else:
         x0 = torch.rand(images, *victim.classifier.input_size, generator=torch.Generator().manual_seed(0))
         y = victim.undefended(x0).argmax(1)
-    oracle = Oracle(victim.defended, x0.to(device), y.to(device), budget=budget, norm=ATTACKS[name].norms[0])
+    norm = ATTACKS[name].norms[0]
+    eps = 0.05 if norm == "l2" else 0.5 / 255  # so small that score attacks, which stop at success, go on
+    oracle = Oracle(victim.defended, x0.to(device), y.to(device), budget=budget, norm=norm, eps=eps)
     sources = REFERENCES["cifar10"] if ATTACKS[name].references else ()
     references = [Timed(load_model(source), device) for source in sources]
     generator = torch.Generator(device=device).manual_seed(0)

@@ -149,7 +149,8 @@ class Oracle:
     def scores(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
         """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were refused."""
         rows, _, probabilities = self._pay(points, owner, phase, scores=True)
-        answers = probabilities.new_full((len(owner), probabilities.shape[1]), float("nan"))
+        classes = max(probabilities.shape[1], self.clean_scores.shape[1])  # known from before where none is evaluated
+        answers = probabilities.new_full((len(owner), classes), float("nan"))
         answers[rows] = probabilities
         return answers
 

@@ -162,6 +162,14 @@ def test_non_finite_points_end_their_image_only() -> None:
     assert oracle.ledger.stop_reason == ["non_finite", "budget"]
 
 
+def test_scores_have_all_classes_where_no_row_is_evaluated() -> None:
+    oracle = oracle_on(half_space(), n=1)
+    oracle.check(scores=True)
+    answer = oracle.scores(torch.full((1, *SHAPE), float("nan")), torch.tensor([0]), "a")
+    assert answer.shape == oracle.clean_scores.shape
+    assert bool(answer.isnan().all())
+
+
 def test_mismatches_compare_with_the_undefended_model() -> None:
     oracle = oracle_on(half_space(margin=0.1), n=1, budget=9, undefended=half_space(margin=0.5))
     w = half_space().w

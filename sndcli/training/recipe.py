@@ -95,8 +95,8 @@ class Recipe:
 AFFORDABLE: dict[str, dict[str, Any]] = {
     "none": {},
     "rse": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "pixel_units": True},
-    "pni": {"start": "resnet20", "epochs": 6, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "weight_decay": 3e-4,
-            "pgd": "linf:8/255:1"},
+    "pni": {"start": "resnet20", "epochs": 10, "lr": 0.1, "warmup": 0.5, "small_epochs": 5, "weight_decay": 3e-4,
+            "pgd": "linf:8/255:3"},
     "at": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 4, "pgd": "l2:0.5:2"},
 }  # fmt: skip
 # What the papers and their code say. Nesterov momentum, augmentation and the batch of 128 stay ours.
