@@ -467,6 +467,27 @@ def test_reproduce_runs_once(snd: Snd, tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
+def test_reproduce_finds_the_runs_of_a_trained_defense(snd: Snd, tmp_path: Path) -> None:
+    which = ("--where", "defense=pni", "--where", "attack=hsja")
+    options = (
+        "reproduce",
+        "table2",
+        *which,
+        "--images",
+        2,
+        "--budget",
+        2000,
+        "--verify",
+        4,
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    (cell,) = json.loads(snd(*options).stdout)["cells"]
+    assert json.loads(snd(*options, "--no-run").stdout)["cells"] == [cell]
+
+
 def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
     options = ("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
     unrun = json.loads(snd(*options, "--no-run").stdout)

@@ -35,7 +35,7 @@ def plan_of(
 ) -> Plan:
     """What running a case takes here."""
     from sndcli.commands.runs import prepare
-    from sndcli.defenses.parse import parse
+    from sndcli.defenses.parse import parse, settle
     from sndcli.errors import SndError
 
     plan = Plan(case, case.within(limit))
@@ -57,6 +57,7 @@ def plan_of(
                 "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
             }  # fmt: skip
             plan.job = prepare(case.attack or "null", wanted, plan.spec, case.votes)
+            plan.spec = settle(plan.spec, plan.job.model)
     except SndError as error:
         plan.skipped = str(error).splitlines()[0]
     return plan
