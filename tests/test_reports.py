@@ -469,21 +469,8 @@ def test_reproduce_runs_once(snd: Snd, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reproduce_finds_the_runs_of_a_trained_defense(snd: Snd, tmp_path: Path) -> None:
-    which = ("--where", "defense=pni", "--where", "attack=hsja")
-    options = (
-        "reproduce",
-        "table2",
-        *which,
-        "--images",
-        2,
-        "--budget",
-        2000,
-        "--verify",
-        4,
-        "--out",
-        tmp_path,
-        "--json",
-    )
+    which = ("--where", "defense=pni", "--where", "attack=hsja", "--images", 2, "--budget", 2000, "--verify", 4)
+    options = ("reproduce", "table2", *which, "--out", tmp_path, "--json")
     (cell,) = json.loads(snd(*options).stdout)["cells"]
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == [cell]
 

@@ -111,11 +111,11 @@ def _speed(job: Job) -> float:
     """Images a second through the undefended model, from a few batches."""
     import time
 
+    import torch
+
     from sndcli.defenses.parse import DefenseSpec
 
     victim = job.victim(DefenseSpec())
-    import torch
-
     rows = torch.rand(min(victim.undefended.batch_size, 64), *job.model.input_size)
     victim.undefended(rows)
     start = time.perf_counter()
