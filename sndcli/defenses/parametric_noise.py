@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from sndcli.defenses.base import fresh_generator, normal_rows
 from sndcli.defenses.streams import NoisyNetwork, Stream
 from sndcli.errors import DataError
-from sndcli.inference import fold_batch_norm, ready
+from sndcli.inference import ROW_MULTIPLE, fold_batch_norm, ready
 from sndcli.models.classifier import Classifier
 
 ALPHA = 0.25  # where every α starts
@@ -143,15 +143,20 @@ class RowNoise(nn.Module):
         self.drawn: Tensor | None = None
 
     def draw(self, rows: int) -> None:
-        """Draws the weights ``[rows, *W]`` of the next pass."""
+        """Draws the weights ``[rows, *W]`` of the next pass, and zeros for what it is padded with."""
         w = self.layer.weight.detach()
         noise = normal_rows(w.expand(rows, *w.shape), self.stream.generator)
-        self.drawn = torch.addcmul(w, noise, self.scale, out=noise)
+        full = noise
+        if rows % ROW_MULTIPLE:  # rows of padding follow
+            full = noise.new_empty(rows + -rows % ROW_MULTIPLE, *w.shape)
+            full[rows:] = 0
+        torch.addcmul(w, noise, self.scale, out=full[:rows])
+        self.drawn = full
 
     def forward(self, h: Tensor) -> Tensor:
         """`h` is ``[M, …]``, of which the first rows have weights and the others are padding."""
         assert self.drawn is not None
-        weight, self.drawn = self.drawn, None
+        weight, self.drawn = self.drawn[: len(h)], None
         if len(weight) < len(h):
             weight = torch.cat([weight, weight.new_zeros(len(h) - len(weight), *weight.shape[1:])])
         layer, m = self.layer, len(h)
