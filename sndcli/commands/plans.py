@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from sndcli.commands.runs import Job
-    from sndcli.defenses.parse import DefenseSpec
     from sndcli.reports.published import Case, Cell
 
 REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
@@ -25,7 +24,6 @@ class Plan:
     case: Case
     cells: tuple[Cell, ...]
     job: Job | None = None
-    spec: DefenseSpec | None = None
     skipped: str = ""
     found: list[dict[str, Any]] = field(default_factory=list)
 
@@ -35,7 +33,7 @@ def plan_of(
 ) -> Plan:
     """What running a case takes here."""
     from sndcli.commands.runs import prepare
-    from sndcli.defenses.parse import parse, settle
+    from sndcli.defenses.parse import parse
     from sndcli.errors import SndError
 
     plan = Plan(case, case.within(limit))
@@ -48,7 +46,7 @@ def plan_of(
             plan.skipped = "needs --at-model, the PGD-trained network"
         else:
             rest = "+".join(part for part in parts if part != TRAINED) or "none"
-            plan.spec = parse(rest, case.sigma, case.beta)
+            spec = parse(rest, case.sigma, case.beta)
             chosen = at_model if trained else model or case.model
             points = sorted({c.budget for c in plan.cells if c.budget})
             wanted = given | {
@@ -56,8 +54,7 @@ def plan_of(
                 "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
                 "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
             }  # fmt: skip
-            plan.job = prepare(case.attack or "null", wanted, plan.spec, case.votes)
-            plan.spec = settle(plan.spec, plan.job.model)
+            plan.job = prepare(case.attack or "null", wanted, spec, case.votes)
     except SndError as error:
         plan.skipped = str(error).splitlines()[0]
     return plan
@@ -67,6 +64,7 @@ def show(plans: Sequence[Plan], json: bool) -> None:
     """Runs, paid queries and time, nothing run."""
     from sndcli.attacks.registry import spec_of
     from sndcli.border import DRAWS, HALVINGS
+    from sndcli.runfiles import RunFiles
 
     speeds: dict[str, float] = {}
     lines, files = [], set()
@@ -74,9 +72,9 @@ def show(plans: Sequence[Plan], json: bool) -> None:
         c, job = plan.case, plan.job
         line: dict[str, Any] = {"table": c.table, "attack": c.attack, "defense": c.label, "dataset": c.dataset}
         line |= {"images": 0, "budget": 0, "queries": 0, "seconds": 0.0, "state": f"skipped: {plan.skipped}"}
-        if job is not None and plan.spec is not None and not plan.skipped:
-            config = replace(job.config, defense=plan.spec)
-            path = job.out / config.file_name
+        if job is not None and not plan.skipped:
+            config = job.config
+            path = RunFiles(job.out, config).path
             shared = path in files and c.attack is not None
             done = c.attack is not None and path.is_file()
             state = (
@@ -85,7 +83,7 @@ def show(plans: Sequence[Plan], json: bool) -> None:
             queries = 0 if c.attack is None or state in ("done", "shared") else config.images * config.budget
             forwards = queries * (2 if config.mismatch else 1)
             if c.attack is None:
-                forwards = min(config.images, len(job.data)) * (REPEATS if plan.spec.random else 1)
+                forwards = min(config.images, len(job.data)) * (REPEATS if config.defense.random else 1)
             elif queries:
                 forwards += config.images * config.verify * (len(config.report_points) + 3)
                 if config.border and spec_of(config.attack).access == "labels":

@@ -145,9 +145,11 @@ def _finished(plan: Plan) -> Path:
     """Where a plan's outcome lies once it has one."""
     import hashlib
 
+    from sndcli.runfiles import RunFiles
+
     job, spec = _ready(plan)
     if plan.case.attack is not None:
-        return job.out / replace(job.config, defense=spec).file_name
+        return RunFiles(job.out, job.config).path
     wanted = sorted(cell.measure for cell in plan.cells)
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
@@ -177,9 +179,9 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
 
 
 def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:
-    if plan.job is None or plan.spec is None:
+    if plan.job is None:
         raise ValueError(f"Expected a plan that can be run but it is skipped: {plan.skipped}")
-    return plan.job, plan.spec
+    return plan.job, plan.job.config.defense
 
 
 # -- what is printed ------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from sndcli.defenses import trained
 from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
-from sndcli.defenses.trained import Weights
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.models.dropping import dropping
@@ -86,7 +85,7 @@ def with_noise(recipe: Recipe, model: Classifier, device: torch.device) -> Noisy
     return noisy
 
 
-def _defended_start(recipe: Recipe) -> Weights | None:
+def _defended_start(recipe: Recipe) -> trained.Weights | None:
     """The weights to start from, where they are of the recipe's own defense (and bring their α along)."""
     if recipe.defense not in trained.NAMES or not recipe.start:
         return None

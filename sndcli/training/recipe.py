@@ -91,7 +91,7 @@ class Recipe:
         return asdict(self)
 
 
-# What two CPU cores can afford: weights of the zoo to start from, few epochs, one or two gradients an image.
+# What two CPU cores can afford: weights of the zoo to start from, few epochs, at most three gradients an image.
 AFFORDABLE: dict[str, dict[str, Any]] = {
     "none": {},
     "rse": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 3, "pixel_units": True},
