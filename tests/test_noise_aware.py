@@ -156,7 +156,44 @@ def test_hsja_na_hands_over_what_fresh_draws_confirm_and_needs_no_sigma() -> Non
     assert border < 3.2
     assert claimed < 1.3 * border
     assert p > 0.5
-    assert oracle.ledger.phases["estimate"].tolist() == [96] * 3
+    assert oracle.ledger.phases["estimate"].tolist() == [48] * 3
+
+
+def test_growing_start_ends_near_the_boundary() -> None:
+    """On H noise of scale s is adversarial with chance 1 - Φ(m/s), so a start comes long before s = 0.5."""
+    h, n = half_space(1), 16
+    oracle = oracle_on(h, n, 500)
+    z, owner = noise.growing_start(oracle, generator(), 0.01, 400, noise.voted(3))
+    assert owner.tolist() == list(range(n))
+    assert bool((h(z).argmax(1) == 1).all())
+    assert float(oracle.distance(z, owner).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
+    paid = oracle.ledger.used
+    assert torch.equal(oracle.ledger.phases["start"], paid)
+    assert int(paid.min()) > 2
+    assert int(paid.max()) < 40
+
+
+def test_growing_start_gives_up() -> None:
+    oracle, _, _ = coin(0.0, 100, 2)
+    _, owner = noise.growing_start(oracle, generator(), 0.01, 30, noise.voted(3))
+    assert not len(owner)
+    assert oracle.ledger.used.tolist() == [30, 30]
+    assert oracle.ledger.stop_reason == ["init_failed"] * 2
+
+
+def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
+    """Without noise the path does not depend on ε; only the point handed over is drawn back to the ball."""
+
+    def distance(eps: float) -> float:
+        oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
+        options = options_of(ATTACKS["hsja-na"], "sequential", ("sigma_hat=0.01",))
+        importlib.import_module("sndcli.attacks.hsja_na").run(oracle, generator(), options)
+        return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
+
+    free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f
+    boundary = (free - 0.02) / 1.02
+    assert distance(boundary + 0.01) == pytest.approx(0.999 * (boundary + 0.01), rel=1e-4)
+    assert distance(0.9 * boundary) == pytest.approx(free)
 
 
 # -- PopSkipJump ---------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ The gradient and the step sizes are HopSkipJump's (`hsja`). What changes is what
 4. the point stepped to is moved on outwards by half its distance before the projection, which needs a far end that
    is safely adversarial.
 
-Preset ``majority`` is that with nine answers, and hands the projected point over. Preset ``sequential`` stops a vote as
-soon as one side leads by two, hands over a point a little further out that nine more answers confirm, and has its
-numbers from CIFAR-10: there the boundary bends, so half the probe radius and half the first probes of ``majority``
-serve better. Not a published attack.
+Preset ``majority`` is that with nine answers, and hands the projected point over. Preset ``sequential`` starts from
+noise that grows until it is adversarial, stops a vote as soon as one side leads by two, hands over a point a little
+further out, but not out of ε, that nine more answers confirm, and has its numbers from CIFAR-10: there the boundary
+bends, so half the probe radius and half the first probes of ``majority`` serve better. Not a published attack.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from sndcli.attacks.geometry import (
     uniform_start,
 )
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
-from sndcli.attacks.noise import ESTIMATE, check_scale, majority, measure, voted
+from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, majority, measure, voted
 from sndcli.oracle import Oracle
 
+WITHIN = 0.999  # of ε, so that rounding does not put a point on the edge outside
 SLACK = 1.1  # the latest point is handed over unless it is that much further out than the closest
 
 
@@ -44,8 +45,9 @@ class Options:
     """Hyper-parameters.
 
     Attributes:
-        sigma_hat: the noise's standard deviation on the [0, 1] pixel scale, or ``estimate`` to measure it from 96
-            queries near the boundary.
+        sigma_hat: the noise's standard deviation on the [0, 1] pixel scale, or ``estimate`` to measure it from paid
+            queries near the boundary,
+        pairs: eight times this many.
         floor: least probe radius, in σ̂√d. 1 on a half-space; smaller where the boundary bends.
         grid: G; the probe radius is at least 1.5 √d D̃/G and the projection no finer than 1.5/G of the segment.
         votes: answers behind a decision of the projection, at most.
@@ -59,10 +61,13 @@ class Options:
         confirm: 0, or the answers, at most, that must confirm the point handed over. One that fails is moved twice and
             then four times as far beyond; where all fail, the point before stays.
         confirm_lead: the lead that ends such a vote.
-        start_draws: uniform noise images tried, at most.
+        start_scale: 0 to start from uniform noise images, else the standard deviation of the first Gaussian noise
+            tried around the clean image (`growing_start`).
+        start_draws: starts tried, at most.
     """
 
     sigma_hat: str = ESTIMATE
+    pairs: int = PAIRS
     floor: float = 1.0
     grid: int = 300
     votes: int = 9
@@ -75,6 +80,7 @@ class Options:
     safety: float = 0.0
     confirm: int = 0
     confirm_lead: int = 3
+    start_scale: float = 0.0
     start_draws: int = 10_000
 
     def __post_init__(self) -> None:
@@ -83,7 +89,17 @@ class Options:
 
 OPTIONS = {
     "sequential": Options(
-        floor=0.6, grid=600, lead=2, initial_evals=50, outward=0.2, overshoot=0.02, safety=2.0, confirm=9
+        pairs=6,
+        fineness=0.6,
+        floor=0.6,
+        grid=600,
+        lead=2,
+        initial_evals=50,
+        outward=0.2,
+        overshoot=0.02,
+        safety=2.0,
+        confirm=9,
+        start_scale=0.01,
     ),
     "majority": Options(),
 }
@@ -110,8 +126,10 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     def hand_over(found: Tensor, beyond: Tensor, owner: Tensor) -> None:
         """Holds a point beyond the projected one, the first of three that is confirmed."""
         pending = torch.arange(len(owner), device=owner.device)
+        edge = WITHIN * oracle.eps / oracle.distance(found, owner).clamp_min(COLLAPSED)  # of the ball of ε
         for k in (1, 2, 4) if o.confirm else (1,):
-            sent = straight(oracle.x0[owner[pending]], found[pending], 1 + k * beyond[pending]).clamp_(0.0, 1.0)
+            further = torch.where(edge >= 1, torch.minimum(1 + k * beyond, edge), 1 + k * beyond)[pending]
+            sent = straight(oracle.x0[owner[pending]], found[pending], further).clamp_(0.0, 1.0)
             whose, distance = owner[pending], oracle.distance(sent, owner[pending])
             good = distance <= SLACK * reached[whose]  # the closest of many noisy ones is a lucky one
             if o.confirm:
@@ -121,11 +139,14 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             oracle.hold(sent[good], whose[good])
             pending = pending[~good]
 
-    far, owner = uniform_start(oracle, generator, o.start_draws)  # x̃
+    if o.start_scale:
+        far, owner = growing_start(oracle, generator, o.start_scale, o.start_draws, ask)  # x̃
+    else:
+        far, owner = uniform_start(oracle, generator, o.start_draws)
     x = far.clone()
     x[owner] = project(far[owner], owner)
     if o.sigma_hat == ESTIMATE:
-        sigma_hat[owner] = measure(oracle, x[owner], owner, generator)
+        sigma_hat[owner] = measure(oracle, x[owner], owner, generator, o.pairs)
 
     for t in range(1, oracle.budget + 1):
         owner = active(oracle)

@@ -48,12 +48,14 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             break
         image = owner.repeat_interleave(pairs[owner])
         u = gaussian(len(image), x, generator)
-        probes = torch.stack([x[image] + o.probe * u, x[image] - o.probe * u], 1).flatten(0, 1).clamp_(0.0, 1.0)
-        rows = image.repeat_interleave(2)
+        center, both = x[image], u.new_empty(len(u), 2, *u.shape[1:])
+        torch.add(center, u, alpha=o.probe, out=both[:, 0])
+        torch.sub(center, u, alpha=o.probe, out=both[:, 1])
+        probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), image.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
         loss = margin(scores, oracle.y[rows]).view(-1, 2)
         weight = torch.nan_to_num(loss[:, 0] - loss[:, 1])
-        g = torch.zeros_like(x).index_add_(0, image, per_image(weight, u) * u)[owner]
+        g = torch.zeros_like(x).index_add_(0, image, u.mul_(per_image(weight, u)))[owner]
         step = g.sign() if oracle.norm == "linf" else unit(g)
         x[owner] = project(x[owner] + o.lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
         oracle.hold(x[owner], owner)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import Ask, bisect, gaussian, norms, per_image, uniform_start, unit
+from sndcli.attacks.geometry import Ask, active, bisect, gaussian, norms, per_image, uniform_start, unit
 from sndcli.errors import ConfigError
 from sndcli.oracle import REFUSED, Oracle, Phase
 
@@ -16,6 +16,7 @@ ESTIMATE = "estimate"
 ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
 FIRST_PROBE = 0.01
 START_VOTES, START_WIDTH = 5, 1 / 256
+GROWTH, LARGEST = 1.1, 0.5  # of `growing_start`
 # Of σ, in steps of 10 %: a defense with more noise would lose its accuracy, and less hardly matters.
 SCALES = torch.logspace(math.log10(5e-4), math.log10(0.1), 56, dtype=torch.float64)
 
@@ -84,7 +85,7 @@ def voted_but_first(
     return torch.cat([probes, majority(oracle, points[k:], owner[k:], phases[1:], votes)])
 
 
-def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator) -> Tensor:
+def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator, pairs: int = PAIRS) -> Tensor:
     """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
 
     At a boundary point, a probe whose standard deviation along the normal is a gives two answers whose latent
@@ -94,34 +95,70 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
     first (the likelihood of a few pairs often has its maximum at an end); each round probes at the σ̂ so far.
 
     Args:
-        oracle: paid in the phase ``estimate``, `ROUNDS` · `PAIRS` · 2 queries an image.
+        oracle: paid in the phase ``estimate``, `ROUNDS` · `pairs` · 2 queries an image.
         x: ``[n, C, H, W]``, points near the boundary.
         owner: ``[n]``.
         generator: of the probes.
+        pairs: probes asked twice, in each round.
     """
     scales = SCALES.to(x.device)
     likelihood = torch.zeros(len(owner), len(scales), dtype=torch.float64, device=x.device)
     a = torch.full((len(owner),), FIRST_PROBE, dtype=torch.float64, device=x.device)
-    image = torch.arange(len(owner), device=x.device).repeat_interleave(PAIRS)
+    image = torch.arange(len(owner), device=x.device).repeat_interleave(pairs)
     root = math.sqrt(oracle.x0[0].numel())
     for _ in range(ROUNDS):
         u = unit(gaussian(len(image), x, generator))
         probe = (x[image] + per_image(a[image] * root, x) * u).clamp_(0.0, 1.0)
         reach = (
-            (norms(probe - x[image]).view(-1, PAIRS).double() / root).square().mean(1, keepdim=True)
+            (norms(probe - x[image]).view(-1, pairs).double() / root).square().mean(1, keepdim=True)
         )  # after clipping
         rows = owner[image].repeat_interleave(2)
-        pairs = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, PAIRS, 2)
-        told = (pairs != REFUSED).all(2)
+        answers = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, pairs, 2)
+        told = (answers != REFUSED).all(2)
         answered = told.sum(1).clamp_min(1)
-        q = ((pairs == 1).sum(2) * told).sum(1) / (2.0 * answered)
+        q = ((answers == 1).sum(2) * told).sum(1) / (2.0 * answered)
         phi = torch.asin(reach / (reach + scales**2)) * 2 / math.pi
         differ = (2 * q * (1 - q))[:, None] * (1 - phi)
-        differing = ((pairs[:, :, 0] != pairs[:, :, 1]) & told).sum(1)[:, None]
+        differing = ((answers[:, :, 0] != answers[:, :, 1]) & told).sum(1)[:, None]
         agreeing = told.sum(1)[:, None] - differing
         likelihood += differing * differ.clamp_min(1e-9).log() + agreeing * torch.log1p(-differ)
         a = (likelihood.softmax(1) @ scales.log()).exp()
     return a
+
+
+def growing_start(
+    oracle: Oracle, generator: torch.Generator, scale: float, draws: int, ask: Ask
+) -> tuple[Tensor, Tensor]:
+    """Gaussian noise around the clean images, larger by a tenth at every try, until its answer is adversarial.
+
+    Fresh directions at a slowly growing distance find one along which the boundary is near: on the ResNet-20 the
+    median boundary lies at 2.7 along the directions found so, and at 4.0 along those to uniform noise images.
+
+    Args:
+        oracle: every answer is paid, in the phase ``start``.
+        generator: of the noise.
+        scale: standard deviation of the first noise on the [0, 1] pixel scale; it grows to 0.5.
+        draws: tries, at most; images that find none are retired as ``init_failed``.
+        ask: confirms an adversarial answer.
+
+    Returns:
+        as `uniform_start`.
+    """
+    points = oracle.x0.clone()
+    pending = active(oracle)
+    for k in range(draws):
+        if not len(pending):
+            break
+        noise = min(scale * GROWTH ** min(k, 100), LARGEST) * gaussian(len(pending), points, generator)
+        tried = (points[pending] + noise).clamp_(0.0, 1.0)
+        found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
+        found = found[ask(oracle, tried[found], pending[found], "start") == 1]
+        points[pending[found]] = tried[found]
+        oracle.hold(tried[found], pending[found])
+        left = torch.ones_like(pending, dtype=torch.bool).index_fill_(0, found, False)
+        pending = pending[left & oracle.active[pending]]
+    oracle.retire(pending, "init_failed")
+    return points, active(oracle)
 
 
 def noise_scale(oracle: Oracle, generator: torch.Generator, text: str) -> Tensor:

@@ -54,9 +54,8 @@ def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tenso
     On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
     ``confirm > 0`` (ours) an attack ends only when the mean of that many more paid answers is wrong too.
     """
-    answered = ~scores.isnan().any(1)
-    wrong = answered & (scores.argmax(1) != oracle.y[owner]) & (oracle.distance(points, owner) <= oracle.eps)
-    found = wrong.nonzero().squeeze(1)
+    found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
+    found = found[oracle.distance(points[found], owner[found]) <= oracle.eps]
     found = found[torch.argsort(owner[found], stable=True)]
     found = found[leads(owner[found])]
     if confirm and len(found):
