@@ -202,6 +202,7 @@ def test_bandit_prior_aligns_with_the_gradient(
         return priors[-1]
 
     monkeypatch.setattr(bandit, "update", recording)
+    monkeypatch.setattr(bandit, "stop_at_iterate", lambda *_: None)  # it would end at the misclassified image
     bandit.run(oracle, generator(6), bandit.Options(tiles=10))
     assert oracle.ledger.used.tolist() == [2001] * n
     for step, value in zip((10, 100, 300, 1000), expected, strict=True):
@@ -225,6 +226,17 @@ def test_bandit_estimate_is_the_gradient_of_the_tiles(monkeypatch: pytest.Monkey
     mean = estimates[0].mean(0)
     assert torch.nn.functional.cosine_similarity(mean.flatten(), expected.flatten(), dim=0).item() > 0.98
     assert (mean.norm() / expected.norm()).item() == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize(("name", "eps"), [("bandit-td", 1.0), ("nes", 0.5)])
+def test_an_adversarial_iterate_on_the_ball_is_seen(name: str, eps: float) -> None:
+    """Probes of an iterate on the surface lie outside the ball, so only the iterate itself can count."""
+    oracle = attack(Linear(margin=0.2 * eps), name, eps=eps, budget=6000)
+    assert oracle.ledger.stop_reason == ["success"] * 2
+    assert float(oracle.best.max()) <= eps
+    spent = oracle.ledger.phases["iterate"]
+    assert int(spent.min()) >= 1
+    assert torch.equal(spent + oracle.ledger.phases["probe"] + 1, oracle.ledger.used)
 
 
 def test_bandit_exponentiated_gradient_does_not_overflow() -> None:

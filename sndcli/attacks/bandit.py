@@ -1,9 +1,10 @@
 """Bandits-TD (Ilyas, Engstrom and Madry, ICLR 2019): a gradient prior carried over time, on tiles. L2 or L∞.
 
-Differs from the authors' code: success is read from the paid probes (theirs asks for the label of the new iterate
-without counting), probes are clipped to [0, 1], successful images stop, and the exponentiated-gradient update is
-written as tanh(atanh(v) + αG), which cannot overflow. Tiles of 50 do not fit 32 x 32 images; there the prior has
-20 tiles a side (a subject of its own in the authors' files: their tile size is the prior's side, not the tile's).
+Differs from the authors' code: success is read from paid probes, and the label of a new iterate is paid for where one
+of its probes was answered wrong (theirs asks for it every time, without counting); probes are clipped to [0, 1],
+successful images stop, and the exponentiated-gradient update is written as tanh(atanh(v) + αG), which cannot
+overflow. Tiles of 50 do not fit 32 x 32 images; there the prior has 20 tiles a side (a subject of its own in the
+authors' files: their tile size is the prior's side, not the tile's).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sndcli.attacks.geometry import active, gaussian, norms, per_image
-from sndcli.attacks.scores import cross_entropy, project, stop_at_success
+from sndcli.attacks.scores import cross_entropy, project, stop_at_iterate, stop_at_success
 from sndcli.oracle import Oracle
 
 
@@ -70,6 +71,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
         oracle.hold(x[owner], owner)
         stop_at_success(oracle, probes, rows, scores)
+        stop_at_iterate(oracle, x, rows, scores)
 
 
 def upsample(v: Tensor, side: int) -> Tensor:

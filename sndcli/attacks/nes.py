@@ -1,8 +1,8 @@
 """NES (Ilyas, Engstrom, Athalye and Lin, ICML 2018) as a black-box gradient estimator, untargeted, L2 or L∞.
 
 ``G = Σ (L(x + c u) - L(x - c u)) u`` over q antithetic pairs, then a step along G (its sign for L∞), projected.
-Differs from common ports: probes leave the ball but not [0, 1]; the label of the new iterate is not asked for, as
-success is read from every paid probe; the last block shrinks to the budget.
+Differs from common ports: probes leave the ball but not [0, 1]; success is read from every paid probe, and the label
+of the new iterate is paid for only where one of them was answered wrong; the last block shrinks to the budget.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from sndcli.attacks.geometry import active, gaussian, per_image, unit
-from sndcli.attacks.scores import margin, project, stop_at_success
+from sndcli.attacks.scores import margin, project, stop_at_iterate, stop_at_success
 from sndcli.oracle import Oracle
 
 
@@ -60,4 +60,5 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         x[owner] = project(x[owner] + o.lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
         oracle.hold(x[owner], owner)
         stop_at_success(oracle, probes, rows, scores)
+        stop_at_iterate(oracle, x, rows, scores)
     oracle.retire(active(oracle), "exhausted")

@@ -65,6 +65,23 @@ def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tenso
     oracle.retire(owner[found], "success")
 
 
+def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) -> None:
+    """Asks about the iterates of those images that have a wrong answer among `scores`, and ends on success.
+
+    Probes around an iterate on the surface of the ball mostly lie outside ε, where a wrong answer is no success, so
+    that an iterate that is adversarial would never be seen. Authors' codes look at every iterate's label, uncounted.
+
+    Args:
+        oracle: paid in the phase ``iterate``, at most one query an image.
+        x: ``[N, C, H, W]``, iterates of all images.
+        owner: ``[M]``, images that the rows of `scores` were about.
+        scores: ``[M, K]``, answers to probes.
+    """
+    wrong = ~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner]) & oracle.active[owner]
+    who = owner[wrong].unique()
+    stop_at_success(oracle, x[who], who, oracle.scores(x[who], who, "iterate"))
+
+
 class Incumbent:
     """The mean loss of each image's incumbent over all answers about it.
 
