@@ -5,7 +5,7 @@ The gradient and the step sizes are HopSkipJump's (`hsja`). What changes is what
 1. the probe radius is δ = max(1.5 √d D̃/G, σ̂√d) in every iteration, PopSkipJump's with a floor: a probe that moves
    the margin by less than the noise does says next to nothing (its signal falls as a/√(a² + σ²), a = δ/√d);
 2. every decision of the projection is a majority, and its last interval is no narrower than the noise allows;
-3. there is no step search, which under noise either never ends or accepts by luck: the step is D/√t, and
+3. there is no step search, which under noise either never ends or accepts by luck: the step is `step` times D/√t, and
 4. the point stepped to is moved on outwards by half its distance before the projection, which needs a far end that
    is safely adversarial.
 
@@ -55,6 +55,7 @@ class Options:
         fineness: the projection's last interval in σ̂, if that is wider.
         initial_evals: probes of the first gradient; iteration t uses this times √t.
         max_evals: most probes of one gradient.
+        step: length of the step, in D/√t.
         outward: how far the stepped-out point is moved on, relative to its distance.
         overshoot: how far beyond the projected point the one handed over lies, relative to its distance,
         safety: and by how many σ̂ more.
@@ -75,6 +76,7 @@ class Options:
     fineness: float = 0.2
     initial_evals: int = 100
     max_evals: int = 10_000
+    step: float = 1.0
     outward: float = 0.5
     overshoot: float = 0.0
     safety: float = 0.0
@@ -95,6 +97,7 @@ OPTIONS = {
         grid=600,
         lead=2,
         initial_evals=50,
+        step=1.5,
         outward=0.2,
         overshoot=0.02,
         safety=2.0,
@@ -159,7 +162,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         delta = 1.5 * root_d * oracle.distance(far[owner], owner) / o.grid
         delta = torch.maximum(delta, o.floor * sigma_hat[owner] * root_d)
         v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator)
-        x0, epsilon = oracle.x0[owner], oracle.distance(x[owner], owner) / math.sqrt(t)
+        x0, epsilon = oracle.x0[owner], o.step * oracle.distance(x[owner], owner) / math.sqrt(t)
         z = (x[owner] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
         far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)
         x[owner] = project(far[owner], owner)
