@@ -61,6 +61,7 @@ OPTIONS: dict[str, Options | boundary_art.Options] = {
     "foolbox": Options(),
     "art": boundary_art.Options(),
     "art12": boundary_art.ART_1_2,
+    "art13": boundary_art.ART_1_3,
     "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE),
 }
 

@@ -8,11 +8,12 @@ Differs from ART: 1,000 instead of 100 start draws are allowed, and a failed sta
 `ART_1_2` is the form of ART 1.2.0 (art/attacks/evasion/boundary.py there; mended upstream in 1.3, 1.5 and 1.6): what is
 accepted must keep the label of the start image, the first survivor is kept and not the closest, steps are not brought
 back to the sphere, and the orthogonal part is taken by a matrix product for each channel, which is no projection.
+`ART_1_3` is that of 1.3 to 1.5: as before, but steps are brought back to the sphere, and 100 start draws are allowed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +56,7 @@ class Options:
 
 
 ART_1_2 = Options(keep_class=True, closest=False, sphere=False, project=False)
+ART_1_3 = replace(ART_1_2, sphere=True, start_draws=100)
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:

@@ -49,7 +49,7 @@ ATTACKS = {
             "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
         ),
         AttackSpec(
-            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art", "art12", "na"),
+            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art", "art12", "art13", "na"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
         AttackSpec(
