@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,7 +79,7 @@ def _climb(name: str, given: dict[str, Any], spec: DefenseSpec, sigma_hat: str) 
     norm = given["norm"] or spec_of(name).norms[0]
     climbs = rungs(name, given["preset"], tuple(given["settings"] or ()), norm, sigma_hat, sigma)
     job = prepare(name, given, spec)
-    victim = job.victim(spec)
+    victim = cache(partial(job.victim, spec))
     runs = []
     for rung in climbs:
         config = replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,11 @@ class Job:
         victim.fit_to(self.data)
         return victim
 
-    def run(self, defense: DefenseSpec, victim: Victim | None = None) -> tuple[pa.Table, Path]:
-        """Runs the job's attack against one defense, or reads the run where it is finished."""
+    def run(self, defense: DefenseSpec, victim: Callable[[], Victim] | None = None) -> tuple[pa.Table, Path]:
+        """Runs the job's attack against one defense, or reads the run where it is finished.
+
+        `victim` makes, or has made, the model behind that defense; it is called only where there is something to run.
+        """
         from sndcli.defenses.parse import settle
         from sndcli.experiment import Experiment, Tick
         from sndcli.runfiles import RunFiles
@@ -66,7 +69,14 @@ class Job:
         if done is not None:  # nothing to fold, measure or compile
             return done, files.path
         experiment = Experiment(
-            c, self.data, victim or self.victim(defense), self.out, _warn, self.debug, self.references, self.save_points
+            c,
+            self.data,
+            victim() if victim else self.victim(defense),
+            self.out,
+            _warn,
+            self.debug,
+            self.references,
+            self.save_points,
         )
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,8 +64,9 @@ def sigma_sweep(
         return
     runs, points = [], []
     for spec in specs:
-        victim = job.victim(spec)
-        runs.append(job.run(spec, victim))
+        made = cache(partial(job.victim, spec))
+        runs.append(job.run(spec, made))
+        victim = made()
         points.append(_measure(job, spec, victim, runs[-1][0], accuracy_repeats))
     sweep.pair(points)
     (undefended,) = accuracy(victim.undefended, job.data, [0])
