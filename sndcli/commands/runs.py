@@ -68,16 +68,10 @@ class Job:
         done = None if self.fresh else files.finished()
         if done is not None:  # nothing to fold, measure or compile
             return done, files.path
+        made = victim() if victim else self.victim(defense)
         experiment = Experiment(
-            c,
-            self.data,
-            victim() if victim else self.victim(defense),
-            self.out,
-            _warn,
-            self.debug,
-            self.references,
-            self.save_points,
-        )
+            c, self.data, made, self.out, _warn, self.debug, self.references, self.save_points
+        )  # fmt: skip
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {defense.name} {defense.sigma:g}" if defense.random else c.attack
