@@ -18,19 +18,19 @@ from torch import Tensor
 from sndcli import points, results
 from sndcli.attacks.registry import options_of, spec_of
 from sndcli.attacks.scales import scales_of
-from sndcli.border import DRAWS, border_points, majority_wrong
 from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError
 from sndcli.inference import reproducible_kernels
+from sndcli.ledger import Ledger
 from sndcli.models.reference import Reference
-from sndcli.oracle import Ledger, Oracle
+from sndcli.oracle import Oracle
 from sndcli.runfiles import RunFiles
 from sndcli.statistics import best_distance
+from sndcli.verification import Verification
 from sndcli.victim import Victim, first_line, stream, versions
 
-CLEAN_DRAWS_PER_VERIFY = 3  # the floor needs small probabilities, so clean images get more draws
 FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
 
@@ -144,9 +144,10 @@ class Experiment:
             self._attack(oracle, generator)
             ledger = oracle.close()
             self.victim.reseed(stream(seed, number, "verification"))
-            p_adv, adv_clean = self._verify(ledger, y)
-            p0, p_mis = self._clean_rates(x0, y)
-            border = self._border(oracle, ledger, y) if self._with_border else None
+            check = Verification(self.victim, c.verify, c.defense.random)
+            p_adv, adv_clean = check.held(ledger, y)
+            p0, p_mis = check.clean(x0, y)
+            border = check.border(oracle, ledger, y) if self._with_border else None
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
@@ -169,8 +170,8 @@ class Experiment:
                     "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
                     "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
                     "border_l2": border[i].tolist() if border is not None else None,
-                    "verify_draws": c.verify if c.defense.random else 1,
-                    "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": self._clean_draws,
+                    "verify_draws": check.draws,
+                    "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": check.clean_draws,
                     "initially_wrong": bool(oracle.initially_wrong[i]),
                     "mismatches": int(ledger.mismatches[i]) if c.mismatch else None,
                     "event_query": [q for q, _ in events], "event_l2": [d for _, d in events],
@@ -200,45 +201,9 @@ class Experiment:
         )  # fmt: skip
         points.write(path, kept)
 
-    def _verify(self, ledger: Ledger, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Fresh draws at every point handed over: share that errs ``[N, B]``, and whether the bare model errs."""
-        n, b = ledger.has_held.shape
-        p_adv = torch.zeros(n, b, dtype=torch.float64)
-        adv_clean = torch.zeros(n, b, dtype=torch.bool)
-        for k in range(b):
-            fresh = ledger.has_held[:, k].clone()
-            if k:  # the same point as at the report point before needs no new draws
-                same = (ledger.held[k] == ledger.held[k - 1]).flatten(1).all(1) & ledger.has_held[:, k - 1] & fresh
-                fresh &= ~same
-                same = same.cpu()
-                p_adv[same, k], adv_clean[same, k] = p_adv[same, k - 1], adv_clean[same, k - 1]
-            who = fresh.nonzero().squeeze(1)
-            draws = self.config.verify if self.config.defense.random else 1
-            wrong = self._draws(ledger.held[k][who], draws) != y[who, None]
-            p_adv[who.cpu(), k] = wrong.double().mean(1).cpu()
-            if len(who):
-                bare = self.victim.undefended(ledger.held[k][who]).argmax(1)
-                adv_clean[who.cpu(), k] = (bare != y[who]).cpu()
-        return p_adv, adv_clean
-
     @property
     def _with_border(self) -> bool:
         return self.config.border and spec_of(self.config.attack).access == "labels"
-
-    def _border(self, oracle: Oracle, ledger: Ledger, y: Tensor) -> Tensor:
-        """``[N, B]``: distance at which the majority flips on the ray of each point handed over; else infinite."""
-        draws = DRAWS if self.config.defense.random else 1
-        found = torch.full(ledger.has_held.shape, float("inf"), dtype=torch.float64)
-        for k in range(found.shape[1]):
-            who = ledger.has_held[:, k].nonzero().squeeze(1)
-            if k:  # the same point as at the report point before has the same border
-                same = (ledger.held[k][who] == ledger.held[k - 1][who]).flatten(1).all(1) & ledger.has_held[who, k - 1]
-                found[who[same].cpu(), k] = found[who[same].cpu(), k - 1]
-                who = who[~same]
-            wrong = majority_wrong(self.victim.defended, y[who], draws)
-            at, flips = border_points(wrong, oracle.x0[who], ledger.held[k][who])
-            found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
-        return found
 
     def _passes_differ(self, chosen: Tensor) -> bool | None:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
@@ -249,20 +214,6 @@ class Experiment:
             self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
         )
         return bool((logits != logits[:1]).any())
-
-    def _clean_rates(self, x0: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        labels = self._draws(x0, self._clean_draws)
-        undefended = self.victim.undefended(x0).argmax(1)
-        return (labels != y[:, None]).double().mean(1), (labels != undefended[:, None]).double().mean(1)
-
-    @property
-    def _clean_draws(self) -> int:
-        return CLEAN_DRAWS_PER_VERIFY * self.config.verify if self.config.defense.random else 1
-
-    def _draws(self, points: Tensor, draws: int) -> Tensor:
-        """Labels ``[n, draws]`` of the defended model, fresh randomness each."""
-        labels = [self.victim.defended(point.expand(draws, *point.shape)).argmax(1) for point in points]
-        return torch.stack(labels) if labels else torch.empty(0, draws, dtype=torch.int64, device=points.device)
 
     # -- what a file says of its run -------------------------------------------------------------------------
 

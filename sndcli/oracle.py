@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from sndcli.errors import ConfigError
+from sndcli.ledger import Ledger
 
 REFUSED = -1
 POINTS_AT_ONCE = 4096  # rows expanded for votes at a time, and their bytes; bound memory, never results
@@ -23,44 +23,6 @@ CACHED = 256  # rows measured at a time: what a CPU's cache holds
 
 Logits = Callable[[Tensor], Tensor]
 Phase = str | Sequence[tuple[str, int]]  # a name for all rows, or names for so many consecutive rows each
-
-
-@dataclass
-class Ledger:
-    """What an attack on N images paid for and found. B is the number of report points.
-
-    Attributes:
-        used: int64 ``[N]``, paid queries.
-        phases: for each phase, int64 ``[N]`` queries; they add up to `used`.
-        last_l2: ``[N, B]`` distance of the last paid query at each report point (norm of the oracle).
-        held: ``[B]`` tensors ``[N, C, H, W]``: the point the attack would hand over at each report point.
-        has_held: bool ``[N, B]``.
-        events: (owner, query, distance) of every paid query that was answered wrong, closer than all before.
-        mismatches: int64 ``[N]``, paid queries whose own label (before any vote) was not the undefended one.
-        stop_reason: one word an image.
-    """
-
-    used: Tensor
-    phases: dict[str, Tensor]
-    last_l2: Tensor
-    held: list[Tensor]
-    has_held: Tensor
-    mismatches: Tensor
-    stop_reason: list[str]
-    events: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-
-    def events_by_image(self) -> list[list[tuple[int, float]]]:
-        """For each image (query, distance), in order."""
-        found: list[list[tuple[int, float]]] = [[] for _ in range(len(self.used))]
-        if self.events:
-            columns = (torch.cat(column).tolist() for column in zip(*self.events, strict=True))
-            for owner, query, distance in zip(*columns, strict=True):
-                found[owner].append((query, distance))
-        return found
-
-    def events_of(self, image: int) -> list[tuple[int, float]]:
-        """(query, distance) of one image, in order."""
-        return self.events_by_image()[image]
 
 
 class Oracle:

@@ -58,8 +58,8 @@ def dry_run(job: Job, specs: Sequence[DefenseSpec], json: bool, accuracy_rows: i
 
 
 def _plan(job: Job, spec: DefenseSpec, accuracy_rows: int) -> dict[str, Any]:
-    from sndcli.experiment import CLEAN_DRAWS_PER_VERIFY
     from sndcli.runfiles import RunFiles
+    from sndcli.verification import CLEAN_DRAWS_PER_VERIFY
 
     c = replace(job.config, defense=spec)
     victim = job.victim(spec)

@@ -1,0 +1,46 @@
+"""The ledger: what an attack paid for and found, as the oracle writes it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Ledger:
+    """What an attack on N images paid for and found. B is the number of report points.
+
+    Attributes:
+        used: int64 ``[N]``, paid queries.
+        phases: for each phase, int64 ``[N]`` queries; they add up to `used`.
+        last_l2: ``[N, B]`` distance of the last paid query at each report point (norm of the oracle).
+        held: ``[B]`` tensors ``[N, C, H, W]``: the point the attack would hand over at each report point.
+        has_held: bool ``[N, B]``.
+        events: (owner, query, distance) of every paid query that was answered wrong, closer than all before.
+        mismatches: int64 ``[N]``, paid queries whose own label (before any vote) was not the undefended one.
+        stop_reason: one word an image.
+    """
+
+    used: Tensor
+    phases: dict[str, Tensor]
+    last_l2: Tensor
+    held: list[Tensor]
+    has_held: Tensor
+    mismatches: Tensor
+    stop_reason: list[str]
+    events: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def events_by_image(self) -> list[list[tuple[int, float]]]:
+        """For each image (query, distance), in order."""
+        found: list[list[tuple[int, float]]] = [[] for _ in range(len(self.used))]
+        if self.events:
+            columns = (torch.cat(column).tolist() for column in zip(*self.events, strict=True))
+            for owner, query, distance in zip(*columns, strict=True):
+                found[owner].append((query, distance))
+        return found
+
+    def events_of(self, image: int) -> list[tuple[int, float]]:
+        """(query, distance) of one image, in order."""
+        return self.events_by_image()[image]
