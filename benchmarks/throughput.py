@@ -23,6 +23,7 @@ from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.experiment import run_attack
 from sndcli.inference import Forward, resolve_device
+from sndcli.memory import keep_freed_memory
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--foolbox", action="store_true")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `snd` does
     device = resolve_device("auto")
     victim = Victim.prepare(load_model(arguments.model), DefenseSpec("snd", arguments.sigma), device, 128)
     rates = {size: raw_rate(victim, size) for size in map(int, arguments.batches.split(","))}

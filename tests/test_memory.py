@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from conftest import SHAPE, generator, oracle_on
 from sndcli import oracle as oracle_module
 from sndcli.attacks.geoda_plan import low_frequencies
 from sndcli.attacks.simba import dct_rows
+from sndcli.memory import keep_freed_memory
 
 # 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.
 PROGRAM = """
@@ -89,3 +91,35 @@ def test_geoda_keeps_no_full_basis_at_224() -> None:
     back = (rows @ images @ rows.T).flatten(2)
     torch.testing.assert_close(back, weights, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(images.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1), rtol=1e-4, atol=0)
+
+
+FAULTS = """
+import resource, sys, torch
+from sndcli.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.set_num_threads(1)
+for _ in range(20): torch.ones(8, 2**20)
+before = faults()
+for _ in range(20): torch.ones(8, 2**20)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept() -> None:
+    """Twenty blocks of 32 MB, one after the other, are the same pages."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    found = {}
+    for mode in ("keep", "default"):
+        command = [sys.executable, "-c", FAULTS, mode]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
+        found[mode] = int(done.stdout)
+    assert found["keep"] < 100
+    assert found["default"] > 10 * found["keep"]
+
+
+def test_a_users_own_setting_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert not keep_freed_memory()
