@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.hsja import gradient_direction
+from sndcli.memory import keep_freed_memory
 from sndcli.oracle import Oracle
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=10_000)
     parser.add_argument("--size", type=int, default=224)
     a = parser.parse_args()
+    keep_freed_memory()  # as `snd` does
     x0 = torch.full((a.images, 3, a.size, a.size), 0.5)
     oracle = Oracle(victim, x0, torch.zeros(a.images, dtype=torch.int64), budget=a.probes)
     everyone = torch.arange(a.images)

@@ -293,6 +293,19 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
     assert "at most 12" in too_many.stderr
 
 
+def test_reproduce_takes_references_for_subspace(snd: Snd, root: Path, victims: None, tmp_path: Path) -> None:
+    model = VICTIM + "?size=40"
+    options = ("reproduce", "table8", "--images", 4, "--data-dir", root, "--model", model, "--dry-run", "--json",
+               "--out", tmp_path / "out")  # fmt: skip
+    states = {run["state"] for run in json.loads(snd(*options).stdout)["runs"]}
+    assert any("needs --reference" in state for state in states)
+    assert "to run" not in states
+    listed = json.loads(snd(*options, "--reference", model).stdout)["runs"]
+    assert [run["defense"] for run in listed if run["state"] == "to run"] == ["none", "snd 0.01", "snd 0.001", "rnp"]
+    other = json.loads(snd("reproduce", "table3", *options[2:], "--where", "attack=hsja", "--reference", model).stdout)
+    assert "to run" in {run["state"] for run in other["runs"]}
+
+
 def test_cifar_keeps_its_defaults(snd: Snd, tmp_path: Path) -> None:
     done = snd("attack", "hsja", "--dry-run", "--json", "--out", tmp_path)
     answer = json.loads(done.stdout)

@@ -32,6 +32,7 @@ def plan_of(
     case: Case, limit: int | None, images: int | None, model: str | None, at_model: str | None, given: dict[str, Any]
 ) -> Plan:
     """What running a case takes here."""
+    from sndcli.attacks.registry import spec_of
     from sndcli.commands.runs import prepare
     from sndcli.defenses.parse import parse
     from sndcli.errors import SndError
@@ -48,11 +49,13 @@ def plan_of(
             rest = "+".join(part for part in parts if part != TRAINED) or "none"
             spec = parse(rest, case.sigma, case.beta)
             chosen = at_model if trained else model or case.model
+            asks_others = case.attack is not None and spec_of(case.attack).references
             points = sorted({c.budget for c in plan.cells if c.budget})
             wanted = given | {
                 "dataset": case.dataset, "model": chosen, "images": min(case.images, images or case.images),
                 "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
                 "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
+                "reference": given["reference"] if asks_others else None,
             }  # fmt: skip
             plan.job = prepare(case.attack or "null", wanted, spec, case.votes)
     except SndError as error:

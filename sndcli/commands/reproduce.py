@@ -30,6 +30,7 @@ def reproduce(
     download: o.Download = False,
     model: Annotated[str | None, typer.Option(help="Instead of the paper's network (resnet20, resnet50).")] = None,
     at_model: Annotated[str | None, typer.Option(help="The PGD-trained network of Tables 1, 3 and 8.")] = None,
+    reference: o.References = None,
     where: Annotated[
         list[str] | None, typer.Option(help="Only runs with key=value, as attack=hsja or sigma=0.01; repeatable.")
     ] = None,
@@ -67,7 +68,8 @@ def reproduce(
         raise ConfigError("`--out` of reproduce is a folder: it writes one file for each run.")
     given = {name: p.default for name, p in inspect.signature(attack).parameters.items()}
     given |= {
-        "data_dir": data_dir, "download": download, "verify": verify, "seed": seed, "device": device,
+        "data_dir": data_dir, "download": download, "reference": reference, "verify": verify, "seed": seed,
+        "device": device,
         "precision": precision, "batch_size": batch_size, "compiled": compiled, "out": out, "quiet": True,
         "no_progress": no_progress or quiet, "debug": debug,
     }  # fmt: skip
