@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sndcli.commands.runs import Job
+    from sndcli.commands.job import Job
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.victim import Victim
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sndcli.commands.runs import Job
+    from sndcli.commands.job import Job
     from sndcli.reports.published import Case, Cell
 
 REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7

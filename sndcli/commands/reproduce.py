@@ -17,7 +17,7 @@ from sndcli.commands.attack import attack
 from sndcli.commands.plans import REPEATS, Plan, plan_of, show
 
 if TYPE_CHECKING:
-    from sndcli.commands.runs import Job
+    from sndcli.commands.job import Job
     from sndcli.defenses.parse import DefenseSpec
 
 

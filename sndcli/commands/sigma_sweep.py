@@ -14,7 +14,7 @@ from sndcli.commands.attack import attack
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sndcli.commands.runs import Job
+    from sndcli.commands.job import Job
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.reports.sweep import Point
