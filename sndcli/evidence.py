@@ -18,6 +18,7 @@ from sndcli.attacks.hsja import gradient_direction
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.attacks.scales import scales_of
 from sndcli.attacks.scores import margin
+from sndcli.closed_forms import decision_cosine, quadratic_error, relu_expectation, score_cosine
 from sndcli.oracle import Oracle
 from sndcli.victim import Victim
 
@@ -29,8 +30,8 @@ class Fact:
     """One measured figure.
 
     Attributes:
-        quantity: ``sigma_hat``, ``p_mis``, ``cosine``, ``ratio`` or ``expectation_error``.
-        what: the variant: clean or boundary, score or decision, an attack, quadratic or relu.
+        quantity: ``sigma_hat``, ``p_mis``, ``gradient_share``, ``cosine``, ``ratio`` or ``expectation_error``.
+        what: the variant: clean or boundary, grey or middle, score or decision, an attack, quadratic or relu.
         sigma: σ of the defense.
         probe: a, standard deviation of a probe along any direction; None where there is none.
         n: images, or draws.
@@ -108,6 +109,22 @@ def boundary_points(victim: Victim, x: Tensor, y: Tensor, reach: float = 8.0, st
     return (x + per_image(hi, x) * direction).clamp(0.0, 1.0), found
 
 
+def gradient_shares(gradient: Tensor) -> dict[str, tuple[list[float], float]]:
+    """How much of each gradient's squared length lies where `Prior` expects it, and what it is of white noise.
+
+    Returns:
+        ``grey``: in what the colour channels have in common (absent with one channel); ``middle``: in the quarter of
+        the image around its middle. The values of all images, and the value of white noise.
+    """
+    squared = gradient.flatten(1).square().sum(1).clamp_min(1e-30)
+    channels, height, width = gradient.shape[1:]
+    middle = gradient[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
+    parts = {"middle": (middle, middle[0].numel() / gradient[0].numel())}
+    if channels > 1:
+        parts = {"grey": (gradient.mean(1) * math.sqrt(channels), 1 / channels)} | parts
+    return {name: ((v.flatten(1).square().sum(1) / squared).tolist(), white) for name, (v, white) in parts.items()}
+
+
 def score_gradient(
     defended: Logits, x: Tensor, y: Tensor, probe: float, pairs: int, generator: torch.Generator
 ) -> Tensor:
@@ -139,39 +156,6 @@ def cosines(one: Tensor, two: Tensor) -> list[float]:
     scale = (norms(one) * norms(two)).clamp_min(1e-30)
     found: list[float] = ((one * two).flatten(1).sum(1) / scale).tolist()
     return found
-
-
-# -- closed forms --------------------------------------------------------------------------------------------
-
-
-def decision_cosine(n: int, d: int, probe: float, sigma: float) -> float:
-    """Expected cosine of n decision probes with the normal, on a half-space at the boundary (p = ½).
-
-    ``1/√(1 + (d - 1)/(n α²))``, α = √(2/π) a/√(a² + σ²).
-    """
-    alpha = math.sqrt(2 / math.pi) * probe / math.hypot(probe, sigma)
-    return 1 / math.sqrt(1 + (d - 1) / (n * alpha**2))
-
-
-def score_cosine(pairs: int, d: int, probe: float, sigma: float) -> float:
-    """Expected cosine of q antithetic pairs with the gradient of a linear loss: ``1/√(1 + (d/q)(1 + σ²/2a²))``."""
-    return 1 / math.sqrt(1 + d / pairs * (1 + sigma**2 / (2 * probe**2)))
-
-
-def quadratic_error(d: int, sigma: float) -> float:
-    """``E[F(η)] - F(0)`` of ``F(x) = xᵀx``: dσ² (section 3.4)."""
-    return d * sigma**2
-
-
-def relu_expectation(mu: float, s: float) -> float:
-    """``E[max(0, Y)]``, ``Y ~ N(μ, s²)``: ``μ Φ(μ/s) + s φ(μ/s)`` (Appendix E, with μ = Wx + b, s = |W|σ).
-
-    Differs from the formula printed in section 3.4, whose term ``Φ(-μ/s)`` lacks the factor μ.
-    """
-    if s == 0:
-        return max(0.0, mu)
-    v = mu / s
-    return mu * 0.5 * math.erfc(-v / math.sqrt(2)) + s * math.exp(-v * v / 2) / math.sqrt(2 * math.pi)
 
 
 def expectation_errors(sigma: float, dimensions: Sequence[int], generator: torch.Generator, draws: int) -> list[Fact]:
@@ -243,6 +227,8 @@ def gather(
     b, x0, labels = b[found], x[found], y[found]
     facts.append(_mean("p_mis", "boundary", sigma, None, mismatch(victim, b, draws)))
     score_truth, decision_truth = (margin_gradient(victim.classifier, p, t) for p, t in ((x, y), (b, labels)))
+    for what, (shares, white) in gradient_shares(decision_truth).items():
+        facts.append(_mean("gradient_share", what, sigma, None, shares, white))
     for probe in probes:
         estimate = score_gradient(victim.defended, x, y, probe, max(1, queries // 2), generator)
         theory = score_cosine(max(1, queries // 2), d, probe, sigma)

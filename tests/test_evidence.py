@@ -12,7 +12,7 @@ import torch
 from conftest import SHAPE, D, Done, generator, half_space
 from torch import Tensor
 
-from sndcli import evidence
+from sndcli import closed_forms, evidence
 
 Snd = Callable[..., Done]
 
@@ -24,13 +24,13 @@ def test_cosine_of_decision_probes(probe: float, sigma: float) -> None:
     x0, y = torch.full((3, *SHAPE), 0.5), torch.zeros(3, dtype=torch.int64)
     estimate = evidence.decision_gradient(h, b, x0, y, probe, 1500, generator())
     found = evidence.cosines(estimate, h.w.view(1, *SHAPE).expand(3, *SHAPE))
-    assert sum(found) / 3 == pytest.approx(evidence.decision_cosine(1500, D, probe, sigma), abs=0.045)
+    assert sum(found) / 3 == pytest.approx(closed_forms.decision_cosine(1500, D, probe, sigma), abs=0.045)
 
 
 def test_noise_costs_the_square_of_the_ratio() -> None:
     """1/κ² = 1 + (σ/a)² times the queries give the same cosine."""
-    few = evidence.decision_cosine(100, D, 0.01, 0.0)
-    assert evidence.decision_cosine(1000, D, 0.01, 0.03) == pytest.approx(few)
+    few = closed_forms.decision_cosine(100, D, 0.01, 0.0)
+    assert closed_forms.decision_cosine(1000, D, 0.01, 0.03) == pytest.approx(few)
 
 
 @pytest.mark.parametrize(("probe", "sigma"), [(0.01, 0.0), (0.01, 0.01), (0.003, 0.01)])
@@ -47,7 +47,7 @@ def test_cosine_of_score_pairs(probe: float, sigma: float) -> None:
     found = evidence.cosines(
         evidence.score_gradient(linear, x, y, probe, 600, generator()), h.w.view(1, *SHAPE).expand(3, *SHAPE)
     )
-    assert sum(found) / 3 == pytest.approx(evidence.score_cosine(600, D, probe, sigma), abs=0.045)
+    assert sum(found) / 3 == pytest.approx(closed_forms.score_cosine(600, D, probe, sigma), abs=0.045)
 
 
 def test_expectation_errors_agree_with_their_closed_forms() -> None:
@@ -68,10 +68,10 @@ def test_expectation_errors_agree_with_their_closed_forms() -> None:
 
 
 def test_relu_expectation_has_its_limits() -> None:
-    assert evidence.relu_expectation(1.0, 0.0) == 1.0
-    assert evidence.relu_expectation(-1.0, 0.0) == 0.0
-    assert evidence.relu_expectation(100.0, 1.0) == pytest.approx(100.0)
-    assert evidence.relu_expectation(-100.0, 1.0) == pytest.approx(0.0, abs=1e-12)
+    assert closed_forms.relu_expectation(1.0, 0.0) == 1.0
+    assert closed_forms.relu_expectation(-1.0, 0.0) == 0.0
+    assert closed_forms.relu_expectation(100.0, 1.0) == pytest.approx(100.0)
+    assert closed_forms.relu_expectation(-100.0, 1.0) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_ratios_are_those_of_the_radii() -> None:
@@ -83,6 +83,20 @@ def test_ratios_are_those_of_the_radii() -> None:
     assert found["hsja-na majority"] <= 1.0
     assert found["hsja-na sequential"] == pytest.approx(1 / 0.6)
     assert found["geoda na"] <= 1.0
+
+
+def test_shares_of_a_gradient() -> None:
+    white = torch.randn(4, *SHAPE, generator=generator())
+    grey = white[:, :1].expand(-1, 3, -1, -1).clone()
+    inside = torch.zeros_like(white)
+    inside[:, 0, 8:24, 8:24] = 1.0
+    found = [{k: (sum(v) / 4, w) for k, (v, w) in evidence.gradient_shares(g).items()} for g in (white, grey, inside)]
+    assert found[0]["grey"] == (pytest.approx(1 / 3, abs=0.02), 1 / 3)
+    assert found[0]["middle"] == (pytest.approx(1 / 4, abs=0.02), 1 / 4)
+    assert found[1]["grey"][0] == pytest.approx(1.0)
+    assert found[2]["middle"][0] == pytest.approx(1.0)
+    assert found[2]["grey"][0] == pytest.approx(1 / 3)
+    assert set(evidence.gradient_shares(white[:, :1])) == {"middle"}
 
 
 def test_evidence_command(snd: Snd, tmp_path) -> None:
@@ -97,6 +111,7 @@ def test_evidence_command(snd: Snd, tmp_path) -> None:
     for kind in ("score", "decision"):
         assert found["cosine", kind, 0.03] > found["cosine", kind, 1e-5]
         assert abs(found["cosine", kind, 1e-5]) < 0.1
+    assert found["gradient_share", "grey", None] > 0.6  # what the prior of hsja-na counts on
     assert pq.read_table(table).to_pylist() == facts
     assert "<svg" in picture.read_text()
 

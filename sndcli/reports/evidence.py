@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TITLES = {
     "sigma_hat": "σ̂: spread of the margin of the probabilities over draws",
     "p_mis": "P_mis: share of answers that are not the undefended model's",
+    "gradient_share": "share of the true gradient, at the boundary; theory: white noise",
     "cosine": "cosine of estimated and true gradient; theory: linear, at the boundary",
     "ratio": "σ√d/δ of each attack: above 1 the noise is larger than the probe",
     "expectation_error": "error of averaging, E[F(x + η)] - F(x); theory: closed form",
