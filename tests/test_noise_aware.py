@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sndcli.attacks import geometry, noise, popskipjump
 from sndcli.attacks.infomax import Sigmoids, infomax
+from sndcli.attacks.prior import Prior
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.attacks.scores import Incumbent
 from sndcli.errors import ConfigError
@@ -151,7 +152,8 @@ def test_hsja_na_follows_its_table_at_10k(sigma: float, expected: float) -> None
 def test_hsja_na_hands_over_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
     """The published attack stalls at 15 m and its points are luck; this one measures the noise by itself."""
     h = half_space(1, sigma=0.01)
-    oracle = run("hsja-na", "sequential", h, 3000)
+    # A flat boundary can take wider probes, and its normal is neither grey nor in the middle.
+    oracle = run("hsja-na", "sequential", h, 3000, floor=0.6, colour=0, window=0)
     claimed, border, p = outcome(oracle, h)
     assert border < 3.2
     assert claimed < 1.3 * border
@@ -171,6 +173,18 @@ def test_growing_start_ends_near_the_boundary() -> None:
     assert torch.equal(oracle.ledger.phases["start"], paid)
     assert int(paid.min()) > 2
     assert int(paid.max()) < 40
+
+
+def test_growing_start_goes_on_beyond_its_growth() -> None:
+    """Only nearly black-and-white images are adversarial, which noise of scale 0.5 is not."""
+
+    def stark(z: Tensor) -> Tensor:
+        return torch.stack([torch.full((len(z),), 0.38), (z - 0.5).abs().flatten(1).mean(1)], 1)
+
+    oracle = oracle_on(stark)
+    _, owner = noise.growing_start(oracle, generator(), 0.4, 100, noise.voted(1))
+    assert owner.tolist() == list(range(4))
+    assert oracle.ledger.used.tolist() == [3 + 4 + 1] * 4  # 0.4, 0.44, 0.484, then 0.12, 0.24, 0.48, 0.96, confirmed
 
 
 def test_growing_start_gives_up() -> None:
@@ -194,6 +208,37 @@ def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
     boundary = (free - 0.02) / 1.02
     assert distance(boundary + 0.01) == pytest.approx(0.999 * (boundary + 0.01), rel=1e-4)
     assert distance(0.9 * boundary) == pytest.approx(free)
+
+
+# -- the prior -----------------------------------------------------------------------------------------------
+
+
+def test_a_prior_of_nothing_is_white_noise() -> None:
+    like = torch.empty(0, *SHAPE)
+    assert torch.equal(Prior().draw(5, like, generator()), geometry.gaussian(5, like, generator()))
+
+
+def test_a_prior_has_its_covariance() -> None:
+    u = Prior(colour=0.7).draw(2000, torch.empty(0, 3, 8, 8), generator()).transpose(0, 1).flatten(1)
+    assert torch.allclose(torch.cov(u), 0.3 * torch.eye(3) + 0.7, atol=0.02)
+    u = Prior(window=0.5).draw(4000, torch.empty(0, 3, 16, 16), generator())
+    variance = u.square().mean((0, 1))
+    assert float(variance.mean()) == pytest.approx(1.0, abs=0.01)
+    assert float(variance[7, 7] / variance[7, 0]) == pytest.approx(
+        math.exp(2 * ((15 / 16) ** 2 - (1 / 16) ** 2)), rel=0.1
+    )
+    assert Prior(colour=0.7).draw(2, torch.empty(0, 1, 4, 4), generator()).isfinite().all()
+
+
+def test_a_prior_that_holds_saves_queries() -> None:
+    """A boundary whose normal is the same in all colours."""
+    h = half_space(1, sigma=0.01)
+    grey = h.w.view(SHAPE).mean(0, keepdim=True).expand(SHAPE).flatten()
+    h = HalfSpace(grey / grey.norm(), h.margin, h.sigma, h.generator)
+    white, coloured = (
+        outcome(run("hsja-na", "sequential", h, 800, n=16, colour=c, window=0), h)[1] for c in (0.0, 0.7)
+    )
+    assert coloured < 0.8 * white
 
 
 # -- PopSkipJump ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sndcli.attacks import boundary_art
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, straight, uniform_start
+from sndcli.attacks.handover import HandOver
 from sndcli.attacks.noise import ESTIMATE, check_scale, majority, noise_scale
 from sndcli.oracle import REFUSED, Oracle
 
@@ -38,6 +39,8 @@ class Options:
             fails (ours); 0: never.
         sigma_hat: noise that bounds the steps from below (ours): a number, or ``estimate``.
         floor: least orthogonal step in σ̂√d, and least source step in σ̂ (ours).
+        confirm: with a number, what is handed over is a point 2 % and 2σ̂ further out than the incumbent, chosen after
+            each retest, that so many answers confirm (ours).
     """
 
     steps: int = 25_000
@@ -52,6 +55,7 @@ class Options:
     retest: int = 0
     sigma_hat: str = "0"
     floor: float = 0.1
+    confirm: int = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -62,7 +66,7 @@ OPTIONS: dict[str, Options | boundary_art.Options] = {
     "art": boundary_art.Options(),
     "art12": boundary_art.ART_1_2,
     "art13": boundary_art.ART_1_3,
-    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE),
+    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
 }
 
 
@@ -93,7 +97,8 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         boundary_art.run(oracle, generator, options)
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
-    sigma_hat = o.floor * noise_scale(oracle, generator, o.sigma_hat)
+    sigma_hat = noise_scale(oracle, generator, o.sigma_hat)
+    hand_over = HandOver(oracle, 0.02, 2.0, o.confirm, 3)
     a = blended_start(oracle, generator, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
@@ -106,7 +111,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         if not len(owner):
             break
         x = oracle.x0[owner]
-        least = sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
+        least = o.floor * sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
         delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
         epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
         s, c = propose(x, a[owner], delta[owner], epsilon[owner], generator)
@@ -117,9 +122,14 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
             sure = majority(oracle, c[accepted], owner[accepted], "confirm", o.votes) == 1
             accepted[accepted.clone()] = sure
         a[owner[accepted]] = c[accepted]
-        oracle.hold(c[accepted], owner[accepted])
+        if not o.confirm:
+            oracle.hold(c[accepted], owner[accepted])
         if o.retest and k % o.retest == 0:
-            _retest(oracle, a, owner, o.votes)
+            moved = _retest(oracle, a, owner, o.votes)
+            if o.confirm:
+                hand_over(a[owner], sigma_hat[owner], owner)
+            else:
+                oracle.hold(a[moved], moved)
         if k % o.update_every == 0:
             answer_s = oracle.adversarial(s, owner, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
@@ -130,12 +140,12 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
     oracle.retire(active(oracle), "exhausted")
 
 
-def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> None:
-    """Moves the incumbents out by 5 % whose majority is no longer adversarial."""
+def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
+    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their owners."""
     failed = owner[majority(oracle, a[owner], owner, "retest", votes) == 0]
     out = torch.full((len(failed),), 1.05, device=a.device)
     a[failed] = straight(oracle.x0[failed], a[failed], out).clamp_(0.0, 1.0)
-    oracle.hold(a[failed], failed)
+    return failed
 
 
 def blended_start(oracle: Oracle, generator: torch.Generator, o: Options) -> Tensor:

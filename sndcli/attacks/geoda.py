@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sndcli.attacks.geoda_plan import RESERVE, allocate, low_frequencies
 from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
+from sndcli.attacks.handover import HandOver
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.simba import dct_rows
 from sndcli.oracle import REFUSED, Oracle
@@ -43,6 +44,7 @@ class Options:
         sigma_hat: the model's noise (ours): a number, or ``estimate`` to measure it; `probe` is at least 2σ̂ and
             `tolerance` at least half of that.
         votes: odd, answers behind every decision but the probes (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
     """
 
     sub_dim: int = 0
@@ -54,6 +56,7 @@ class Options:
     start_draws: int = 1_000
     sigma_hat: str = "0"
     votes: int = 1
+    confirm: int = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -62,7 +65,7 @@ class Options:
 OPTIONS = {
     "authors": Options(),
     "step1": Options(step=1.0),
-    "na": Options(step=1.0, sigma_hat=ESTIMATE, votes=5),
+    "na": Options(step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
 }
 
 
@@ -84,13 +87,14 @@ class _Machine:
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
         self.probe = (2 * sigma_hat).clamp_min(options.probe)
         self.tolerance = sigma_hat.clamp_min(options.tolerance)
+        self.sigma_hat = sigma_hat
+        self.hand_over = HandOver(oracle, 0.02, 2.0, options.confirm, 3)
         self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
         self.gradient, self.sum = torch.zeros_like(x0), torch.zeros_like(x0)
         self.count, self.k, self.iteration = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(3))
         self.quota = torch.zeros_like(self.count)
-        self.reached = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.k += 1
 
     def turn(self, owner: Tensor) -> None:
@@ -160,7 +164,10 @@ class _Machine:
         width = norms(self.far[owner] - self.near[owner])
         done = owner[(width < self.tolerance[owner]) | (self.k[owner] >= MAX_HALVES)]
         self.b[done] = self.far[done]
-        hold_closer(self.oracle, self.b[done], done, self.reached)
+        if self.o.confirm:
+            self.hand_over(self.b[done], self.sigma_hat[done], done)
+        else:
+            hold_closer(self.oracle, self.b[done], done, self.hand_over.reached)
         self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
         self._begin(done)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from sndcli.oracle import Oracle, Phase
 
 Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
+Draw = Callable[[int, Tensor, torch.Generator], Tensor]  # as `gaussian`
 
 BLOCK_BYTES = 2**22  # of probes alive at once; fixed, because the order of random draws must not depend on memory
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image

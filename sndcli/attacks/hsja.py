@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sndcli.attacks.geometry import (
     COLLAPSED,
+    Draw,
     active,
     bisect,
     bisection_steps,
@@ -117,6 +118,7 @@ def gradient_direction(
     probes: Tensor,
     generator: torch.Generator,
     linf: bool = False,
+    draw: Draw = gaussian,
 ) -> Tensor:
     """Estimated normal of the boundary at `x`, pointing into the adversarial side (paper, eq. 9 and 16).
 
@@ -128,6 +130,7 @@ def gradient_direction(
         probes: int64 ``[n]``, number of probes of each image.
         generator: of the directions u.
         linf: uniform directions and a sign step instead of Gaussian ones.
+        draw: of the directions u, before they are scaled to length 1 (ours; see `Prior`).
 
     Returns:
         ``[n, C, H, W]``, unit L2 norm (L∞: entries ±1); zero where no direction can be told.
@@ -142,7 +145,7 @@ def gradient_direction(
         take = torch.minimum(probes - done, torch.full_like(probes, block))
         done += take
         image = torch.repeat_interleave(torch.arange(n, device=x.device), take)
-        u = gaussian(len(image), x, generator)
+        u = draw(len(image), x, generator)
         if linf:
             u = 2 * torch.special.ndtr(u) - 1  # uniform on [-1, 1]
         center, reach = x[image], radius[image]

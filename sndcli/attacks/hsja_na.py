@@ -9,10 +9,11 @@ The gradient and the step sizes are HopSkipJump's (`hsja`). What changes is what
 4. the point stepped to is moved on outwards by half its distance before the projection, which needs a far end that
    is safely adversarial.
 
-Preset ``majority`` is that with nine answers, and hands the projected point over. Preset ``sequential`` starts from
-noise that grows until it is adversarial, stops a vote as soon as one side leads by two, hands over a point a little
-further out, but not out of ε, that nine more answers confirm, and has its numbers from CIFAR-10: there the boundary
-bends, so half the probe radius and half the first probes of ``majority`` serve better. Not a published attack.
+Preset ``majority`` is that with nine answers, and hands the projected point over. Preset ``sequential`` expects the
+gradient where those of image classifiers lie, mostly grey and around the middle (`Prior`); starts from such noise that
+grows until it is adversarial; stops a vote as soon as one side leads by two; and hands over a point a little further
+out, but not out of ε, that nine more answers confirm. Its numbers are from CIFAR-10, where the boundary bends, so a
+smaller probe radius and first gradient than those of ``majority`` serve better. Not a published attack.
 """
 
 from __future__ import annotations
@@ -29,15 +30,13 @@ from sndcli.attacks.geometry import (
     bisect,
     bisection_steps,
     per_image,
-    straight,
     uniform_start,
 )
+from sndcli.attacks.handover import HandOver
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
-from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, majority, measure, voted
+from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted
+from sndcli.attacks.prior import Prior
 from sndcli.oracle import Oracle
-
-WITHIN = 0.999  # of ε, so that rounding does not put a point on the edge outside
-SLACK = 1.1  # the latest point is handed over unless it is that much further out than the closest
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,13 @@ class Options:
         outward: how far the stepped-out point is moved on, relative to its distance.
         overshoot: how far beyond the projected point the one handed over lies, relative to its distance,
         safety: and by how many σ̂ more.
-        confirm: 0, or the answers, at most, that must confirm the point handed over. One that fails is moved twice and
-            then four times as far beyond; where all fail, the point before stays.
+        confirm: 0, or the answers, at most, that must confirm the point handed over.
         confirm_lead: the lead that ends such a vote.
         start_scale: 0 to start from uniform noise images, else the standard deviation of the first Gaussian noise
             tried around the clean image (`growing_start`).
         start_draws: starts tried, at most.
+        colour: correlation between the colour channels of the probes, and of the start's noise (`Prior`).
+        window: 0, or how narrowly they lie around the middle of the image.
     """
 
     sigma_hat: str = ESTIMATE
@@ -84,6 +84,8 @@ class Options:
     confirm_lead: int = 3
     start_scale: float = 0.0
     start_draws: int = 10_000
+    colour: float = 0.0
+    window: float = 0.0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -93,7 +95,7 @@ OPTIONS = {
     "sequential": Options(
         pairs=6,
         fineness=0.6,
-        floor=0.6,
+        floor=0.4,
         grid=600,
         lead=2,
         initial_evals=50,
@@ -103,6 +105,8 @@ OPTIONS = {
         safety=2.0,
         confirm=9,
         start_scale=0.01,
+        colour=0.8,
+        window=0.6,
     ),
     "majority": Options(),
 }
@@ -111,10 +115,10 @@ OPTIONS = {
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     """Attacks every active image of the oracle until its budget ends."""
     o, root_d = options, math.sqrt(oracle.x0[0].numel())
-    ask = voted(o.votes, o.lead)
+    ask, prior = voted(o.votes, o.lead), Prior(o.colour, o.window)
     reserve = o.votes * bisection_steps(1.5 / o.grid)
-    reached = torch.full((len(oracle.x0),), float("inf"), dtype=torch.float64, device=oracle.x0.device)
-    sigma_hat = torch.zeros_like(reached)
+    hand_over = HandOver(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead)
+    sigma_hat = torch.zeros_like(hand_over.reached)
     if o.sigma_hat != ESTIMATE:
         sigma_hat += float(o.sigma_hat)
 
@@ -122,28 +126,11 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         noise = o.fineness * sigma_hat[owner] / oracle.distance(far, owner).clamp_min(COLLAPSED)
         width = noise.clamp(1.5 / o.grid, 0.5)
         found = bisect(oracle, far, owner, width, "projection", ask=ask)
-        beyond = o.overshoot + o.safety * sigma_hat[owner] / oracle.distance(found, owner).clamp_min(COLLAPSED)
-        hand_over(found, beyond, owner)
+        hand_over(found, sigma_hat[owner], owner)
         return found
 
-    def hand_over(found: Tensor, beyond: Tensor, owner: Tensor) -> None:
-        """Holds a point beyond the projected one, the first of three that is confirmed."""
-        pending = torch.arange(len(owner), device=owner.device)
-        edge = WITHIN * oracle.eps / oracle.distance(found, owner).clamp_min(COLLAPSED)  # of the ball of ε
-        for k in (1, 2, 4) if o.confirm else (1,):
-            further = torch.where(edge >= 1, torch.minimum(1 + k * beyond, edge), 1 + k * beyond)[pending]
-            sent = straight(oracle.x0[owner[pending]], found[pending], further).clamp_(0.0, 1.0)
-            whose, distance = owner[pending], oracle.distance(sent, owner[pending])
-            good = distance <= SLACK * reached[whose]  # the closest of many noisy ones is a lucky one
-            if o.confirm:
-                asked = good.nonzero().squeeze(1)
-                good[asked] = majority(oracle, sent[asked], whose[asked], "confirm", o.confirm, o.confirm_lead) == 1
-            reached[whose[good]] = torch.minimum(reached[whose[good]], distance[good])
-            oracle.hold(sent[good], whose[good])
-            pending = pending[~good]
-
     if o.start_scale:
-        far, owner = growing_start(oracle, generator, o.start_scale, o.start_draws, ask)  # x̃
+        far, owner = growing_start(oracle, generator, o.start_scale, o.start_draws, ask, prior.draw)  # x̃
     else:
         far, owner = uniform_start(oracle, generator, o.start_draws)
     x = far.clone()
@@ -161,7 +148,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             break
         delta = 1.5 * root_d * oracle.distance(far[owner], owner) / o.grid
         delta = torch.maximum(delta, o.floor * sigma_hat[owner] * root_d)
-        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator)
+        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator, draw=prior.draw)
         x0, epsilon = oracle.x0[owner], o.step * oracle.distance(x[owner], owner) / math.sqrt(t)
         z = (x[owner] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
         far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import Ask, active, bisect, gaussian, norms, per_image, uniform_start, unit
+from sndcli.attacks.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
 from sndcli.errors import ConfigError
 from sndcli.oracle import REFUSED, Oracle, Phase
 
@@ -17,6 +17,7 @@ ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
 FIRST_PROBE = 0.01
 START_VOTES, START_WIDTH = 5, 1 / 256
 GROWTH, LARGEST = 1.1, 0.5  # of `growing_start`
+LATE = (0.12, 0.24, 0.48, 0.96)
 # Of σ, in steps of 10 %: a defense with more noise would lose its accuracy, and less hardly matters.
 SCALES = torch.logspace(math.log10(5e-4), math.log10(0.1), 56, dtype=torch.float64)
 
@@ -127,12 +128,14 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
 
 
 def growing_start(
-    oracle: Oracle, generator: torch.Generator, scale: float, draws: int, ask: Ask
+    oracle: Oracle, generator: torch.Generator, scale: float, draws: int, ask: Ask, draw: Draw = gaussian
 ) -> tuple[Tensor, Tensor]:
     """Gaussian noise around the clean images, larger by a tenth at every try, until its answer is adversarial.
 
     Fresh directions at a slowly growing distance find one along which the boundary is near: on the ResNet-20 the
-    median boundary lies at 2.7 along the directions found so, and at 4.0 along those to uniform noise images.
+    median boundary lies at 2.7 along the directions found so, and at 4.0 along those to uniform noise images. An image
+    of the class that the network sees in noise resists until the end of the growth; it then gets the scales of `LATE`
+    in turn, of plain noise and of `draw`'s alternately.
 
     Args:
         oracle: every answer is paid, in the phase ``start``.
@@ -140,17 +143,20 @@ def growing_start(
         scale: standard deviation of the first noise on the [0, 1] pixel scale; it grows to 0.5.
         draws: tries, at most; images that find none are retired as ``init_failed``.
         ask: confirms an adversarial answer.
+        draw: directions of unit variance.
 
     Returns:
         as `uniform_start`.
     """
     points = oracle.x0.clone()
     pending = active(oracle)
+    growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
     for k in range(draws):
         if not len(pending):
             break
-        noise = min(scale * GROWTH ** min(k, 100), LARGEST) * gaussian(len(pending), points, generator)
-        tried = (points[pending] + noise).clamp_(0.0, 1.0)
+        late, turn = (k - growing) % len(LATE), (k - growing) // len(LATE)
+        length, direction = (scale * GROWTH**k, draw) if k < growing else (LATE[late], (gaussian, draw)[turn % 2])
+        tried = (points[pending] + length * direction(len(pending), points, generator)).clamp_(0.0, 1.0)
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]

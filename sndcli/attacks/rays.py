@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, active, per_image
+from sndcli.attacks.handover import HandOver, as_found
 from sndcli.attacks.noise import majority
 from sndcli.oracle import REFUSED, Oracle
 
@@ -31,14 +32,17 @@ class Options:
         votes: odd, answers behind every decision (ours; for noisy models); with more than one a new radius is
             checked by as many more before it is kept.
         retest: the incumbent is asked again after so many flips, and ρ grows by 5 % while it fails (ours); 0: never.
+        confirm: with a number, a point 2 % further out than a new incumbent is handed over that so many answers
+            confirm (ours).
     """
 
     tolerance: float = 1e-3
     votes: int = 1
     retest: int = 0
+    confirm: int = 0
 
 
-OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20)}
+OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20, confirm=9)}
 
 
 def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  # noqa: ARG001
@@ -52,6 +56,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
     level, block = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
     halving = torch.zeros(n, dtype=torch.bool, device=device)
     flips = torch.zeros_like(level)  # since the incumbent was last confirmed
+    hand_over = HandOver(oracle, 0.02, 0.0, options.confirm, 3) if options.confirm else as_found(oracle)
 
     def point(owner: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)
@@ -67,7 +72,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
             failed = due[reply == 0]
             flips[due[reply == 1]] = 0
             rho[failed] = (1.05 * rho[failed]).clamp(max=d**0.5)
-            oracle.hold(point(failed, rho[failed], s), failed)
+            hand_over(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
             owner = owner[~torch.isin(owner, failed)]
         flipping, narrowing = owner[~halving[owner]], owner[halving[owner]]
         trial[flipping] = flip(s[flipping], level[flipping], block[flipping])
@@ -91,7 +96,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
         if options.votes > 1:
             better = better[majority(oracle, point(better, hi[better], trial), better, "verify", options.votes) == 1]
         rho[better], s[better] = hi[better], trial[better]
-        oracle.hold(point(better, rho[better], s), better)
+        hand_over(point(better, rho[better], s), torch.zeros_like(rho[better]), better)
         halving[done] = False
         advance(done, level, block, d)
         oracle.retire(done[rho[done] < COLLAPSED], "collapsed")

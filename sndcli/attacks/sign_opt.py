@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import active, block_size, gaussian, per_image, take_turns, unit
+from sndcli.attacks.handover import HandOver, as_found
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
 from sndcli.oracle import REFUSED, Oracle
@@ -43,6 +44,7 @@ class Options:
             and searches end at σ̂/10.
         votes: odd, answers behind every decision but the probes (ours).
         remeasure: measure g(θ) anew at each iteration instead of carrying the least of noisy values (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
     """
 
     directions: int = 200
@@ -57,6 +59,7 @@ class Options:
     sigma_hat: str = "0"
     votes: int = 1
     remeasure: bool = False
+    confirm: int = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -65,7 +68,7 @@ class Options:
 OPTIONS = {
     "authors": Options(),
     "saving": Options(saving=True),
-    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True),
+    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True, confirm=9),
 }
 
 
@@ -82,6 +85,7 @@ class _Machine(RaySearch):
         o, n, device = options, len(oracle.x0), oracle.x0.device
         super().__init__(oracle, generator, o.starts, o.start_tolerance, o.saving, o.limit)
         self.o, self.sigma_hat = o, sigma_hat
+        self.hand_over = HandOver(oracle, 0.02, 2.0, o.confirm, 3) if o.confirm else as_found(oracle)
         self.theta = torch.zeros_like(oracle.x0)
         self.g = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.alpha, self.beta = torch.full_like(self.g, o.alpha), torch.full_like(self.g, o.beta)
@@ -159,7 +163,7 @@ class _Machine(RaySearch):
         better = g < torch.where(up, self.best_g[owner], self.g[owner])
         taken = owner[better]
         self.best_theta[taken], self.best_g[taken] = self.trial_theta[taken], g[better]
-        self.oracle.hold(self._at(taken, self.best_theta[taken], self.best_g[taken]), taken)
+        self._hold(taken)
         self.alpha[owner[up]] *= 2
         self.trial[owner] += 1
         spent = self.trial[owner] >= self.o.trials
@@ -175,8 +179,11 @@ class _Machine(RaySearch):
     def _remeasured(self, owner: Tensor, g: Tensor) -> None:
         told = g.isfinite()
         self.best_g[owner[told]] = g[told]
-        self.oracle.hold(self._at(owner, self.best_theta[owner], self.best_g[owner]), owner)
+        self._hold(owner)
         self._begin(owner)
+
+    def _hold(self, owner: Tensor) -> None:
+        self.hand_over(self._at(owner, self.best_theta[owner], self.best_g[owner]), self.sigma_hat[owner], owner)
 
     def _tolerance(self, owner: Tensor) -> Tensor:
         return torch.maximum(self.beta[owner] / 500, self.sigma_hat[owner] / 10)
