@@ -19,6 +19,7 @@ from sndcli.inference import Forward, Precision, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier
 
 PIXEL_BYTES = 2**27  # of images in float32 at a time when all are classified
+COMPILED_ROWS = 16
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Victim:
     ) -> Victim:
         """Folds, moves and wraps; checks that a forward pass of the stated input size is finite.
 
-        A `batch_size` of 0 is measured, without the defense and before compiling.
+        A `batch_size` of 0 is measured, without the defense and before compiling. On the CPU a network is compiled for
+        at most `COMPILED_ROWS` rows: as fast a row as more, and less padding where an attack asks about a few images.
         """
         fast = optimise(model, device)
         x = torch.rand(2, *model.input_size, generator=torch.Generator().manual_seed(0))
@@ -50,7 +52,7 @@ class Victim:
             raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
         batch_size = batch_size or measure_batch_size(fast, model.input_size, device)
         if compiled:
-            fast = optimise(model, device, batch_size)
+            fast = optimise(model, device, min(batch_size, COMPILED_ROWS) if device.type == "cpu" else batch_size)
         victim = cls(
             fast,
             Forward(fast, device, batch_size, precision),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from torch import nn
 
 from sndcli.datasets import cifar10
+from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError, DataError
 from sndcli.inference import Forward, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.resnet_cifar import resnet20
 from sndcli.models.sources import load_model, save_weights
+from sndcli.victim import Victim
 
 CPU = torch.device("cpu")
 
@@ -50,6 +53,19 @@ def test_inference_gives_the_plain_networks_logits_whatever_the_batch() -> None:
     assert torch.equal(forward(x), other(x))
     assert torch.equal(torch.cat([forward(row[None]) for row in x]), other(x))
     assert other.rows == 2 * 37
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="compiling needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_logits_whatever_the_batch() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    model = Classifier(network.eval(), Normalisation((0.5,) * 3, (0.25,) * 3), (3, 8, 8), "tiny")
+    x = torch.rand(37, 3, 8, 8)
+    few, many = (Victim.prepare(model, parse("snd", 0.0, None), CPU, rows, compiled=True) for rows in (24, 64))
+    with torch.no_grad():
+        torch.testing.assert_close(few.undefended(x), model(x), atol=1e-5, rtol=1e-5)
+    assert torch.equal(few.undefended(x), many.undefended(x))
+    assert torch.equal(torch.cat([many.undefended(row[None]) for row in x]), many.undefended(x))
 
 
 @pytest.fixture
