@@ -16,7 +16,7 @@ from sndcli.attacks import geometry, noise, popskipjump
 from sndcli.attacks.infomax import Sigmoids, infomax
 from sndcli.attacks.prior import Prior
 from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.scores import Incumbent
+from sndcli.attacks.scores import Incumbent, stop_at_success
 from sndcli.errors import ConfigError
 from sndcli.oracle import REFUSED, Oracle
 
@@ -208,6 +208,26 @@ def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
     boundary = (free - 0.02) / 1.02
     assert distance(boundary + 0.01) == pytest.approx(0.999 * (boundary + 0.01), rel=1e-4)
     assert distance(0.9 * boundary) == pytest.approx(free)
+
+
+# -- success of score attacks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("chance", "least", "most"), [(0.3, 0, 4), (0.8, 36, 40)])
+def test_success_is_confirmed_by_labels_not_by_mean_scores(chance: float, least: int, most: int) -> None:
+    """A network that is sure when it errs and in doubt when it does not: its mean score is wrong in either case."""
+    g = generator(3)
+
+    def victim(z: Tensor) -> Tensor:
+        wrong = torch.rand(len(z), generator=g) < chance
+        return torch.where(wrong[:, None], torch.tensor([0.0, 9.0]), torch.tensor([0.1, 0.0]))
+
+    oracle = oracle_on(victim, 40, 100)
+    points, owner = torch.full((40, *SHAPE), 0.5), torch.arange(40)
+    scores = torch.tensor([[0.1, 0.9]]).expand(40, 2)
+    stop_at_success(oracle, points, owner, scores, confirm=25)
+    assert least <= oracle.ledger.stop_reason.count("success") <= most
+    assert int(oracle.ledger.phases["confirm"].max()) <= 25
 
 
 # -- the prior -----------------------------------------------------------------------------------------------

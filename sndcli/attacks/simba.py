@@ -35,7 +35,7 @@ class Options:
         iterations: directions, at most; 0 means all.
         draws: answers averaged for a step (ours; for noisy models).
         requery: ask the incumbent once more before each direction and compare with its mean (ours).
-        confirm: further answers whose mean must be wrong before an attack ends (ours); 0 asks none.
+        confirm: further answers, at most, most of which must be wrong before an attack ends (ours); 0 asks none.
     """
 
     epsilon: float = 0.2
@@ -51,9 +51,9 @@ class Options:
 
 OPTIONS = {
     "pixel": Options(),
-    "na": Options(draws=4, requery=True, confirm=9),
+    "na": Options(draws=4, requery=True, confirm=25),
     "dct": Options(basis="dct", order="strided"),
-    "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=9),
+    "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=25),
 }
 
 

@@ -28,7 +28,7 @@ class Options:
         rescale: stretch the schedule of p to the budget.
         draws: answers averaged for a proposal (ours; for noisy models).
         requery: ask the incumbent once more for each proposal and compare with its mean (ours).
-        confirm: further answers whose mean must be wrong before an attack ends (ours); 0 asks none.
+        confirm: further answers, at most, most of which must be wrong before an attack ends (ours); 0 asks none.
     """
 
     p_init: float = 0.8
@@ -41,7 +41,7 @@ class Options:
 OPTIONS = {
     "autoattack": Options(),
     "paper": Options(p_init=0.1, rescale=True),
-    "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=9),
+    "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
 }
 
 
