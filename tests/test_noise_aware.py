@@ -247,6 +247,10 @@ def test_a_prior_has_its_covariance() -> None:
     assert float(variance[7, 7] / variance[7, 0]) == pytest.approx(
         math.exp(2 * ((15 / 16) ** 2 - (1 / 16) ** 2)), rel=0.1
     )
+    g = geometry.unit(Prior(colour=0.7).draw(4000, torch.empty(0, 3, 8, 8), generator()))
+    found = 0.3 + 0.7 * g.sum(1).square().flatten(1).sum(1)  # gᵀCg
+    assert float(found.mean()) == pytest.approx(Prior(colour=0.7).gain(3), rel=0.05)
+    assert Prior(colour=0.7).gain(1) == Prior().gain(3) == 1.0
     assert Prior(colour=0.7).draw(2, torch.empty(0, 1, 4, 4), generator()).isfinite().all()
 
 

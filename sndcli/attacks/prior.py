@@ -38,6 +38,10 @@ class Prior:
             u = u * self._amplitude(u)
         return u
 
+    def gain(self, channels: int) -> float:
+        """E[gᵀCg] for a unit gradient g that the colours' part of the prior expects; 1 for white noise."""
+        return ((1 + (channels - 1) * self.colour) ** 2 + (channels - 1) * (1 - self.colour) ** 2) / channels
+
     def _amplitude(self, like: Tensor) -> Tensor:
         y, x = (torch.linspace(-1 + 1 / n, 1 - 1 / n, n, device=like.device, dtype=like.dtype) for n in like.shape[2:])
         variance = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * self.window**2))

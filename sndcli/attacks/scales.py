@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sndcli.attacks.noise import ESTIMATE
+from sndcli.attacks.prior import Prior
 
 Scales = tuple[float | None, float | None]  # probe a, search width
 
@@ -26,9 +27,10 @@ def _hsja(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG
     return o.probe_scale * theta * distance, max(theta * distance, o.floor)
 
 
-def _hsja_na(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+def _hsja_na(o: Any, d: int, distance: float, sigma: float) -> Scales:
     noise, cell = _noise(o, sigma), 1.5 * distance / o.grid
-    return max(cell, o.floor * noise), max(cell, o.fineness * noise)
+    gain = Prior(o.colour).gain(3 if d % 3 == 0 else 1) ** 0.5  # a normal that lies where the prior expects it
+    return gain * max(cell, o.floor * noise), max(cell, o.fineness * noise)
 
 
 def _popskipjump(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
