@@ -27,19 +27,19 @@ class HandOver:
 
     At a boundary point half of the answers are adversarial, so it is no success; a little further out most are.
 
-    Attributes:
-        reached: distance of the closest point handed over so far, ``[N]``.
-    """
-
-    def __init__(self, oracle: Oracle, overshoot: float, safety: float, votes: int, lead: int) -> None:
-        """Args:
+    Args:
         oracle: every answer is paid, in the phase ``confirm``.
         overshoot: how far beyond the boundary point, relative to its distance,
         safety: and by how many σ̂ more. A point that fails is moved twice and then four times as far; where all fail,
             the one before stays.
         votes: answers, at most, that must confirm a point; 0 to ask none.
         lead: ends such a vote.
-        """
+
+    Attributes:
+        reached: distance of the closest point handed over so far, ``[N]``.
+    """
+
+    def __init__(self, oracle: Oracle, overshoot: float, safety: float, votes: int, lead: int) -> None:
         self.oracle, self.overshoot, self.safety, self.votes, self.lead = oracle, overshoot, safety, votes, lead
         self.reached = torch.full((len(oracle.x0),), torch.inf, dtype=torch.float64, device=oracle.x0.device)
 
