@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sndcli import __version__
-from sndcli.attacks.registry import FOOLBOX, spec_of
+from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
 from sndcli.datasets.load import Select
 from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
@@ -83,11 +83,17 @@ class RunConfig:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some."""
+        """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some.
+
+        ``options`` are the hyper-parameters that preset and settings stand for, so that a preset whose numbers
+        change is another run.
+        """
         defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
         if not self.defense.weights:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "version": __version__}
+        if self.engine == "native":
+            plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         return plain if self.references else {k: v for k, v in plain.items() if k != "references"}
 
     @property

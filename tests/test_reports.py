@@ -21,6 +21,7 @@ import pytest
 from conftest import Done
 
 from sndcli import results
+from sndcli.attacks import hsja
 from sndcli.config import RunConfig
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
@@ -487,3 +488,10 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
     assert all(0 <= c["value"] < 0.2 for c in cells)
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
+
+
+def test_a_preset_whose_numbers_change_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = BASE.run_id
+    assert BASE.as_dict()["options"]["initial_evals"] == 100
+    monkeypatch.setitem(hsja.OPTIONS, "authors", replace(hsja.OPTIONS["authors"], initial_evals=50))
+    assert BASE.run_id != before

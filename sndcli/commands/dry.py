@@ -44,7 +44,8 @@ def dry_run(job: Job, specs: Sequence[DefenseSpec], json: bool, accuracy_rows: i
         return
     for key, value in job.config.as_dict().items():
         if key != "defense":
-            typer.echo(f"{key:15} {value}")
+            shown = ", ".join(f"{name}={number}" for name, number in value.items()) if key == "options" else value
+            typer.echo(f"{key:15} {shown}")
     typer.echo(f"{'report points':15} {', '.join(f'{b:,}' for b in job.config.report_points)}")
     typer.echo(f"{'images':15} {job.config.images} of {available}, {job.config.repeats} seeds")
     for row in rows:
