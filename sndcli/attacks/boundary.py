@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sndcli.attacks import boundary_art
 from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, straight, uniform_start
-from sndcli.attacks.handover import HandOver
+from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, majority, noise_scale
 from sndcli.oracle import REFUSED, Oracle
 
@@ -98,7 +98,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
     sigma_hat = noise_scale(oracle, generator, o.sigma_hat)
-    hand_over = HandOver(oracle, 0.02, 2.0, o.confirm, 3)
+    hand_over = handing(oracle, o.confirm)
     a = blended_start(oracle, generator, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
@@ -126,10 +126,8 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
             oracle.hold(c[accepted], owner[accepted])
         if o.retest and k % o.retest == 0:
             moved = _retest(oracle, a, owner, o.votes)
-            if o.confirm:
-                hand_over(a[owner], sigma_hat[owner], owner)
-            else:
-                oracle.hold(a[moved], moved)
+            who = owner if o.confirm else moved
+            hand_over(a[who], sigma_hat[who], who)
         if k % o.update_every == 0:
             answer_s = oracle.adversarial(s, owner, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)

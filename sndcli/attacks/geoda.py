@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sndcli.attacks.geoda_plan import RESERVE, allocate, low_frequencies
 from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
-from sndcli.attacks.handover import HandOver
+from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.simba import dct_rows
 from sndcli.oracle import REFUSED, Oracle
@@ -87,14 +87,14 @@ class _Machine:
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
         self.probe = (2 * sigma_hat).clamp_min(options.probe)
         self.tolerance = sigma_hat.clamp_min(options.tolerance)
-        self.sigma_hat = sigma_hat
-        self.hand_over = HandOver(oracle, 0.02, 2.0, options.confirm, 3)
+        self.sigma_hat, self.hand_over = sigma_hat, handing(oracle, options.confirm)
         self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
         self.gradient, self.sum = torch.zeros_like(x0), torch.zeros_like(x0)
         self.count, self.k, self.iteration = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(3))
         self.quota = torch.zeros_like(self.count)
+        self.reached = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.k += 1
 
     def turn(self, owner: Tensor) -> None:
@@ -167,7 +167,7 @@ class _Machine:
         if self.o.confirm:
             self.hand_over(self.b[done], self.sigma_hat[done], done)
         else:
-            hold_closer(self.oracle, self.b[done], done, self.hand_over.reached)
+            hold_closer(self.oracle, self.b[done], done, self.reached)
         self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
         self._begin(done)
 

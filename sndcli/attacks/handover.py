@@ -17,9 +17,11 @@ SLACK = 1.1  # the latest point is handed over unless it is that much further ou
 Handing = Callable[[Tensor, Tensor, Tensor], None]  # as `HandOver.__call__`
 
 
-def as_found(oracle: Oracle) -> Handing:
-    """Hands the points over as they are, which is what published attacks do."""
-    return lambda found, _, owner: oracle.hold(found, owner)
+def handing(oracle: Oracle, confirm: int, safety: float = 2.0) -> Handing:
+    """What the presets do: with `confirm` answers a `HandOver` 2 % and `safety` σ̂ beyond; else points as they are."""
+    if not confirm:
+        return lambda found, _, owner: oracle.hold(found, owner)
+    return HandOver(oracle, 0.02, safety, confirm, 3)
 
 
 class HandOver:

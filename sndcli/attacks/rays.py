@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import COLLAPSED, active, per_image
-from sndcli.attacks.handover import HandOver, as_found
+from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import majority
 from sndcli.oracle import REFUSED, Oracle
 
@@ -56,7 +56,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  
     level, block = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
     halving = torch.zeros(n, dtype=torch.bool, device=device)
     flips = torch.zeros_like(level)  # since the incumbent was last confirmed
-    hand_over = HandOver(oracle, 0.02, 0.0, options.confirm, 3) if options.confirm else as_found(oracle)
+    hand_over = handing(oracle, options.confirm, safety=0.0)
 
     def point(owner: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)

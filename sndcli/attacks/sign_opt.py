@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import active, block_size, gaussian, per_image, take_turns, unit
-from sndcli.attacks.handover import HandOver, as_found
+from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
 from sndcli.oracle import REFUSED, Oracle
@@ -85,7 +85,7 @@ class _Machine(RaySearch):
         o, n, device = options, len(oracle.x0), oracle.x0.device
         super().__init__(oracle, generator, o.starts, o.start_tolerance, o.saving, o.limit)
         self.o, self.sigma_hat = o, sigma_hat
-        self.hand_over = HandOver(oracle, 0.02, 2.0, o.confirm, 3) if o.confirm else as_found(oracle)
+        self.hand_over = handing(oracle, o.confirm)
         self.theta = torch.zeros_like(oracle.x0)
         self.g = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.alpha, self.beta = torch.full_like(self.g, o.alpha), torch.full_like(self.g, o.beta)
