@@ -122,8 +122,7 @@ def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
         beside = {name: row[name] for name in ("success_noisy", "success_clean", "floor")}
         for measure in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
             figure = row[measure] if isinstance(row[measure], dict) else {"value": row[measure], "lo": None, "hi": None}
-            n = row["n"] - (row["initially_wrong"] if measure == "success_seen_net" else 0)
-            found[measure, row["budget"]] = figure | {"n": n} | (beside if measure.startswith("success") else {})
+            found[measure, row["budget"]] = figure | {"n": row["n"]} | (beside if measure.startswith("success") else {})
     return found
 
 
