@@ -22,7 +22,8 @@ class RunConfig:
     """Everything that decides a run's figures. What is not here (device, batch size) must not.
 
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
-    are (name, digest) of the attacker's own models.
+    are (name, digest) of the attacker's own models; `select_by` is name and digest of the model that chose the images,
+    empty where the attacked one did.
     """
 
     attack: str
@@ -52,6 +53,7 @@ class RunConfig:
     precision: Precision = "fp32"
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
+    select_by: str = ""
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -83,7 +85,7 @@ class RunConfig:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some.
+        """Plain data for JSON; what only some runs have (as references) only where there is some.
 
         ``options`` are the hyper-parameters that preset and settings stand for, so that a preset whose numbers
         change is another run.
@@ -94,7 +96,7 @@ class RunConfig:
         plain = asdict(self) | {"defense": defense, "version": __version__}
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
-        return plain if self.references else {k: v for k, v in plain.items() if k != "references"}
+        return {k: v for k, v in plain.items() if v or k not in ("references", "select_by")}
 
     @property
     def run_id(self) -> str:
