@@ -44,8 +44,10 @@ class Linear:
         return torch.stack([torch.zeros_like(value), value], 1)
 
 
-def attack(victim: Callable[[Tensor], Tensor], name: str, preset: str | None = None, n: int = 2, budget: int = 500,
-           norm: str = "l2", eps: float = 1.0, budgets: list[int] | None = None, **changes: object) -> Oracle:  # fmt: skip
+def attack(
+    victim: Callable[[Tensor], Tensor], name: str, preset: str | None = None, n: int = 2, budget: int = 500,
+    norm: str = "l2", eps: float = 1.0, budgets: list[int] | None = None, **changes: object,
+) -> Oracle:  # fmt: skip
     x0 = torch.full((n, *SHAPE), 0.5)
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
