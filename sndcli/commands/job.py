@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sndcli.config import RunConfig
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
+    from sndcli.inference import Forward
     from sndcli.models.classifier import Classifier
     from sndcli.models.reference import Reference
     from sndcli.victim import Victim
@@ -39,6 +40,7 @@ class Job:
     debug: bool
     references: Sequence[Reference] = ()
     save_points: bool = False
+    chooser: tuple[ImageSet, Classifier] | None = None  # who chooses images in the attacked model's place
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -68,7 +70,7 @@ class Job:
             return done, files.path
         made = victim() if victim else self.victim(defense)
         experiment = Experiment(
-            c, self.data, made, self.out, _warn, self.debug, self.references, self.save_points
+            c, self.data, made, self.out, _warn, self.debug, self.references, self.save_points, self._chooser()
         )  # fmt: skip
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
@@ -82,6 +84,17 @@ class Job:
                 update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
 
             return experiment.run(self.fresh, progress), files.path
+
+    def _chooser(self) -> tuple[ImageSet, Forward] | None:
+        from sndcli.defenses.parse import DefenseSpec
+        from sndcli.victim import Victim
+
+        if self.chooser is None:
+            return None
+        (data, model), c = self.chooser, self.config
+        victim = Victim.prepare(model, DefenseSpec(), self.device, self.batch_rows, c.precision, c.compiled)
+        victim.fit_to(data)
+        return data, victim.undefended
 
 
 def _warn(text: str) -> None:

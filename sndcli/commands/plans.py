@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,16 @@ TRAINED = "pgd-at"
 
 @dataclass
 class Plan:
-    """A case with what running it here takes; `skipped` says why it cannot be."""
+    """A case with what running it here takes; `skipped` says why it cannot be.
+
+    `points` are report points of the run, in paid queries, with the paper's Q that each stands for.
+    """
 
     case: Case
     cells: tuple[Cell, ...]
     job: Job | None = None
     skipped: str = ""
+    points: dict[int, int] = field(default_factory=dict)
     found: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -37,30 +41,45 @@ def plan_of(
     from sndcli.defenses.parse import parse
     from sndcli.errors import SndError
 
-    plan = Plan(case, case.within(limit))
+    plan = Plan(case, ())
     parts = case.defense.split("+")
     trained = TRAINED in parts
     try:
+        paid = paid_by(case)
+        plan.cells = case.within(limit, paid)
         if not plan.cells:
             plan.skipped = f"no figure within {limit:,} queries"
         elif trained and at_model is None:
             plan.skipped = "needs --at-model, the PGD-trained network"
         else:
             rest = "+".join(part for part in parts if part != TRAINED) or "none"
-            spec = parse(rest, case.sigma, case.beta)
-            chosen = at_model if trained else model or case.model
+            spec = parse(rest, case.sigma, case.beta, clip=True)
+            baseline = model or case.model
             asks_others = case.attack is not None and spec_of(case.attack).references
             points = sorted({c.budget for c in plan.cells if c.budget})
+            plan.points = {paid(q): q for q in points}
             wanted = given | {
-                "dataset": case.dataset, "model": chosen, "images": min(case.images, images or case.images),
+                "dataset": case.dataset, "model": at_model if trained else baseline,
+                "images": min(case.images, images or case.images),
                 "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
                 "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
-                "reference": given["reference"] if asks_others else None,
+                "reference": given["reference"] if asks_others else None, "settings": list(case.settings),
+                "select_by": baseline if trained and case.attack is not None else None,
             }  # fmt: skip
             plan.job = prepare(case.attack or "null", wanted, spec, case.votes)
     except SndError as error:
         plan.skipped = str(error).splitlines()[0]
     return plan
+
+
+def paid_by(case: Case) -> Callable[[int], int]:
+    """From a count of the paper's to paid queries; they differ where an attack's authors leave out some of theirs."""
+    from sndcli.attacks.registry import options_of, spec_of
+
+    if case.attack is None:
+        return int
+    options = options_of(spec_of(case.attack), case.preset, case.settings, case.norm)
+    return lambda count: options.paid(count, case.votes) if getattr(options, "authors_count", False) else count
 
 
 def show(plans: Sequence[Plan], json: bool) -> None:

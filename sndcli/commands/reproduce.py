@@ -18,6 +18,7 @@ from sndcli.commands.plans import REPEATS, Plan, plan_of, show
 
 if TYPE_CHECKING:
     from sndcli.commands.job import Job
+    from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
 
 
@@ -122,8 +123,8 @@ def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
         beside = {name: row[name] for name in ("success_noisy", "success_clean", "floor")}
         for measure in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
             figure = row[measure] if isinstance(row[measure], dict) else {"value": row[measure], "lo": None, "hi": None}
-            n = row["n"] - (row["initially_wrong"] if measure == "success_seen_net" else 0)
-            found[measure, row["budget"]] = figure | {"n": n} | (beside if measure.startswith("success") else {})
+            figure |= {"n": row["n"], "paid": row["budget"]} | (beside if measure.startswith("success") else {})
+            found[measure, plan.points[row["budget"]]] = figure
     return found
 
 
@@ -161,14 +162,13 @@ def _finished(plan: Plan) -> Path:
 def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     import torch
 
-    from sndcli.commands.sigma_sweep import noise_length
     from sndcli.statistics import mean_std, rate
     from sndcli.victim import accuracy
 
     n = min(job.config.images, len(job.data))
     data = replace(job.data, images=job.data.images[:n], labels=job.data.labels[:n], ids=job.data.ids[:n])
     if measure == "noise_l2":
-        return {"value": noise_length(spec, job.model.input_size), "lo": None, "hi": None, "n": n}
+        return {"value": noise_length(spec, data), "lo": None, "hi": None, "n": n}
     victim = job.victim(spec)
     seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
     if measure == "p_mis_clean":  # as accuracy, but right is what the undefended model says
@@ -178,6 +178,18 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     share = 1 - mean if measure == "p_mis_clean" else mean
     bounds = rate(round(share * n), n)
     return {"value": share, "lo": bounds.lo, "hi": bounds.hi, "std": std, "n": n}
+
+
+def noise_length(spec: DefenseSpec, data: ImageSet) -> float:
+    """E‖x̂ - x‖₂ of ``snd`` over these images, as often as an accuracy is drawn; clipped, it depends on them."""
+    import torch
+
+    from sndcli.defenses.small_noise import SmallNoise
+
+    generator = torch.Generator().manual_seed(0)
+    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=generator, clip=spec.clip)
+    blocks = [data.pixels(index) for index in torch.arange(len(data)).split(1024)] * REPEATS
+    return float(torch.cat([(noise.perturb(x) - x).flatten(1).norm(dim=1) for x in blocks]).mean())
 
 
 def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:
@@ -196,12 +208,14 @@ def _print(plans: Sequence[Plan], format: str, json: bool) -> None:
     cells = [name | figure for name, p in zip(names, plans, strict=True) for figure in p.found]
     skipped = [name | {"reason": p.skipped} for name, p in zip(names, plans, strict=True) if p.skipped]
     from sndcli.reports import comparison
-    from sndcli.reports.published import assumptions
+    from sndcli.reports.published import assumptions, protocol
 
     tables = list(dict.fromkeys(p.case.table for p in plans))
     if json:
         assumed = {name: lines for name in tables if (lines := assumptions(name))}
-        typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed}))
+        taken = {name: lines for name in tables if (lines := protocol(name))}
+        answer = {"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed, "protocol": taken}
+        typer.echo(jsonlib.dumps(answer))
         return
     if format == "md":
         typer.echo("\n\n".join(comparison.markdown(name, cells) for name in tables))

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from sndcli.reports.published import PERCENT, assumptions, document
+from sndcli.reports.published import PERCENT, assumptions, document, protocol
 from sndcli.reports.tables import MEASURES, rate_cell
 
 LEFT = 3  # columns of text; the others are figures, but for the last
@@ -69,7 +69,10 @@ def _title(name: str) -> str:
 
 
 def _assumed(name: str) -> list[str]:
-    return [f"assumed: {line}" for line in assumptions(name)]
+    return [
+        *(f"as in the paper: {line}" for line in protocol(name)),
+        *(f"assumed: {line}" for line in assumptions(name)),
+    ]
 
 
 def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
