@@ -168,7 +168,7 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     n = min(job.config.images, len(job.data))
     data = replace(job.data, images=job.data.images[:n], labels=job.data.labels[:n], ids=job.data.ids[:n])
     if measure == "noise_l2":
-        return {"value": noise_length(spec, job.model.input_size), "lo": None, "hi": None, "n": n}
+        return {"value": noise_length(spec, data, torch.arange(n)), "lo": None, "hi": None, "n": n}
     victim = job.victim(spec)
     seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
     if measure == "p_mis_clean":  # as accuracy, but right is what the undefended model says
