@@ -285,7 +285,7 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
     assert row["queries"] == 4 * 20_000
     assert answer["run"]["report_points"] == [5_000, 10_000, 20_000]
     assert answer["run"]["config"]["eps"] == 5.0
-    assert row["seconds"] == pytest.approx((row["queries"] + row["unpaid"]) / row["rows_per_s"], rel=0.05, abs=0.05)
+    assert row["seconds"] <= row["seconds_at_most"]
     voted = json.loads(snd("adaptive", "hsja", "--votes", 5, "--per-vote-budget", *options, "--json").stdout)
     assert voted["rows"][0]["queries"] == 5 * row["queries"]
     sweep = json.loads(snd("sigma-sweep", "hsja", "--sigmas", "0,0.01", *options, "--json").stdout)

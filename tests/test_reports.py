@@ -451,6 +451,7 @@ def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
         "reproduce", "table2", *options, "--where", "attack=hsja", "--where", "sigma=0.01", "--dry-run", "--json"
     )
     assert [(r["attack"], r["defense"]) for r in json.loads(some.stdout)["runs"]] == [("hsja", "snd 0.01")]
+    assert run["unpaid"] > run["unpaid_usual"] > 4 * 3 * 12  # among others the majorities along rays
     bare = snd("reproduce", "table5", "--images", 4, "--no-mismatch", "--out", tmp_path, "--dry-run", "--json")
     assert {r["attack"] for r in json.loads(bare.stdout)["runs"]} == {None}  # the others have no figure but P_mis
     unmatched = snd("reproduce", "table2", *options, "--where", "attack=square")

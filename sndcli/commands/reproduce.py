@@ -14,11 +14,10 @@ import typer
 
 from sndcli.commands import options as o
 from sndcli.commands.attack import attack
-from sndcli.commands.plans import REPEATS, Plan, plan_of, show
+from sndcli.commands.plans import P_MIS_IMAGES, REPEATS, Plan, plan_of, show
 
 if TYPE_CHECKING:
     from sndcli.commands.job import Job
-    from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
 
 
@@ -156,40 +155,33 @@ def _finished(plan: Plan) -> Path:
     wanted = sorted(cell.measure for cell in plan.cells)
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
+    what += [P_MIS_IMAGES] if "p_mis_clean" in wanted else []
     return job.out / f"clean_{hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 
 def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     import torch
 
+    from sndcli.commands.sigma_sweep import noise_length
+    from sndcli.datasets.load import choose
     from sndcli.statistics import mean_std, rate
     from sndcli.victim import accuracy
 
     n = min(job.config.images, len(job.data))
     data = replace(job.data, images=job.data.images[:n], labels=job.data.labels[:n], ids=job.data.ids[:n])
     if measure == "noise_l2":
-        return {"value": noise_length(spec, data), "lo": None, "hi": None, "n": n}
+        return {"value": noise_length(spec, data, torch.arange(n)), "lo": None, "hi": None, "n": n}
     victim = job.victim(spec)
     seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
-    if measure == "p_mis_clean":  # as accuracy, but right is what the undefended model says
-        said = [victim.undefended(data.pixels(index)).argmax(1).cpu() for index in torch.arange(n).split(1024)]
-        data = replace(data, labels=torch.cat(said))
+    if measure == "p_mis_clean":  # as accuracy, on images where right is what the undefended model says
+        right = choose(
+            data, min(n, P_MIS_IMAGES), "correct", job.config.seed, lambda x: victim.undefended(x).argmax(1), fewer=True
+        )  # fmt: skip
+        data, n = data.part(right, data.source), len(right)
     mean, std = mean_std(accuracy(victim.defended, data, seeds))
     share = 1 - mean if measure == "p_mis_clean" else mean
     bounds = rate(round(share * n), n)
     return {"value": share, "lo": bounds.lo, "hi": bounds.hi, "std": std, "n": n}
-
-
-def noise_length(spec: DefenseSpec, data: ImageSet) -> float:
-    """E‖x̂ - x‖₂ of ``snd`` over these images, as often as an accuracy is drawn; clipped, it depends on them."""
-    import torch
-
-    from sndcli.defenses.small_noise import SmallNoise
-
-    generator = torch.Generator().manual_seed(0)
-    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=generator, clip=spec.clip)
-    blocks = [data.pixels(index) for index in torch.arange(len(data)).split(1024)] * REPEATS
-    return float(torch.cat([(noise.perturb(x) - x).flatten(1).norm(dim=1) for x in blocks]).mean())
 
 
 def _ready(plan: Plan) -> tuple[Job, DefenseSpec]:

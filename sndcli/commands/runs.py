@@ -135,9 +135,9 @@ def _reference_sources(name: str, given: list[str] | None, dataset: str) -> list
 def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
     """Runs a job against one defense and prints it, or, with ``--dry-run``, says what it would do."""
     if given.get("dry_run"):
-        from sndcli.commands.dry import dry_run
+        from sndcli.commands.dry import Planned, dry_run
 
-        dry_run(job, [defense], given["json"])
+        dry_run([Planned(job, defense)], given["json"])
         return
     show([job.run(defense)], given["json"], given["quiet"])
 
