@@ -57,7 +57,7 @@ ATTACKS = {
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1", "na"),
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(

@@ -67,6 +67,7 @@ class Job:
         files = RunFiles(self.out, c, self.save_points)
         done = None if self.fresh else files.finished()
         if done is not None:  # nothing to fold, measure or compile
+            o.note(f"already there, {_origin(done)}, not run again (--fresh): {files.path}", self.quiet)
             return done, files.path
         made = victim() if victim else self.victim(defense)
         experiment = Experiment(
@@ -83,7 +84,9 @@ class Job:
                 done = max(float(tick.queries), total * tick.images / tick.total)
                 update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
 
-            return experiment.run(self.fresh, progress), files.path
+            table = experiment.run(self.fresh, progress)
+        o.note(f"written: {files.path}", self.quiet)
+        return table, files.path
 
     def _chooser(self) -> tuple[ImageSet, Forward] | None:
         from sndcli.defenses.parse import DefenseSpec
@@ -95,6 +98,14 @@ class Job:
         victim = Victim.prepare(model, DefenseSpec(), self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
         return data, victim.undefended
+
+
+def _origin(table: pa.Table) -> str:
+    """Which version made a result, and when."""
+    from sndcli import results
+
+    run = results.run_of(table)
+    return f"made by snd {run['versions']['sndcli']} on {run['made'][:10]}"
 
 
 def _warn(text: str) -> None:

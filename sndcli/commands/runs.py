@@ -143,7 +143,7 @@ def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
 
 
 def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: dict[str, Any] | None = None) -> None:
-    """Prints finished runs: one JSON object, or tables on stdout and the files' names on stderr.
+    """Prints finished runs: one JSON object, or tables on stdout.
 
     With several runs, ``run`` describes the first and ``runs`` all of them. `extra` joins the JSON object.
     """
@@ -165,8 +165,6 @@ def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: 
     from sndcli.reports.tables import rich_tables
 
     Console().print(*rich_tables(rows), sep="\n")
-    for _, path in runs:
-        o.note(f"written: {path}", quiet)
 
 
 def _describe(table: pa.Table, path: Path) -> dict[str, Any]:
