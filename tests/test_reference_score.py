@@ -1,0 +1,156 @@
+"""Every score attack against a slow one-image form of our own: three images together, or each by itself.
+
+At σ = 0 both send the same points in the same order and hand over the same; under noise they get equally far.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from conftest import generator
+from reference import bandit, nes, simba, square, subspace
+from reference.score_common import Ask, Draw, margin
+from torch import Tensor
+
+from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
+
+SEED, CLASSES = 5, 4
+SHAPE = (3, 20, 20)
+Victim = Callable[[Tensor], Tensor]
+
+
+class Curved:
+    """Logits ``a (m_k + b n_k²)`` with linear m and n; with `sigma`, of the image with noise."""
+
+    def __init__(self, shape: tuple[int, ...] = SHAPE, sigma: float = 0.0, gain: float = 5.0) -> None:
+        d = shape[0] * shape[1] * shape[2]
+        self.w = torch.randn(2, CLASSES, d, generator=generator(1), dtype=torch.float64)
+        self.w /= self.w.norm(dim=2, keepdim=True)
+        self.sigma, self.gain, self.generator = sigma, gain, generator(2)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        d = z.flatten(1) - 0.5
+        if self.sigma:
+            d = d + self.sigma * torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
+        return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
+
+    def gradient(self, x: Tensor, wrong: int, y: int) -> Tensor:
+        """Of ``z_wrong - z_y`` without the curvature: a reference model that is not quite the victim."""
+        return (self.w[0, wrong] - self.w[0, y]).view(x.shape)
+
+    def vjp(self, x: Tensor, s: Tensor, *_: object) -> Tensor:
+        return (s @ self.w[0]).view(x.shape)
+
+
+class Recording(Oracle):
+    """Keeps what each image's queries were."""
+
+    def _ask(self, sent: Tensor, owner: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "sent"):
+            self.sent: list[list[Tensor]] = [[] for _ in self.x0]
+        for point, image in zip(sent, owner.tolist(), strict=True):
+            self.sent[image].append(point)
+        return super()._ask(sent, owner, *rest)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attack, a norm and a preset beside its reference; `settings` go to both."""
+
+    name: str
+    norm: str
+    preset: str
+    reference: Callable[..., Tensor]
+    given: dict[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    budget: int = 300
+    models: bool = False
+
+    def __str__(self) -> str:
+        return "-".join([self.name, self.norm, self.preset, *(["model"] if self.models else [])])
+
+    @property
+    def eps(self) -> float:
+        return 1.0 if self.norm == "l2" else 0.03
+
+    def together(self, victim: Curved, x0: Tensor, y: Tensor, ids: list[int], budget: int) -> Recording:
+        oracle = Recording(victim, x0, y, budget=budget, norm=self.norm, eps=self.eps)
+        oracle.check(scores=True)
+        options = options_of(ATTACKS[self.name], self.preset, self.settings, self.norm)
+        references = ([victim] if self.models else [],) if ATTACKS[self.name].references else ()
+        module = importlib.import_module(ATTACKS[self.name].module)
+        module.run(oracle, ImageStreams(SEED, ids, "attack"), options, *references)
+        oracle.close()
+        return oracle
+
+    def alone(self, victim: Curved, x0: Tensor, y: int, image_id: int, budget: int) -> tuple[Ask, Tensor]:
+        ask, given = Ask(victim, budget), dict(self.given)
+        if self.models:
+            given["gradient"] = victim.gradient
+        norm = () if self.reference is simba.attack else (self.norm,)
+        return ask, self.reference(x0, y, Draw(SEED, image_id), ask, self.eps, *norm, **given)
+
+
+CASES = [
+    Case("simba", "l2", "pixel", simba.attack),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 2, "stride": 1}),
+    Case("bandit-td", "l2", "l2", bandit.attack,
+         {"fd_eta": 0.01, "exploration": 0.01, "online_lr": 0.1, "image_lr": 0.5, "tiles": 8}, ("tiles=8",)),
+    Case("bandit-td", "linf", "linf", bandit.attack,
+         {"fd_eta": 0.1, "exploration": 1.0, "online_lr": 100.0, "image_lr": 0.01, "tiles": 20}),
+    Case("nes", "l2", "l2", nes.attack, {"pairs": 15, "probe": 0.01, "lr": 0.1, "momentum": 0.0, "loss": "margin"}),
+    Case("nes", "linf", "linf", nes.attack,
+         {"pairs": 15, "probe": 0.01, "lr": 0.01, "momentum": 0.0, "loss": "margin"}),
+    *(Case("square", norm, preset, square.attack, {"p_init": p, "rescale": rescale})
+      for norm in ("l2", "linf") for preset, p, rescale in (("autoattack", 0.8, False), ("paper", 0.1, True))),
+    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
+    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),
+    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}, models=True),
+    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}, models=True),
+]  # fmt: skip
+
+
+def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
+    """Images of different classes, some of whose pixels lie at the ends of [0, 1], and what the victim says of them."""
+    x0 = torch.randn(n, *shape, generator=generator(3), dtype=torch.float64).mul(0.2).add(0.5).clamp(0, 1)
+    return x0, victim(x0).argmax(1)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
+    victim = Curved()
+    x0, y = images(victim, 3)
+    oracle = case.together(victim, x0, y, [7, 0, 41], case.budget)
+    for image, image_id in enumerate([7, 0, 41]):
+        ask, handed = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
+        sent = oracle.sent[image]
+        for k, (one, other) in enumerate(zip(sent, ask.sent, strict=False)):
+            assert (one - other).abs().max().item() < 1e-4, f"image {image}, query {k}"
+        assert len(sent) == len(ask.sent)
+        assert (oracle.ledger.held[-1][image] - handed).abs().max().item() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_under_noise_both_get_equally_far(case: Case) -> None:
+    """Median over 20 seeds of the margin at the point handed over, in standard errors of their difference."""
+    quiet, n = Curved(), 20
+    x0, y = (values.expand(n, *values.shape[1:]) for values in images(quiet, 1))
+    oracle = case.together(Curved(sigma=0.01), x0, y, list(range(n)), case.budget)
+    points = {"together": oracle.ledger.held[-1], "alone": []}
+    victim = Curved(sigma=0.01)
+    points["alone"] = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget)[1] for k in range(n)])
+    found = {
+        who: torch.tensor([margin(quiet(point[None]).softmax(1)[0], int(y[0])) for point in handed])
+        for who, handed in points.items()
+    }
+    difference = abs(float(found["together"].median() - found["alone"].median()))
+    error = 1.25 * float(torch.stack(list(found.values())).std(1).square().sum().div(n).sqrt())
+    assert difference <= 3 * error + 1e-6
