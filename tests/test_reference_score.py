@@ -41,12 +41,15 @@ class Curved:
             d = d + self.sigma * torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
         return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
 
-    def gradient(self, x: Tensor, wrong: int, y: int) -> Tensor:
-        """Of ``z_wrong - z_y`` without the curvature: a reference model that is not quite the victim."""
-        return (self.w[0, wrong] - self.w[0, y]).view(x.shape)
-
     def vjp(self, x: Tensor, s: Tensor, *_: object) -> Tensor:
-        return (s @ self.w[0]).view(x.shape)
+        """``Jᵀ s``, of a reference model that is much more curved than the victim, so that its gradients turn."""
+        n = x.flatten(1) - 0.5
+        return (s @ self.w[0] + (s * 20 * (n @ self.w[1].T)) @ self.w[1]).view(x.shape)
+
+    def gradient(self, x: Tensor, wrong: int, y: int) -> Tensor:
+        z = x[None].clone().requires_grad_()
+        logits = (z.flatten(1) - 0.5) @ self.w[0].T + 10 * ((z.flatten(1) - 0.5) @ self.w[1].T).square()
+        return torch.autograd.grad(logits[0, wrong] - logits[0, y], z)[0][0]
 
 
 class Recording(Oracle):
@@ -118,8 +121,8 @@ CASES = [
 
 
 def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
-    """Images of different classes, some of whose pixels lie at the ends of [0, 1], and what the victim says of them."""
-    x0 = torch.randn(n, *shape, generator=generator(3), dtype=torch.float64).mul(0.2).add(0.5).clamp(0, 1)
+    """Images of different classes, a fifth of whose pixels lie at the ends of [0, 1], and what the victim says of them."""
+    x0 = torch.randn(n, *shape, generator=generator(3), dtype=torch.float64).mul(0.4).add(0.5).clamp(0, 1)
     return x0, victim(x0).argmax(1)
 
 

@@ -7,6 +7,7 @@ window, which way up, signs.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ def corner(height: int, width: int, s: int, draw: Draw) -> tuple[int, int]:
     return int(u[0] * (height - s + 1)), int(u[1] * (width - s + 1))
 
 
+@cache
 def bump(height: int, width: int) -> Tensor:
     """Equation 2: rectangles around the centre, the k-th weighs 1 / (k + 1)²."""
     found = torch.zeros(height, width, dtype=torch.float64)
@@ -78,6 +80,7 @@ def bump(height: int, width: int) -> Tensor:
     return found / length(found)
 
 
+@cache
 def eta(s: int) -> Tensor:
     found = torch.cat([bump(s // 2, s), -bump(s - s // 2, s)])
     return found / length(found)
