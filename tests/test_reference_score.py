@@ -111,7 +111,7 @@ CASES = [
     Case("nes", "l2", "l2", nes.attack, {"pairs": 15, "probe": 0.01, "lr": 0.1, "momentum": 0.0, "loss": "margin"}),
     Case("nes", "linf", "linf", nes.attack,
          {"pairs": 15, "probe": 0.01, "lr": 0.01, "momentum": 0.0, "loss": "margin"}),
-    *(Case("square", norm, preset, square.attack, {"p_init": p, "rescale": rescale})
+    *(Case("square", norm, preset, square.attack, {"p_init": p, "rescale": rescale}, budget=200)
       for norm in ("l2", "linf") for preset, p, rescale in (("autoattack", 0.8, False), ("paper", 0.1, True))),
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),

@@ -107,9 +107,8 @@ def directions(n: int, channels: int, side: int, o: Options, streams: Streams, d
         kept = shell < (o.freq_dims or side)
         shell = torch.zeros_like(shell)
     index = torch.arange(channels * side * side, device=device).view(channels, side, side)[:, kept].flatten()
-    key = shell[kept].repeat(channels) + streams.uniform(
-        torch.arange(n, device=device), torch.empty(1, len(index), device=device)
-    )
+    everyone, like = torch.arange(n, device=device), torch.empty(1, len(index), device=device, dtype=torch.float64)
+    key = shell[kept].repeat(channels) + streams.uniform(everyone, like)
     order = index[torch.argsort(key, dim=1)]
     return order[:, : o.iterations] if o.iterations else order
 

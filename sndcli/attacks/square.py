@@ -57,7 +57,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
     linf = oracle.norm == "linf"
-    best, x = Incumbent(torch.full((n,), -torch.inf, device=oracle.x0.device)), oracle.x0.clone()
+    best, x = Incumbent(oracle.x0.new_full((n,), -torch.inf)), oracle.x0.clone()
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
     oracle.hold(x, everyone)
     for iteration in range(oracle.budget):

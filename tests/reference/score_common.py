@@ -33,10 +33,6 @@ class Draw:
         """+1 or -1."""
         return torch.where(self.uniform(*shape) < 0.5, -1.0, 1.0)
 
-    def whole(self, below: int) -> int:
-        """0, …, below - 1."""
-        return int(self.uniform(1).item() * below)
-
 
 class Ask:
     """Probabilities of a few points, one after the other; counts them and keeps them in `sent`."""

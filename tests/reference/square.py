@@ -15,9 +15,7 @@ from torch import Tensor
 from .score_common import Ask, Draw, OutOfBudget, length, margin, wins
 
 
-def attack(
-    x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *, p_init: float, rescale: bool
-) -> Tensor:
+def attack(x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *, p_init: float, rescale: bool) -> Tensor:
     """One random square an iteration, kept where the margin of the right class falls."""
     ask(x0)
     x, best = x0, -math.inf
