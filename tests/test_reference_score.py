@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -75,9 +75,12 @@ class Case:
     settings: tuple[str, ...] = ()
     budget: int = 300
     models: bool = False
+    shape: tuple[int, int, int] = SHAPE
 
     def __str__(self) -> str:
-        return "-".join([self.name, self.norm, self.preset, *(["model"] if self.models else [])])
+        shape = ["x".join(map(str, self.shape))] if self.shape != SHAPE else []
+        model = ["model"] if self.models else []
+        return "-".join([self.name, self.norm, self.preset, *self.settings[:1], *model, *shape])
 
     @property
     def eps(self) -> float:
@@ -101,35 +104,56 @@ class Case:
         return ask, self.reference(x0, y, Draw(SEED, image_id), ask, self.eps, *norm, **given)
 
 
+TD = {"fd_eta": 0.01, "exploration": 0.01, "online_lr": 0.1, "image_lr": 0.5}
+TD_LINF = {"fd_eta": 0.1, "exploration": 1.0, "online_lr": 100.0, "image_lr": 0.01}
+NES = {"pairs": 25, "probe": 0.001, "momentum": 0.9, "loss": "cross-entropy", "plateau": 5}
+NES_MARGIN = {"pairs": 15, "probe": 0.01, "momentum": 0.0, "loss": "margin"}
+AUTOATTACK, PAPER = {"p_init": 0.8, "rescale": False}, {"p_init": 0.1, "rescale": True}
+STRIDED = ("order=strided", "freq_dims=4", "stride=2")
+WIDE, GREY = (3, 12, 20), (1, 14, 14)
+
 CASES = [
     Case("simba", "l2", "pixel", simba.attack),
-    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 2, "stride": 1}),
-    Case("bandit-td", "l2", "l2", bandit.attack,
-         {"fd_eta": 0.01, "exploration": 0.01, "online_lr": 0.1, "image_lr": 0.5, "tiles": 8}, ("tiles=8",)),
-    Case("bandit-td", "linf", "linf", bandit.attack,
-         {"fd_eta": 0.1, "exploration": 1.0, "online_lr": 100.0, "image_lr": 0.01, "tiles": 20}),
-    Case("nes", "l2", "l2", nes.attack, {"pairs": 15, "probe": 0.01, "lr": 0.1, "momentum": 0.0, "loss": "margin"}),
-    Case("nes", "linf", "linf", nes.attack,
-         {"pairs": 15, "probe": 0.01, "lr": 0.01, "momentum": 0.0, "loss": "margin"}),
-    *(Case("square", norm, preset, square.attack, {"p_init": p, "rescale": rescale}, budget=200)
-      for norm in ("l2", "linf") for preset, p, rescale in (("autoattack", 0.8, False), ("paper", 0.1, True))),
+    Case("simba", "l2", "fitted", simba.attack, {"step": 0.05}),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 4, "stride": 2}, STRIDED),
+    Case("bandit-td", "l2", "l2", bandit.attack, {**TD, "tiles": 8}, ("tiles=8",)),
+    Case("bandit-td", "linf", "linf", bandit.attack, {**TD_LINF, "tiles": 20}),
+    Case("nes", "linf", "authors", nes.attack, {**NES, "lr": 0.01}, budget=600),
+    Case("nes", "l2", "authors", nes.attack, {**NES, "lr": 0.1}, budget=600),
+    Case("nes", "linf", "margin", nes.attack, {**NES_MARGIN, "lr": 0.01}),
+    Case("nes", "l2", "margin", nes.attack, {**NES_MARGIN, "lr": 0.1}),
+    Case("square", "l2", "autoattack", square.attack, AUTOATTACK, budget=200),
+    Case("square", "linf", "autoattack", square.attack, AUTOATTACK, budget=200),
+    Case("square", "l2", "paper", square.attack, PAPER, budget=200),
+    Case("square", "linf", "paper", square.attack, PAPER, budget=200),
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}, models=True),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}, models=True),
+]
+OTHER_SHAPES = [
+    Case("simba", "l2", "pixel", simba.attack, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 4, "stride": 2}, STRIDED, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}, shape=GREY),
+    Case("bandit-td", "l2", "l2", bandit.attack, {**TD, "tiles": 12}, shape=WIDE),
+    Case("bandit-td", "linf", "linf", bandit.attack, {**TD_LINF, "tiles": 14}, shape=GREY),
+    *(Case("square", norm, "autoattack", square.attack, AUTOATTACK, budget=100, shape=shape)
+      for norm in ("l2", "linf") for shape in (WIDE, GREY)),
 ]  # fmt: skip
 
 
 def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
-    """Images of different classes, a fifth of whose pixels lie at the ends of [0, 1], and what the victim says of them."""
+    """Images, a fifth of whose pixels lie at the ends of [0, 1], and the classes that the victim sees in them."""
     x0 = torch.randn(n, *shape, generator=generator(3), dtype=torch.float64).mul(0.4).add(0.5).clamp(0, 1)
     return x0, victim(x0).argmax(1)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, *OTHER_SHAPES], ids=str)
 def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
-    victim = Curved()
-    x0, y = images(victim, 3)
+    victim = Curved(case.shape)
+    x0, y = images(victim, 3, case.shape)
     oracle = case.together(victim, x0, y, [7, 0, 41], case.budget)
     for image, image_id in enumerate([7, 0, 41]):
         ask, handed = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
