@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import SHAPE, D, generator
+from conftest import SHAPE, D, generator, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,6 +24,8 @@ VARIANTS = [
     for preset in spec.presets
     if preset not in ("l2", "linf") or preset == norm
 ]
+
+CPU = torch.device("cpu")
 
 
 class Linear:
@@ -50,7 +52,7 @@ def attack(victim: Linear, name: str, preset: str | None = None, n: int = 2, bud
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
     options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()))
-    importlib.import_module(ATTACKS[name].module).run(oracle, generator(), options)
+    importlib.import_module(ATTACKS[name].module).run(oracle, streams(), options)
     return oracle
 
 
@@ -92,7 +94,7 @@ def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
     """After K directions the margin falls by ε Σ|⟨w, b_k⟩|, and each costs one query, or two for a right step."""
     victim = Linear(margin=3.0, w=torch.randn(D, generator=generator(7)) / 20)
     oracle = attack(victim, "simba", n=1, budget=4000, eps=math.inf, iterations=200)
-    order = simba.directions(1, 3, 32, simba.Options(iterations=200), generator())
+    order = simba.directions(1, 3, 32, simba.Options(iterations=200), streams(), CPU)
     w = victim.w[order[0]]
     moved = ((oracle.close().held[0] - 0.5).flatten(1) @ victim.w).item()
     assert moved == pytest.approx(0.2 * w.abs().sum().item(), rel=1e-4)
@@ -112,7 +114,7 @@ def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None
     rows = simba.dct_rows(32)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
     options = options_of(ATTACKS["simba-dct"], None)
-    order = simba.directions(2, 3, 32, options, generator())
+    order = simba.directions(2, 3, 32, options, streams(), CPU)
     assert torch.equal(order.sort(1).values, torch.arange(D).expand(2, D))
     assert not torch.equal(order[0], order[1])
     u, v = order // 32 % 32, order % 32
@@ -159,8 +161,8 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
 
     oracle = Raw(victim, x0, torch.zeros(n, dtype=torch.int64), budget=10**6)
     oracle.clean_scores = oracle.scores(x0, torch.arange(n), "check")
-    simba.run(oracle, generator(), simba.Options(iterations=steps))
-    order = simba.directions(n, 3, 32, simba.Options(iterations=steps), generator())
+    simba.run(oracle, streams(), simba.Options(iterations=steps))
+    order = simba.directions(n, 3, 32, simba.Options(iterations=steps), streams(), CPU)
     best = 0.2 * w[order].abs().sum(1)
     moved = (oracle._held - 0.5).flatten(1) @ w
     assert (moved / best).mean().item() == pytest.approx(kept, abs=0.05)
@@ -203,7 +205,7 @@ def test_bandit_prior_aligns_with_the_gradient(
 
     monkeypatch.setattr(bandit, "update", recording)
     monkeypatch.setattr(bandit, "stop_at_iterate", lambda *_: None)  # it would end at the misclassified image
-    bandit.run(oracle, generator(6), bandit.Options(tiles=10))
+    bandit.run(oracle, streams(6), bandit.Options(tiles=10))
     assert oracle.ledger.used.tolist() == [2001] * n
     for step, value in zip((10, 100, 300, 1000), expected, strict=True):
         cosine = torch.nn.functional.cosine_similarity(priors[step - 1].flatten(1), tiled.flatten()[None]).mean()
@@ -221,7 +223,7 @@ def test_bandit_estimate_is_the_gradient_of_the_tiles(monkeypatch: pytest.Monkey
                     torch.zeros(n, dtype=torch.int64), budget=3, eps=1e-9)  # fmt: skip
     oracle.check(scores=True)
     monkeypatch.setattr(bandit, "update", lambda v, g, lr, norm: estimates.append(g) or v)
-    bandit.run(oracle, generator(6), bandit.Options(tiles=4))
+    bandit.run(oracle, streams(6), bandit.Options(tiles=4))
     expected = 2 * torch.nn.functional.avg_pool2d(w, 2) * 4 / (2 * 48)
     mean = estimates[0].mean(0)
     assert torch.nn.functional.cosine_similarity(mean.flatten(), expected.flatten(), dim=0).item() > 0.98
@@ -255,13 +257,13 @@ def test_square_schedule() -> None:
 
 
 def test_square_points_lie_on_the_sphere_or_at_the_faces() -> None:
-    x0 = torch.full((3, *SHAPE), 0.5)
-    l2 = square.mosaic(x0, 1.0, generator())
+    x0, everyone = torch.full((3, *SHAPE), 0.5), torch.arange(3)
+    l2 = square.mosaic(x0, 1.0, streams(), everyone)
     torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
     for p in (0.8, 0.1, 0.001):
-        l2 = square.l2_step(x0, l2, 1.0, p, generator())
+        l2 = square.l2_step(x0, l2, 1.0, p, streams(), everyone)
         torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
-    linf = square.linf_step(x0, square.stripes(x0, 0.03, generator()), 0.03, 0.1, generator())
+    linf = square.linf_step(x0, square.stripes(x0, 0.03, streams(), everyone), 0.03, 0.1, streams(), everyone)
     torch.testing.assert_close((linf - x0).abs(), torch.full_like(x0, 0.03))
 
 
