@@ -21,7 +21,7 @@ from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.oracle import Oracle
 from sndcli.streams import ImageStreams
 
-SEED, CLASSES = 5, 4
+SEED, CLASSES = 5, 10
 SHAPE = (3, 20, 20)
 Victim = Callable[[Tensor], Tensor]
 
@@ -41,15 +41,20 @@ class Curved:
             d = d + self.sigma * torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
         return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
 
+    def referred(self, z: Tensor) -> Tensor:
+        """Logits of a reference model: more curved, so that its gradients turn, and mistaking each class for the next."""
+        d, w = z.flatten(1) - 0.5, self.w[0].roll(1, 0)
+        return d @ w.T + 2 * (d @ self.w[1].T).square()
+
     def vjp(self, x: Tensor, s: Tensor, *_: object) -> Tensor:
-        """``Jᵀ s``, of a reference model that is much more curved than the victim, so that its gradients turn."""
-        n = x.flatten(1) - 0.5
-        return (s @ self.w[0] + (s * 20 * (n @ self.w[1].T)) @ self.w[1]).view(x.shape)
+        """``Jᵀ s`` of `referred`."""
+        z = x.clone().requires_grad_()
+        return torch.autograd.grad(self.referred(z), z, s)[0]
 
     def gradient(self, x: Tensor, wrong: int, y: int) -> Tensor:
         z = x[None].clone().requires_grad_()
-        logits = (z.flatten(1) - 0.5) @ self.w[0].T + 10 * ((z.flatten(1) - 0.5) @ self.w[1].T).square()
-        return torch.autograd.grad(logits[0, wrong] - logits[0, y], z)[0][0]
+        logits = self.referred(z)[0]
+        return torch.autograd.grad(logits[wrong] - logits[y], z)[0][0]
 
 
 class Recording(Oracle):
@@ -129,8 +134,8 @@ CASES = [
     Case("square", "linf", "paper", square.attack, PAPER, budget=200),
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),
-    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}, models=True),
-    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}, models=True),
+    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1e-4}, ("image_lr=0.0001",), models=True),
+    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.003}, ("image_lr=0.003",), models=True),
 ]
 OTHER_SHAPES = [
     Case("simba", "l2", "pixel", simba.attack, shape=WIDE),
