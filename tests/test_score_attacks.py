@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sndcli.attacks import bandit, scores, simba, square
 from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.ball import within
 from sndcli.oracle import Oracle
 
 VARIANTS = [
@@ -25,8 +26,6 @@ VARIANTS = [
     for preset in spec.presets
     if preset not in ("l2", "linf") or preset == norm
 ]
-
-CPU = torch.device("cpu")
 
 
 class Linear:
@@ -54,7 +53,7 @@ def attack(
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
-    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()))
+    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
     importlib.import_module(ATTACKS[name].module).run(oracle, streams(), options)
     return oracle
 
@@ -97,7 +96,7 @@ def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
     """After K directions the margin falls by ε Σ|⟨w, b_k⟩|, and each costs one query, or two for a right step."""
     victim = Linear(margin=3.0, w=torch.randn(D, generator=generator(7)) / 20)
     oracle = attack(victim, "simba", n=1, budget=4000, eps=math.inf, iterations=200)
-    order = simba.directions(1, 3, 32, simba.Options(iterations=200), streams(), CPU)
+    order = simba.directions(torch.arange(1), SHAPE, simba.Options(iterations=200), streams())
     w = victim.w[order[0]]
     moved = ((oracle.close().held[0] - 0.5).flatten(1) @ victim.w).item()
     assert moved == pytest.approx(0.2 * w.abs().sum().item(), rel=1e-4)
@@ -126,14 +125,14 @@ def test_simba_perturbation_has_length_epsilon_root_m() -> None:
 def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None:
     rows = simba.dct_rows(32)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
-    options = options_of(ATTACKS["simba-dct"], None)
-    order = simba.directions(2, 3, 32, options, streams(), CPU)
+    options = options_of(ATTACKS["simba-dct"], None, ("order=strided",))
+    order = simba.directions(torch.arange(2), SHAPE, options, streams())
     assert torch.equal(order.sort(1).values, torch.arange(D).expand(2, D))
     assert not torch.equal(order[0], order[1])
     u, v = order // 32 % 32, order % 32
     assert bool((torch.maximum(u, v)[:, : 3 * 16] < 4).all())
     assert bool((torch.maximum(u, v)[:, 3 * 16 : 3 * 25] == 4).all())
-    coefficient = simba.direction(order[:, 5], 3, rows)
+    coefficient = simba.direction(order[:, 5], 3, rows, rows)
     torch.testing.assert_close(coefficient.flatten(1).norm(dim=1), torch.ones(2))
 
 
@@ -175,7 +174,7 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
     oracle = Raw(victim, x0, torch.zeros(n, dtype=torch.int64), budget=10**6)
     oracle.clean_scores = oracle.scores(x0, torch.arange(n), "check")
     simba.run(oracle, streams(), simba.Options(iterations=steps))
-    order = simba.directions(n, 3, 32, simba.Options(iterations=steps), streams(), CPU)
+    order = simba.directions(torch.arange(n), SHAPE, simba.Options(iterations=steps), streams())
     best = 0.2 * w[order].abs().sum(1)
     moved = (oracle._held - 0.5).flatten(1) @ w
     assert (moved / best).mean().item() == pytest.approx(kept, abs=0.05)
@@ -248,7 +247,7 @@ def test_an_adversarial_iterate_on_the_ball_is_seen(name: str, eps: float) -> No
     """Probes of an iterate on the surface lie outside the ball, so only the iterate itself can count."""
     oracle = attack(Linear(margin=0.2 * eps), name, eps=eps, budget=6000)
     assert oracle.ledger.stop_reason == ["success"] * 2
-    assert float(oracle.best.max()) <= eps
+    assert within(float(oracle.best.max()), eps)
     spent = oracle.ledger.phases["iterate"]
     assert int(spent.min()) >= 1
     assert torch.equal(spent + oracle.ledger.phases["probe"] + 1, oracle.ledger.used)
@@ -327,7 +326,7 @@ def test_square_rescaled_schedule_reaches_its_share_of_the_optimum() -> None:
 def test_nes_cosine(pairs: int, sigma: float, expected: float) -> None:
     """E cos(G, w) ≈ √(qκ / (qκ + D)); the first step goes along G. Noise: κ = 1 / (1 + σ² / (2 c²))."""
     victim = Linear(margin=3.0, sigma=sigma)
-    oracle = attack(victim, "nes", n=24, budget=1 + 2 * pairs, pairs=pairs)
+    oracle = attack(victim, "nes", "margin", n=24, budget=1 + 2 * pairs, pairs=pairs)
     step = (oracle.close().held[0] - 0.5).flatten(1)
     cosine = (step @ victim.w / step.norm(dim=1)).mean().item()
     assert cosine == pytest.approx(expected, abs=0.012)

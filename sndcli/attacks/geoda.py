@@ -86,10 +86,10 @@ class _Machine:
 
     def __init__(self, oracle: Oracle, streams: Streams, options: Options, sigma_hat: Tensor) -> None:
         x0, device = oracle.x0, oracle.x0.device
-        n, side = len(x0), x0.shape[-1]
-        sub_dim = options.sub_dim or max(1, 75 * side // 224)
+        n, size = len(x0), x0.shape[2:]
+        sub_dim = options.sub_dim or max(1, 75 * min(size) // 224)
         self.oracle, self.streams, self.o = oracle, streams, options
-        self.rows = dct_rows(side)[:sub_dim].to(device)
+        self.rows, self.columns = (dct_rows(side)[:sub_dim].to(device) for side in size)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
         probe, tolerance, self.step = rescaled(options.probe, options.tolerance, options.step, x0[0].numel())
         self.probe = (2 * sigma_hat).clamp_min(probe)
@@ -142,8 +142,8 @@ class _Machine:
         x0 = self.oracle.x0
         take = torch.clamp(self.quota[owner] - self.count[owner], max=block_size(len(x0), x0[0].numel()))
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) ** 2))
-        eta = low_frequencies(weights, self.rows)
+        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) * len(self.columns)))
+        eta = low_frequencies(weights, self.rows, self.columns)
         b = self.b[owner[image]]
         probe = per_image(self.probe[owner[image]], b)
         probes = (b + probe * eta).clamp_(0.0, 1.0)

@@ -11,14 +11,15 @@ THEIR_SIZE = 3 * 224 * 224
 RESERVE = 25  # queries an iteration keeps for its line search and bisection
 
 
-def low_frequencies(weights: Tensor, rows: Tensor) -> Tensor:
-    """``[..., side, side]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
+def low_frequencies(weights: Tensor, rows: Tensor, columns: Tensor | None = None) -> Tensor:
+    """``[..., H, W]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
 
-    `rows` ``[sub_dim, side]`` are the lowest one-dimensional frequencies. One axis after the other: the full
-    basis of 75² images of 224 x 224 would take a gigabyte.
+    `rows` ``[sub_dim, H]`` are the lowest one-dimensional frequencies, and so are `columns` ``[sub_dim, W]``, which
+    square images do not need. One axis after the other: the full basis of 75² images of 224 x 224 would take a
+    gigabyte.
     """
-    square = weights.unflatten(-1, (len(rows), len(rows)))
-    images: Tensor = rows.T @ square @ rows
+    columns = rows if columns is None else columns
+    images: Tensor = rows.T @ weights.unflatten(-1, (len(rows), len(columns))) @ columns
     return images
 
 

@@ -33,7 +33,7 @@ from sndcli.attacks.geometry import (
 )
 from sndcli.attacks.handover import HandOver
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
-from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted
+from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted, votes_expected
 from sndcli.attacks.prior import Prior
 from sndcli.ball import COLLAPSED
 from sndcli.oracle import Oracle
@@ -130,7 +130,8 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     def reserve(owner: Tensor) -> Tensor:
         """Queries that the projection after a gradient and its confirmation are expected to take."""
         steps = torch.tensor([bisection_steps(w) for w in width_at(far[owner], owner).tolist()], device=far.device)
-        return (votes_expected(o.votes, o.lead) * steps).ceil().long() + (o.confirm and o.confirm_lead + 1)
+        confirmation = o.confirm_lead + 1 if o.confirm else 0
+        return torch.ceil(votes_expected(o.votes, o.lead) * steps).long() + confirmation
 
     def project(far: Tensor, owner: Tensor) -> Tensor:
         found = bisect(oracle, far, owner, width_at(far, owner), "projection", ask=ask)

@@ -60,7 +60,7 @@ def _rays(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG
 
 
 def _simba(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
-    return o.epsilon / d**0.5, None
+    return o.epsilon * (distance if o.relative else 1.0) / d**0.5, None
 
 
 def _nes(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
