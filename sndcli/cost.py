@@ -132,7 +132,6 @@ def of_run(
         boundary = measures_boundary(config)
     majorities = points * (DRAWS if random else 1) if boundary else 0
     right = config.select == "correct"
-    blocks = -(-config.images // BLOCK) * BLOCK
 
     def passes(questions: int, looked_at: int) -> Passes:
         return Passes(
@@ -142,10 +141,19 @@ def of_run(
             clean=images * (CLEAN_DRAWS_PER_VERIFY * config.verify if random else 1) + SELF_TEST * random,
             mismatch=paid // config.votes if config.mismatch else 0,
             answers=points * points_per_report + images + (images if save_points else 0),
-            selection=min(available, looked_at) if right else 0,
+            selection=looked_at if right else 0,
         )
 
-    return Cost(passes(1 + STEPS + HALVINGS, available), passes(1 + USUAL_STEPS + HALVINGS, blocks))
+    chosen = of_selection(config.images, available)
+    return Cost(
+        passes(1 + STEPS + HALVINGS, chosen.most.selection), passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection)
+    )
+
+
+def of_selection(images: int, available: int) -> Cost:
+    """Looking for images that the bare model classifies correctly, block after block."""
+    usual = min(available, -(-images // BLOCK) * BLOCK)
+    return Cost(Passes(selection=available), Passes(selection=usual))
 
 
 def of_accuracy(rows: int, repeats: int, random: bool) -> Cost:

@@ -23,8 +23,10 @@ from conftest import Done
 from sndcli import results
 from sndcli.attacks import hsja
 from sndcli.config import RunConfig
+from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
+from sndcli.inference import Forward
 from sndcli.reports import baseline, frame, gates, published, summary, tables
 
 Snd = Callable[..., Done]
@@ -496,8 +498,29 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
     assert [(c["defense"], c["measure"], c["published"]) for c in cells] == [
         ("snd 0.001", "p_mis_clean", 0.002), ("snd 0.01", "p_mis_clean", 0.021)]  # fmt: skip
     assert all(0 <= c["value"] < 0.2 for c in cells)
+    assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
+
+
+def test_mismatch_on_clean_images_is_of_images_that_are_right(
+    snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the paper; the bare model was asked about every one of them."""
+    shares = []
+
+    def spy(forward: Any, data: Any, seeds: Sequence[int]) -> list[float]:
+        bare = Forward(forward.model.model, forward.device, 64)  # without the noise
+        shares.append(float((bare(data.pixels()).argmax(1) == data.labels).double().mean()))
+        true = dict(zip(load("cifar10").ids.tolist(), load("cifar10").labels.tolist(), strict=True))
+        assert data.labels.tolist() == [true[image] for image in data.ids.tolist()]  # not what the bare model says
+        return [1.0] * len(seeds)
+
+    monkeypatch.setattr("sndcli.victim.accuracy", spy)
+    options = ("--where", "sigma=0.01", "--where", "attack=none", "--images", 200, "--batch-size", 64)
+    done = snd("reproduce", "table5", *options, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert shares == [1.0]
 
 
 def test_a_preset_whose_numbers_change_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,6 @@ def _cost(plan: Plan, job: Job) -> Cost:
     wanted = {cell.measure for cell in plan.cells}
     rows = {"accuracy": n, "p_mis_clean": min(n, P_MIS_IMAGES)}
     figures = [cost.of_accuracy(rows[m], REPEATS, config.defense.random) for m in sorted(wanted & rows.keys())]
-    if "p_mis_clean" in wanted:  # images are looked through until enough are right
-        figures.append(cost.of_reference(n))
+    if "p_mis_clean" in wanted:
+        figures.append(cost.of_selection(rows["p_mis_clean"], len(job.data)))
     return cost.together(figures)

@@ -174,10 +174,9 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     victim = job.victim(spec)
     seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
     if measure == "p_mis_clean":  # as accuracy, on images where right is what the undefended model says
-        right = choose(
-            data, min(n, P_MIS_IMAGES), "correct", job.config.seed, lambda x: victim.undefended(x).argmax(1), fewer=True
-        )  # fmt: skip
-        data, n = data.part(right, data.source), len(right)
+        count, seed = min(n, P_MIS_IMAGES), job.config.seed
+        right = choose(job.data, count, "correct", seed, lambda x: victim.undefended(x).argmax(1), fewer=True)
+        data, n = job.data.part(right, job.data.source), len(right)
     mean, std = mean_std(accuracy(victim.defended, data, seeds))
     share = 1 - mean if measure == "p_mis_clean" else mean
     bounds = rate(round(share * n), n)
