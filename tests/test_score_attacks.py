@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,8 +45,10 @@ class Linear:
         return torch.stack([torch.zeros_like(value), value], 1)
 
 
-def attack(victim: Linear, name: str, preset: str | None = None, n: int = 2, budget: int = 500, norm: str = "l2",
-           eps: float = 1.0, budgets: list[int] | None = None, **changes: object) -> Oracle:  # fmt: skip
+def attack(
+    victim: Callable[[Tensor], Tensor], name: str, preset: str | None = None, n: int = 2, budget: int = 500,
+    norm: str = "l2", eps: float = 1.0, budgets: list[int] | None = None, **changes: object,
+) -> Oracle:  # fmt: skip
     x0 = torch.full((n, *SHAPE), 0.5)
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
@@ -100,6 +103,16 @@ def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
     # a left step (-ε) helps where w < 0
     assert int(oracle.ledger.used[0]) == 1 + int((w < 0).sum()) + 2 * int((w > 0).sum())
     assert oracle.ledger.stop_reason == ["exhausted"]
+
+
+@pytest.mark.parametrize(("anywhere", "reason"), [(False, "exhausted"), (True, "misclassified")])
+def test_simba_ends_outside_the_ball_only_where_asked_to(anywhere: bool, reason: str) -> None:
+    """The border is reached at about 3.7, ε is 0.5: ours walks all directions, the authors' code ends there."""
+    oracle = attack(Linear(margin=1.0), "simba", budget=7000, eps=0.5, anywhere=anywhere, iterations=600)
+    assert oracle.ledger.stop_reason == [reason] * 2
+    assert bool((oracle.best > 0.5).all())  # no success either way
+    assert bool(((oracle.close().held[-1] - 0.5).flatten(1).norm(dim=1) > 0.5).all())
+    assert bool((oracle.ledger.used < 700).all()) == anywhere
 
 
 def test_simba_perturbation_has_length_epsilon_root_m() -> None:
@@ -238,6 +251,25 @@ def test_an_adversarial_iterate_on_the_ball_is_seen(name: str, eps: float) -> No
     spent = oracle.ledger.phases["iterate"]
     assert int(spent.min()) >= 1
     assert torch.equal(spent + oracle.ledger.phases["probe"] + 1, oracle.ledger.used)
+
+
+@pytest.mark.parametrize(("norm", "length"), [("l2", 2.0), ("linf", float("inf"))])
+def test_iterates_of_a_smaller_ball_stay_in_it(norm: str, length: float) -> None:
+    oracle = attack(Linear(margin=3.0), "bandit-td", norm, norm=norm, eps=0.2, budget=100, ball=0.98)
+    reached = torch.linalg.vector_norm(oracle.close().held[-1] - 0.5, length, dim=(1, 2, 3))
+    torch.testing.assert_close(reached, torch.full_like(reached, 0.98 * 0.2), atol=1e-5, rtol=0)
+
+
+def test_success_of_a_smaller_ball_counts_up_to_eps() -> None:
+    """Wrong beyond 0.985: iterates at 0.98 are right, and of their probes those inside 1 count."""
+
+    def victim(z: Tensor) -> Tensor:
+        beyond = (z - 0.5).flatten(1).norm(dim=1) - 0.985
+        return torch.stack([torch.zeros_like(beyond), beyond], 1)
+
+    oracle = attack(victim, "bandit-td", budget=100, ball=0.98)
+    assert oracle.ledger.stop_reason == ["success"] * 2
+    assert bool((oracle.best > 0.985).all())
 
 
 def test_bandit_exponentiated_gradient_does_not_overflow() -> None:

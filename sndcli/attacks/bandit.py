@@ -31,6 +31,8 @@ class Options:
         online_lr: step of the prior.
         image_lr: h, step of the image (L2 length, or every pixel for L∞).
         tiles: side of the prior; 0 means 50, or 20 on images whose shorter side is below 50 pixels.
+        ball: radius that iterates are projected to, as a share of ε. Below 1 the probes around an iterate on its
+            surface lie inside ε too, where a wrong answer counts.
     """
 
     fd_eta: float = 0.01
@@ -38,6 +40,7 @@ class Options:
     online_lr: float = 0.1
     image_lr: float = 0.5
     tiles: int = 0
+    ball: float = 1.0
 
 
 OPTIONS = {
@@ -69,7 +72,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         prior[owner] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
         direction = upsample(v, size)
         step = direction.sign() if oracle.norm == "linf" else _unit(direction)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
+        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], o.ball * oracle.eps, oracle.norm)
         oracle.hold(x[owner], owner)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)

@@ -64,7 +64,7 @@ ATTACKS = {
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1", "na"),
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(
@@ -102,6 +102,18 @@ ATTACKS = {
     )
 }  # fmt: skip
 
+# Attack -> presets that know of the noise. A published attack with other numbers (`--set`) is not one.
+NOISE_AWARE: dict[str, tuple[str, ...]] = {
+    "hsja-na": ("sequential", "majority"),
+    "popskipjump": ("authors", "share"),
+    "ba": ("na",),
+    "sign-opt": ("na",),
+    "geoda": ("na",),
+    "rays": ("na",),
+    "simba": ("na", "dct-na"),
+    "simba-dct": ("dct-na", "na"),
+    "square": ("na",),
+}
 FOOLBOX = ("hsja", "ba")
 REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of reference models
 
@@ -121,6 +133,12 @@ def spec_of(name: str) -> AttackSpec:
     if not isinstance(spec, AttackSpec) or spec.name != name:
         raise ConfigError(f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name.")
     return spec
+
+
+def noise_aware(attack: str, preset: str | None = None) -> bool:
+    """Whether an attack knows of the noise; without a preset, by its first."""
+    known = NOISE_AWARE.get(attack, ())
+    return (preset or ATTACKS[attack].presets[0]) in known if known else False
 
 
 def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:

@@ -42,6 +42,7 @@ class Options:
         draws: answers averaged for a step (ours; for noisy models).
         requery: ask the incumbent once more before each direction and compare with its mean (ours).
         confirm: further answers, at most, most of which must be wrong before an attack ends (ours); 0 asks none.
+        anywhere: end at any wrong answer, as the authors' code does, and not only at one inside ε.
         relative: `epsilon` is a share of the run's ε (ours; the authors' step fits the large ε of ImageNet).
     """
 
@@ -54,6 +55,7 @@ class Options:
     draws: int = 1
     requery: bool = False
     confirm: int = 0
+    anywhere: bool = False
     relative: bool = False
 
 
@@ -108,7 +110,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         next_direction = better | right[owner]
         place[owner[next_direction]] += 1
         right[owner] = ~next_direction
-        stop_at_success(oracle, points, owner, scores, o.confirm)
+        stop_at_success(oracle, points, owner, scores, o.confirm, o.anywhere)
 
 
 def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: Streams) -> Tensor:

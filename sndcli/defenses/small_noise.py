@@ -22,7 +22,9 @@ class SmallNoise(Defense):
         beta: with a number a > 0, each row's noise is multiplied by its own k ~ Beta(a, a) (paper, section 4.2,
             "Varying σ for each inference", and Appendix C).
         generator: source of the noise.
-        clip: clip the noisy image to [0, 1]. The paper's one line does not, and neither does the default.
+        clip: clip the noisy image to [0, 1]. The paper's eq. 2 does not, and neither does the default; its Table 7
+            (noise of length 0.550 at σ = 0.01 on CIFAR-10, where unclipped it is 0.554) and the first author's public
+            harness do.
         quantize: round the noisy image to 8 bits, as a deployment that stores bytes would; implies `clip`.
 
     Raises:
