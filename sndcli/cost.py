@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from sndcli.attacks.registry import spec_of
 from sndcli.border import DRAWS, HALVINGS, STEPS
 from sndcli.verification import CLEAN_DRAWS_PER_VERIFY
 
 if TYPE_CHECKING:
     from sndcli.config import RunConfig
 
-POINTS_PER_REPORT = 2  # verified at each report point: as submitted, and moved out along its ray to ε
 USUAL_STEPS = 2  # outward, before the majority errs
 SELF_TEST = 16  # passes that show whether a defense is on
 BLOCK = 128  # images that are classified together until enough qualify
@@ -102,17 +100,10 @@ def together(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def measures_boundary(config: RunConfig) -> bool:
-    """Whether a run looks for the majority boundary of its points."""
-    return config.border and spec_of(config.attack).access == "labels"
-
-
 def of_run(
     config: RunConfig,
     available: int,
     *,
-    boundary: bool | None = None,
-    points_per_report: int = POINTS_PER_REPORT,
     save_points: bool = False,
 ) -> Cost:
     """The passes of a run from its beginning.
@@ -120,27 +111,24 @@ def of_run(
     Args:
         config: of the run, with its defense.
         available: images of the data set.
-        boundary: whether the majority boundary is measured; by default what `measures_boundary` says.
-        points_per_report: points that are verified at each report point of an image.
         save_points: whether the final points are kept, with the bare model's labels.
     """
     random, images = config.defense.random, config.images * config.repeats
     points = images * len(config.report_points)
     draws = config.verify if random else 1
     paid = images * config.budget
-    if boundary is None:
-        boundary = measures_boundary(config)
-    majorities = points * (DRAWS if random else 1) if boundary else 0
+    majorities = points * (DRAWS if random else 1) if config.border else 0
+    verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
     right = config.select == "correct"
 
     def passes(questions: int, looked_at: int) -> Passes:
         return Passes(
             paid=paid,
-            verification=points * points_per_report * draws,
+            verification=verified * draws,
             boundary=majorities * questions,
             clean=images * (CLEAN_DRAWS_PER_VERIFY * config.verify if random else 1) + SELF_TEST * random,
             mismatch=paid // config.votes if config.mismatch else 0,
-            answers=points * points_per_report + images + (images if save_points else 0),
+            answers=verified + images + (images if save_points else 0),
             selection=looked_at if right else 0,
         )
 

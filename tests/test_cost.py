@@ -22,7 +22,6 @@ from sndcli.oracle import Oracle
 from sndcli.victim import Victim
 
 Snd = Callable[..., Done]
-TODAY = 1  # points that are verified at a report point
 
 
 def config(attack: str, defense: DefenseSpec, **changes: object) -> RunConfig:
@@ -64,11 +63,12 @@ def test_the_model_counts_what_is_evaluated(
     before = victim.defended.rows, victim.undefended.rows
     table = Experiment(run, data, victim, tmp_path).run()
     defended, bare = victim.defended.rows - before[0], victim.undefended.rows - before[1]
-    found = cost.of_run(run, len(data), points_per_report=TODAY)
+    found = cost.of_run(run, len(data))
     assert sum(table.column("queries").to_pylist()) <= found.most.paid
     assert defended <= found.most.defended
     assert bare <= found.most.bare
-    assert defended == pytest.approx(found.usual.defended, rel=0.25)
+    # Report points that share a point are verified once, which in runs this short is often so.
+    assert 0.5 * found.usual.defended <= defended <= 1.25 * found.usual.defended
     assert bare == pytest.approx(found.usual.bare, rel=0.25)
 
 
@@ -86,9 +86,8 @@ def test_what_a_run_is_made_of() -> None:
     assert found.most.total == found.most.defended + found.most.bare == found.most.paid + found.most.unpaid
     bare = cost.of_run(replace(run, defense=DefenseSpec()), 1200)
     assert (bare.most.verification, bare.most.boundary) == (20 * 2 * 2, 20 * 2 * 24)
-    assert cost.of_run(run, 1200, boundary=False).most.boundary == 0
     assert cost.of_run(replace(run, border=False), 1200).most.boundary == 0
-    assert cost.of_run(replace(run, attack="simba"), 1200, boundary=True).most.boundary == found.most.boundary
+    assert cost.of_run(replace(run, attack="simba"), 1200).most.boundary == found.most.boundary
     assert cost.of_run(replace(run, select="all"), 1200).most.selection == 0
     both = cost.together([found, bare])
     assert both.most.paid == 2 * found.most.paid

@@ -42,7 +42,7 @@ class Curved:
         return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
 
     def referred(self, z: Tensor) -> Tensor:
-        """Logits of a reference model: more curved, so that its gradients turn, and each class taken for the next."""
+        """Logits of a reference model: curved, so that its gradients turn, and wrong about the classes."""
         d, w = z.flatten(1) - 0.5, self.w[0].roll(1, 0)
         return d @ w.T + 2 * (d @ self.w[1].T).square()
 
