@@ -44,7 +44,7 @@ class Victim:
         self.w /= self.w.norm(dim=1, keepdim=True)
         bend = torch.randn(D, 12, generator=torch.Generator().manual_seed(self.seed + 1), dtype=torch.float64)
         self.bend = torch.linalg.qr(bend).Q
-        self.border = self.values(self.x0).amax(0) + torch.tensor([0.2, 0.4])
+        self.border = self.values(self.x0).amax(0) + torch.tensor([0.2, 0.6])
         self.noise = [torch.Generator().manual_seed(100 * self.seed + i) for i in range(len(self.x0))]
 
     def values(self, z: Tensor) -> Tensor:
@@ -157,4 +157,4 @@ CASES = [
 
 
 def images(n: int = IMAGES) -> Tensor:
-    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(3))
+    return (0.5 + 0.2 * torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(3))).clamp(0, 1)

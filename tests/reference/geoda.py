@@ -47,7 +47,7 @@ def geoda(
             eta = torch.stack([sum(w * image for w, image in zip(row, basis, strict=True)) for row in weights])
             z = (b + probe * eta).clamp(0, 1)
             normal += (1 if ask(z) else -1) * (z - b) / probe / n
-        way = normal if ask.norm == "l2" else normal.sign() / normal.sign().norm()
+        way = normal if ask.norm == "l2" else normal.sign() / normal.norm()
         for k in range(1, steps + 1):
             z = (x + step * k * way).clamp(0, 1)
             if ask(z):
