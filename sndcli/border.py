@@ -63,16 +63,24 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     return at(everyone, hi), found
 
 
-def majority_wrong(logits: Callable[[Tensor], Tensor], y: Tensor, draws: int) -> Wrong:
-    """Whether at least half of `draws` fresh labels are wrong, in batches bounded by memory."""
+def majority_wrong(logits: Callable[[Tensor, Tensor], Tensor], y: Tensor, image: Tensor, draws: int) -> Wrong:
+    """Whether at least half of `draws` fresh labels are wrong, in batches bounded by memory.
+
+    Args:
+        logits: ``[M, K]`` of points ``[M, C, H, W]`` of the images ``[M]``.
+        y: int64 ``[N]``.
+        image: ``[n]``, the images that `Wrong`'s rows stand for.
+        draws: answers about each point.
+    """
 
     def wrong(points: Tensor, rows: Tensor) -> Tensor:
         if not len(points):
             return torch.zeros(0, dtype=torch.bool, device=points.device)
         at_once = max(1, BYTES // (4 * points[0].numel() * draws))
         shares = []
-        for piece, mine in zip(points.split(at_once), rows.split(at_once), strict=True):
-            labels = logits(piece.repeat_interleave(draws, 0)).argmax(1).view(len(piece), draws)
+        for piece, mine in zip(points.split(at_once), image[rows].split(at_once), strict=True):
+            answers = logits(piece.repeat_interleave(draws, 0), mine.repeat_interleave(draws))
+            labels = answers.argmax(1).view(len(piece), draws)
             shares.append((labels != y[mine, None]).double().mean(1))
         return torch.cat(shares) >= 0.5
 

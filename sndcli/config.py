@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sndcli import __version__
+from sndcli import plugins
 from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
 from sndcli.datasets.load import Select
 from sndcli.datasets.protocol import protocol_of
@@ -16,13 +17,16 @@ from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.inference import Precision
 
+PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of an old law passes for a new one
+
 
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a run's figures. What is not here (device, batch size) must not.
 
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
-    are (name, digest) of the attacker's own models.
+    are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified. `unit` is
+    how many images share a batch: nothing but time depends on it, so it is no part of the run's identity.
     """
 
     attack: str
@@ -38,6 +42,7 @@ class RunConfig:
     votes: int = 1
     norm: str = "l2"
     eps: float = 1.0
+    eps_also: tuple[float, ...] = ()
     budget: int = 10_000
     budgets: tuple[int, ...] = ()
     images: int = 100
@@ -68,8 +73,9 @@ class RunConfig:
         for name in ("budget", "votes", "repeats", "verify", "unit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
-        if not self.eps > 0:
-            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
+        for eps in (self.eps, *self.eps_also):
+            if not 0 < eps < math.inf:
+                raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
         if self.engine == "foolbox" and (self.preset or self.settings):
             raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
         if any(not 1 <= b <= self.budget for b in self.budgets):
@@ -91,10 +97,13 @@ class RunConfig:
         defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
         if not self.defense.weights:
             del defense["weights"], defense["weights_digest"]
-        plain = asdict(self) | {"defense": defense, "version": __version__}
+        plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
+        del plain["unit"]
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
-        return plain if self.references else {k: v for k, v in plain.items() if k != "references"}
+        own = plugins.identities(self.attack, self.defense.parts)
+        plain |= {"plugins": own} if own else {}
+        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also")}
 
     @property
     def run_id(self) -> str:

@@ -20,6 +20,7 @@ from sndcli.attacks.scales import scales_of
 from sndcli.attacks.scores import margin
 from sndcli.closed_forms import decision_cosine, quadratic_error, relu_expectation, score_cosine
 from sndcli.oracle import Oracle
+from sndcli.streams import UnitStreams
 from sndcli.victim import Victim
 
 Logits = Callable[[Tensor], Tensor]
@@ -148,7 +149,8 @@ def decision_gradient(
     n, d = len(b), b[0].numel()
     oracle = Oracle(defended, x0, y, budget=probes)
     delta = torch.full((n,), probe * math.sqrt(d), dtype=torch.float64)
-    return gradient_direction(oracle, b, torch.arange(n), delta, torch.full((n,), probes), generator)
+    streams = UnitStreams(int(torch.randint(2**62, (), generator=generator)), b.device)
+    return gradient_direction(oracle, b, torch.arange(n), delta, torch.full((n,), probes), streams)
 
 
 def cosines(one: Tensor, two: Tensor) -> list[float]:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from torch import Tensor
 from sndcli import points, results
 from sndcli.attacks.registry import options_of, spec_of
 from sndcli.attacks.scales import scales_of
-from sndcli.config import RunConfig
+from sndcli.ball import moved_out, within
+from sndcli.config import PROTOCOL, RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError
@@ -27,9 +29,10 @@ from sndcli.ledger import Ledger
 from sndcli.models.reference import Reference
 from sndcli.oracle import Oracle
 from sndcli.runfiles import RunFiles
-from sndcli.statistics import best_distance
+from sndcli.statistics import HALF, best_distance
+from sndcli.streams import Purpose, Streams, drawing
 from sndcli.verification import Verification
-from sndcli.victim import Victim, first_line, stream, versions
+from sndcli.victim import Victim, first_line, versions
 
 FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
@@ -119,7 +122,7 @@ class Experiment:
                 results.write(part, rows, self._metadata(time.perf_counter() - began))
                 queries += sum(row["queries"] for row in rows)
             ended += len(rows)
-            seen += sum(row["best_l2"][-1] <= self.config.eps for row in rows)
+            seen += sum(within(row["best_l2"][-1], self.config.eps) for row in rows)
             progress(Tick(queries, ended, total, seen))
         parts = [self.files.part(seed, number) for seed, number, _ in units]
         return self.files.merge(parts, self._metadata, time.perf_counter() - start)
@@ -127,8 +130,10 @@ class Experiment:
     def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
         c, device = self.config, self.victim.defended.device
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
-        generator = torch.Generator(device=device).manual_seed(stream(seed, number, "attack"))
-        self.victim.reseed(stream(seed, number, "defense"))
+        ids = self.data.ids[index]
+
+        def streams(purpose: Purpose) -> Streams:
+            return self.victim.streams(seed, ids, number, purpose)
 
         def defended(x: Tensor) -> Tensor:
             logits = self.victim.defended(x)
@@ -139,15 +144,22 @@ class Experiment:
             defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm,
             eps=c.eps, votes=c.votes,
             quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
+            streams=streams("defense"),
         )  # fmt: skip
         with reproducible_kernels():
-            self._attack(oracle, generator)
+            self._attack(oracle, streams("attack"))
             ledger = oracle.close()
-            self.victim.reseed(stream(seed, number, "verification"))
-            check = Verification(self.victim, c.verify, c.defense.random)
-            p_adv, adv_clean = check.held(ledger, y)
+            check = Verification(self.victim, c.verify, c.defense.random, streams)
             p0, p_mis = check.clean(x0, y)
-            border = check.border(oracle, ledger, y) if self._with_border else None
+            ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
+            radii = (c.eps, *c.eps_also)
+            moved = [
+                moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
+            ]  # fmt: skip
+            has = ledger.has_held.repeat(1, len(radii) + 1)
+            p_adv, adv_clean = check.points([*moved, *ledger.held], has, y)
+            border = check.border(oracle, ledger, y) if c.border else None
+        p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
@@ -160,7 +172,7 @@ class Experiment:
                 {
                     "run_id": c.run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
                     "model": c.model, "defense": c.defense.name, "sigma": c.defense.sigma, "beta": c.defense.beta,
-                    "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed, "unit": number,
+                    "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed,
                     "image_id": int(self.data.ids[position]), "label": int(y[i]),
                     "status": "failed" if failed else "ok", "stop_reason": ledger.stop_reason[i],
                     "queries": int(ledger.used[i]),
@@ -168,7 +180,10 @@ class Experiment:
                     "budgets": c.report_points,
                     "best_l2": [best_distance(events, b) for b in c.report_points],
                     "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
-                    "p_adv": p_adv[i].tolist(), "adv_clean": adv_clean[i].tolist(),
+                    "p_adv": p_adv[i, 0].tolist(), "adv_clean": adv_clean[i, 0].tolist(),
+                    "p_adv_submitted": p_adv[i, -1].tolist(), "adv_clean_submitted": adv_clean[i, -1].tolist(),
+                    "eps_also": c.eps_also, "p_adv_also": p_adv[i, 1:-1].tolist(),
+                    "adv_clean_also": adv_clean[i, 1:-1].tolist(),
                     "border_l2": border[i].tolist() if border is not None else None,
                     "verify_draws": check.draws,
                     "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": check.clean_draws,
@@ -179,10 +194,10 @@ class Experiment:
             )  # fmt: skip
         return rows
 
-    def _attack(self, oracle: Oracle, generator: torch.Generator) -> None:
+    def _attack(self, oracle: Oracle, streams: Streams) -> None:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
-            run_attack(oracle, generator, self.config.attack, self.config.engine, self.options, self.references)
+            run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
         except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
             raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
         except Exception as error:
@@ -201,18 +216,14 @@ class Experiment:
         )  # fmt: skip
         points.write(path, kept)
 
-    @property
-    def _with_border(self) -> bool:
-        return self.config.border and spec_of(self.config.attack).access == "labels"
-
     def _passes_differ(self, chosen: Tensor) -> bool | None:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
         if not self.config.defense.random or not len(chosen):
             return None
-        self.victim.reseed(stream(self.config.seed, 0, "self-test"))
-        logits = self.victim.defended(
-            self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
-        )
+        streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
+        one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
+        with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
+            logits = self.victim.defended(one)
         return bool((logits != logits[:1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
@@ -221,6 +232,10 @@ class Experiment:
         return {
             "id": self.config.run_id,
             "config": self.config.as_dict(),
+            "protocol": PROTOCOL,
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "streams": self.victim.streams_are,
+            "unit": self.config.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
@@ -237,7 +252,7 @@ class Experiment:
 
 def run_attack(
     oracle: Oracle,
-    generator: torch.Generator,
+    streams: Streams,
     name: str,
     engine: str,
     options: Any,
@@ -251,7 +266,7 @@ def run_attack(
     if engine == "foolbox":
         from sndcli.attacks import foolbox_engine
 
-        foolbox_engine.run(oracle, generator, name)
+        foolbox_engine.run(oracle, streams, name)
     else:
         extra = (references,) if spec.references else ()
-        importlib.import_module(spec.module).run(oracle, generator, options, *extra)
+        importlib.import_module(spec.module).run(oracle, streams, options, *extra)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import Classifier
+from sndcli.streams import drawing_part
 
 Precision = Literal["fp32", "bf16"]
 ROW_MULTIPLE = 8
@@ -130,7 +131,8 @@ class Forward:
         while position < len(x):
             piece = x[position : position + self.batch_size]
             try:
-                logits.append(self._chunk(piece))
+                with drawing_part(position, position + len(piece), len(x)):
+                    logits.append(self._chunk(piece))
             except torch.cuda.OutOfMemoryError:
                 if self.batch_size <= ROW_MULTIPLE:
                     raise

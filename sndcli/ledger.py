@@ -32,6 +32,12 @@ class Ledger:
     stop_reason: list[str]
     events: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
+    def submit_as_it_is(self, x0: Tensor, which: Tensor) -> None:
+        """Makes the clean image what is submitted at every report point for `which` ``[N]``: the model errs on it."""
+        for held in self.held:
+            held[which] = x0[which]
+        self.has_held[which] = True
+
     def events_by_image(self) -> list[list[tuple[int, float]]]:
         """For each image (query, distance), in order."""
         found: list[list[tuple[int, float]]] = [[] for _ in range(len(self.used))]

@@ -13,8 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sndcli.ball import as_sent, length, within
 from sndcli.errors import ConfigError
 from sndcli.ledger import Ledger
+from sndcli.streams import Streams, drawing
 
 REFUSED = -1
 POINTS_AT_ONCE = 4096  # rows expanded for votes at a time, and their bytes; bound memory, never results
@@ -41,6 +43,7 @@ class Oracle:
             than T remaining queries are not spent.
         quantize: round points to 8 bits before the model and before distances, as sending a PNG would.
         undefended: logits of the bare classifier, to count mismatches with a second, unpaid forward.
+        streams: where the defense draws for each image; without them it draws as it does by itself.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Oracle:
         votes: int = 1,
         quantize: bool = False,
         undefended: Logits | None = None,
+        streams: Streams | None = None,
     ) -> None:
         if budget < 1:
             raise ConfigError(f"Expected `budget` to be at least 1 but got {budget}.")
@@ -65,7 +69,7 @@ class Oracle:
         if self.budgets[0] < 1 or self.budgets[-1] > budget:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
-        self._defended, self._undefended, self._quantize = defended, undefended, quantize
+        self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
         n, b, device = len(x0), len(self.budgets), x0.device
         integers = partial(torch.zeros, dtype=torch.int64, device=device)
         flags = partial(torch.zeros, dtype=torch.bool, device=device)
@@ -133,6 +137,10 @@ class Oracle:
             self.ledger.stop_reason[image] = reason
         self.active[owner] = False
 
+    def inside(self, points: Tensor, owner: Tensor) -> Tensor:
+        """bool ``[M]``: whether each row lies within ε, as everything that reports it says."""
+        return within(self.distance(points, owner), self.eps)
+
     def distance(self, points: Tensor, owner: Tensor) -> Tensor:
         """float64 ``[M]``: distance of each row from its clean image, after clipping, in the oracle's norm."""
         return self._distance_of_sent(points.clamp(0.0, 1.0), owner)
@@ -142,7 +150,8 @@ class Oracle:
     def check(self, scores: bool = False) -> None:
         """One paid query of every clean image: where the defended model errs, it was seen at distance 0.
 
-        With `scores`, the answer is kept in `clean_scores` for attacks that start from it.
+        Such an image is submitted as it is until the attack submits another point. With `scores`, the answer is kept in
+        `clean_scores` for attacks that start from it.
         """
         everyone = torch.arange(len(self.x0), device=self.x0.device)
         if scores:
@@ -151,6 +160,8 @@ class Oracle:
             self.initially_wrong = answered & (self.clean_scores.argmax(1) != self.y)
         else:
             self.initially_wrong = self.adversarial(self.x0, everyone, "check") == 1
+        wrong = everyone[self.initially_wrong]
+        self.hold(self.x0[wrong], wrong)
 
     def close(self) -> Ledger:
         """Fills the report points that were not reached with the final state, and returns the ledger."""
@@ -181,25 +192,20 @@ class Oracle:
         self._note_last(rows, owner, asked, distance)
         used += asked * self.votes
         start = 0
-        for name, length in [(phase, len(owner))] if isinstance(phase, str) else phase:
-            inside = mine[(rows >= start) & (rows < start + length)]
+        for name, many in [(phase, len(owner))] if isinstance(phase, str) else phase:
+            inside = mine[(rows >= start) & (rows < start + many)]
             self.ledger.phases[name].index_add_(0, inside, torch.full_like(inside, self.votes))
-            start += length
+            start += many
         self.active &= used + self.votes <= self.budget
         return rows, label, probabilities
 
     def _distance_of_sent(self, sent: Tensor, owner: Tensor) -> Tensor:
         """As `distance`, of points that are clipped already."""
-        order = float("inf") if self.norm == "linf" else 2.0
-        lengths = [
-            torch.linalg.vector_norm((piece - self.x0[whose]).flatten(1), ord=order, dim=1)
-            for piece, whose in zip(sent.split(CACHED), owner.split(CACHED), strict=True)
-        ]
-        return torch.cat(lengths).double()
+        pieces = zip(sent.split(CACHED), owner.split(CACHED), strict=True)
+        return torch.cat([length(piece - self.x0[whose], self.norm) for piece, whose in pieces])
 
     def _as_sent(self, points: Tensor) -> Tensor:
-        sent = points.clamp(0.0, 1.0)
-        return torch.round(sent * 255.0) / 255.0 if self._quantize else sent
+        return as_sent(points, self.quantize)
 
     def _ask(self, sent: Tensor, owner: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Majority label ``[M]`` and mean probability ``[M, K]`` (empty unless wanted) over the votes."""
@@ -209,7 +215,11 @@ class Oracle:
         rows = min(POINTS_AT_ONCE, BYTES_AT_ONCE // (4 * sent[0].numel()))
         at_once = max(1, rows // self.votes)
         for piece, whose in zip(sent.split(at_once), owner.split(at_once), strict=True):
-            logits = self._defended(piece.repeat_interleave(self.votes, 0) if self.votes > 1 else piece)
+            asked, image = (piece, whose) if self.votes == 1 else (
+                piece.repeat_interleave(self.votes, 0), whose.repeat_interleave(self.votes)
+            )  # fmt: skip
+            with drawing(self._streams, image):
+                logits = self._defended(asked)
             single = logits.argmax(1).view(len(piece), self.votes)
             if self._undefended is not None:
                 bare = self._undefended(piece).argmax(1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sndcli.errors import ConfigError
@@ -32,3 +36,31 @@ def load(group: str, name: str) -> Any:
         raise ConfigError(
             f"`{name}` ({points[0].value}) cannot be imported: {text[0] if text else repr(error)}."
         ) from None
+
+
+def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
+    """What tells one version of a plug-in from another: ``{name: "PACKAGE VERSION SOURCE-HASH"}``, ours left out.
+
+    The hash is of the module that the entry point names, and of the module that an attack's spec names, so that a
+    plug-in that is changed where it stands is another one, whether or not its version says so.
+    """
+    found = {}
+    for group, wanted in ((ATTACKS, [attack]), (DEFENSES, list(defenses))):
+        for name in wanted:
+            if name not in names(group):
+                continue
+            (point,) = importlib.metadata.entry_points(group=group, name=name)
+            modules = dict.fromkeys([point.module, *([load(group, name).module] if group == ATTACKS else [])])
+            package = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+            found[name] = f"{package} {_source_hash(list(modules))}"
+    return found
+
+
+def _source_hash(modules: Sequence[str]) -> str:
+    """A short hash of the files of these modules."""
+    h = hashlib.sha256()
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin and Path(spec.origin).is_file():
+            h.update(Path(spec.origin).read_bytes())
+    return h.hexdigest()[:12]

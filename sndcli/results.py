@@ -33,7 +33,6 @@ SCHEMA = pa.schema(
         ("norm", pa.string()),
         ("eps", pa.float64()),
         ("seed", pa.int64()),
-        ("unit", pa.int32()),
         ("image_id", pa.int64()),
         ("label", pa.int32()),
         ("status", pa.string()),  # ok | failed
@@ -44,8 +43,13 @@ SCHEMA = pa.schema(
         ("best_l2", pa.list_(pa.float64())),  # closest wrong answer so far; infinite where none
         ("last_l2", pa.list_(pa.float64())),  # last paid query
         ("held_l2", pa.list_(pa.float64())),  # the point handed over; infinite where there is none
-        ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify the point handed over
-        ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies it
+        ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify that point, moved out to ε
+        ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies the moved point
+        ("p_adv_submitted", pa.list_(pa.float64())),  # as p_adv, of the point as it was submitted
+        ("adv_clean_submitted", pa.list_(pa.bool_())),
+        ("eps_also", pa.list_(pa.float64())),  # further ε at which points were verified; lists by ε, then by budget
+        ("p_adv_also", pa.list_(pa.list_(pa.float64()))),
+        ("adv_clean_also", pa.list_(pa.list_(pa.bool_()))),
         ("border_l2", pa.list_(pa.float64())),  # where the majority flips on its ray; null unless it was measured
         ("verify_draws", pa.int32()),
         ("p0", pa.float64()),  # share of fresh draws that misclassify the clean image
@@ -58,7 +62,10 @@ SCHEMA = pa.schema(
     ]
 )
 
-ADDED = ("border_l2",)  # since the first files of this schema version
+# Since the first files of this schema version.
+ADDED = ("border_l2", "p_adv_submitted", "adv_clean_submitted", "eps_also", "p_adv_also", "adv_clean_also")
+# Protocol 1 verified points as they were submitted, under the names that now mean the moved ones.
+AS_SUBMITTED = {"p_adv": "p_adv_submitted", "adv_clean": "adv_clean_submitted"}
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
@@ -126,7 +133,9 @@ def _check(path: Path, schema: pa.Schema) -> None:
 
 def _with_added(table: pa.Table, without: Sequence[str]) -> pa.Table:
     """Fills in what an older file lacks, so that all tables have the columns of the schema, in its order."""
-    for name in set(ADDED) - set(table.column_names) - set(without):
+    if "p_adv" in table.column_names and "p_adv_submitted" not in table.column_names:
+        table = table.rename_columns([AS_SUBMITTED.get(name, name) for name in table.column_names])
+    for name in {*ADDED, *AS_SUBMITTED} - set(table.column_names) - set(without):
         table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     ours = [name for name in SCHEMA.names if name in table.column_names]
     return table.select([*ours, *(name for name in table.column_names if name not in SCHEMA.names)])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+HALF = 0.5  # a verified success: at least this share of fresh draws errs
 INTERVALS = ("wilson", "clopper-pearson")
 SCIPY_NAME = {"wilson": "wilson", "clopper-pearson": "exact"}
 Floats = NDArray[np.float64]

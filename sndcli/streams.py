@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -246,6 +246,14 @@ def drawing(streams: Streams | None, image: Tensor | None) -> Iterator[None]:
         yield
     finally:
         _ROWS.reset(token)
+
+
+@contextmanager
+def drawing_part(start: int, stop: int, rows: int) -> Iterator[None]:
+    """Inside, a forward pass is of rows `start` to `stop` of the `rows` that the harness spoke of, if it did."""
+    told = current_rows()
+    with drawing(told.streams, told.repeated(rows)[start:stop]) if told else nullcontext():
+        yield
 
 
 @dataclass

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sndcli import __version__
 from sndcli.datasets.base import ImageSet
-from sndcli.defenses.base import Defense
+from sndcli.defenses.base import Defense, settle_sources
 from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError
 from sndcli.inference import Forward, Precision, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier
+from sndcli.streams import ImageStreams, Purpose, Streams, UnitStreams, drawing, hashed
 
 PIXEL_BYTES = 2**27  # of images in float32 at a time when all are classified
 COMPILED_ROWS = 16
@@ -29,6 +30,7 @@ class Victim:
     classifier: Classifier
     undefended: Forward
     defended: Forward
+    per_image: bool = True  # whether every defense draws for each image from a stream of its own
 
     @classmethod
     def prepare(
@@ -53,10 +55,12 @@ class Victim:
         batch_size = batch_size or measure_batch_size(fast, model.input_size, device)
         if compiled:
             fast = optimise(model, device, min(batch_size, COMPILED_ROWS) if device.type == "cpu" else batch_size)
+        defended = build(defense, fast, device)
         victim = cls(
             fast,
             Forward(fast, device, batch_size, precision),
-            Forward(build(defense, fast, device), device, batch_size, precision),
+            Forward(defended, device, batch_size, precision),
+            settle_sources(defended),
         )
         _try(victim.defended, x, f"Model {model.name} behind `--defense {defense.name}`")
         return victim
@@ -79,10 +83,26 @@ class Victim:
                 f"Expected {classes} classes for {self.classifier.name} but {data.name} has {len(data.classes)}."
             )
 
+    def streams(self, seed: int, image_ids: Tensor, unit: int, purpose: Purpose) -> Streams:
+        """The streams of a work unit's images for a purpose; a defense with a stream of its own is restarted.
+
+        On CUDA one stream serves the whole unit, whose number then counts.
+        """
+        if not self.per_image:
+            self.reseed(hashed(seed, unit, purpose))
+        if self.defended.device.type == "cpu":
+            return ImageStreams(seed, image_ids.tolist(), purpose)
+        return UnitStreams(hashed(seed, unit, purpose), self.defended.device)
+
     def reseed(self, seed: int) -> None:
-        """Restarts the defense's randomness."""
+        """Restarts what the defense draws outside of a run."""
         if isinstance(self.defended.model, Defense):
             self.defended.model.reseed(seed)
+
+    @property
+    def streams_are(self) -> str:
+        """``image``, or ``unit`` where a work unit's images share a stream: draws then depend on the unit."""
+        return "image" if self.per_image and self.defended.device.type == "cpu" else "unit"
 
 
 def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
@@ -92,12 +112,6 @@ def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
     except (RuntimeError, ValueError, AssertionError) as error:
         shape = " x ".join(map(str, x.shape[2:]))
         raise ConfigError(f"{what} fails on images of {shape}: {first_line(error)}") from None
-
-
-def stream(seed: int, unit: int, purpose: str) -> int:
-    """Seed of the random stream for (seed, unit, purpose); purposes never share draws."""
-    h = hashlib.blake2b(f"{seed}/{unit}/{purpose}".encode(), digest_size=7)
-    return int.from_bytes(h.digest(), "big")
 
 
 def _silent(_: object) -> None:
@@ -110,14 +124,20 @@ def accuracy(
     """Share of correct labels on the whole of `data`, once for each seed of the defense's randomness."""
     values, done = [], 0
     for seed in seeds:
+        unit = UnitStreams(hashed(seed, 0, "accuracy"), forward.device)
         if isinstance(forward.model, Defense):
-            forward.model.reseed(stream(seed, 0, "defense"))
+            forward.model.reseed(hashed(seed, 0, "defense"))
         correct = read = 0
         at_once = max(1, min(1024, PIXEL_BYTES // (4 * math.prod(data.size))))
         for block in torch.arange(len(data)).split(at_once):
             done += len(block)
             index = data.readable(block)
-            correct += int((forward(data.pixels(index)).argmax(1) == data.labels[index]).sum())
+            streams: Streams = unit
+            if forward.device.type == "cpu":
+                streams = ImageStreams(seed, data.ids[index].tolist(), "accuracy")
+            with drawing(streams, torch.arange(len(index))):
+                logits = forward(data.pixels(index))
+            correct += int((logits.argmax(1) == data.labels[index]).sum())
             read += len(index)
             progress(done)
         values.append(correct / max(1, read))

@@ -1,1 +1,1 @@
-"""Query attacks, one file an algorithm. They see an oracle and a generator, nothing else."""
+"""Query attacks, one file an algorithm. They see an oracle and random streams, nothing else."""

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sndcli.attacks.geometry import active, gaussian, norms, per_image
+from sndcli.attacks.geometry import active, norms, per_image
 from sndcli.attacks.scores import cross_entropy, project, stop_at_iterate, stop_at_success
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ OPTIONS = {
 }
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or until fewer than two queries are left."""
     o, x = options, oracle.x0.clone()
     n, channels, side = len(x), x.shape[1], x.shape[-1]
@@ -58,7 +59,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if not len(owner):
             break
         v = prior[owner]
-        e = o.exploration * gaussian(len(owner), v, generator) / (channels * tiles**2) ** 0.5
+        e = o.exploration * streams.normal(owner, v) / (channels * tiles**2) ** 0.5
         plus, minus = (x[owner] + o.fd_eta * _unit(upsample(q, side)) for q in (v + e, v - e))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
         rows = owner.repeat_interleave(2)

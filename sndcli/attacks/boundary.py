@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks import boundary_art
-from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, straight, uniform_start
+from sndcli.attacks.geometry import active, norms, per_image, straight, uniform_start
 from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, majority, noise_scale
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 SPHERE_WINDOW, STEP_WINDOW = 100, 30
 
@@ -91,15 +93,15 @@ class _Window:
         return full, self.answers[full].mean(1)
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_art.Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Options) -> None:
     """Walks along the boundary towards the clean image until the budget ends or ε has converged."""
     if isinstance(options, boundary_art.Options):
-        boundary_art.run(oracle, generator, options)
+        boundary_art.run(oracle, streams, options)
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
-    sigma_hat = noise_scale(oracle, generator, o.sigma_hat)
+    sigma_hat = noise_scale(oracle, streams, o.sigma_hat)
     hand_over = handing(oracle, o.confirm)
-    a = blended_start(oracle, generator, o)
+    a = blended_start(oracle, streams, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
     sphere, step = _Window(n, SPHERE_WINDOW, device), _Window(n, STEP_WINDOW, device)
@@ -114,7 +116,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options | boundary_
         least = o.floor * sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
         delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
         epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
-        s, c = propose(x, a[owner], delta[owner], epsilon[owner], generator)
+        s, c = propose(x, a[owner], delta[owner], epsilon[owner], streams, owner)
         closer = norms(c - x) < norms(a[owner] - x)
         answer_c = oracle.adversarial(c, owner, "candidate")
         accepted = (answer_c == 1) & closer
@@ -146,9 +148,9 @@ def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
     return failed
 
 
-def blended_start(oracle: Oracle, generator: torch.Generator, o: Options) -> Tensor:
+def blended_start(oracle: Oracle, streams: Streams, o: Options) -> Tensor:
     """Uniform noise, blended towards the clean image up to the first adversarial of the equidistant points."""
-    noise, owner = uniform_start(oracle, generator, o.start_draws)
+    noise, owner = uniform_start(oracle, streams, o.start_draws)
     a = noise.clone()
     for k in range(1, o.blend_steps):
         if not len(owner):
@@ -163,7 +165,9 @@ def blended_start(oracle: Oracle, generator: torch.Generator, o: Options) -> Ten
     return a
 
 
-def propose(x: Tensor, a: Tensor, delta: Tensor, epsilon: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def propose(
+    x: Tensor, a: Tensor, delta: Tensor, epsilon: Tensor, streams: Streams, image: Tensor
+) -> tuple[Tensor, Tensor]:
     """A point on the sphere around `x` through `a`, and the candidate a source step further in.
 
     Args:
@@ -171,7 +175,8 @@ def propose(x: Tensor, a: Tensor, delta: Tensor, epsilon: Tensor, generator: tor
         a: incumbents ``[n, C, H, W]``.
         delta: ``[n]``, relative orthogonal step.
         epsilon: ``[n]``, relative source step.
-        generator: of the direction η.
+        streams: of the direction η.
+        image: ``[n]``, whose streams.
 
     Returns:
         (s, c), both ``[n, C, H, W]`` in [0, 1].
@@ -179,7 +184,7 @@ def propose(x: Tensor, a: Tensor, delta: Tensor, epsilon: Tensor, generator: tor
     v = x - a
     distance = per_image(norms(v), x)
     toward = v / distance
-    eta = gaussian(len(x), x, generator)
+    eta = streams.normal(image, x)
     eta = eta - per_image((eta * toward).flatten(1).sum(1), x) * toward
     d, e = per_image(delta, x), per_image(epsilon, x)
     eta = eta * (d * distance / per_image(norms(eta), x))

@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import COLLAPSED, active, gaussian, norms, per_image, uniform_start
+from sndcli.attacks.geometry import active, norms, per_image, uniform_start
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle, Phase, leads
+from sndcli.streams import Streams
 
 ORTHOGONAL, SOURCE = 0, 1
 
@@ -59,7 +61,7 @@ ART_1_2 = Options(keep_class=True, closest=False, sphere=False, project=False)
 ART_1_3 = replace(ART_1_2, sphere=True, start_draws=100)
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until its budget, its iterations or its trials end."""
     o, n, device = options, len(oracle.x0), oracle.x0.device
     wanted = torch.full((n,), REFUSED, device=device)  # the label of the start image
@@ -74,7 +76,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         label = oracle.labels(points, owner, phases)
         return torch.where(label == REFUSED, REFUSED, (label == wanted[owner]).long())
 
-    a, _ = uniform_start(oracle, generator, o.start_draws, ask_start)
+    a, _ = uniform_start(oracle, streams, o.start_draws, ask_start)
     delta = torch.full((n,), o.delta, device=device)
     epsilon = torch.full((n,), o.epsilon, device=device)
     phase = torch.full((n,), ORTHOGONAL, device=device)
@@ -91,7 +93,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if not len(owner):
             break
         first, second = owner[phase[owner] == ORTHOGONAL], owner[phase[owner] == SOURCE]
-        candidates = orthogonal_steps(oracle.x0[first], a[first], delta[first], o, generator)
+        candidates = orthogonal_steps(oracle.x0[first], a[first], delta[first], o, streams, first)
         image, slot = valid[second].nonzero(as_tuple=True)
         image = second[image]
         inner = found[image, slot] + per_image(epsilon[image], a) * (oracle.x0[image] - found[image, slot])
@@ -125,12 +127,12 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     oracle.retire(active(oracle), "exhausted")
 
 
-def orthogonal_steps(x: Tensor, a: Tensor, delta: Tensor, options: Options, generator: torch.Generator) -> Tensor:
+def orthogonal_steps(x: Tensor, a: Tensor, delta: Tensor, options: Options, streams: Streams, image: Tensor) -> Tensor:
     """``[n, samples, C, H, W]`` points of about the distance of `a`, a relative step δ to the side of it."""
     o, n = options, len(x)
     distance = per_image(norms(x - a), x)
     away = (a - x).repeat_interleave(o.samples, 0)
-    eta = gaussian(n * o.samples, x, generator)
+    eta = streams.normal(image.repeat_interleave(o.samples), x)
     length = (per_image(delta, x) * distance).repeat_interleave(o.samples, 0)
     eta = eta * (length / per_image(norms(eta), x))
     if o.project:

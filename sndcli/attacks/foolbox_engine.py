@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sndcli.attacks.geometry import active
 from sndcli.errors import ConfigError
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 
 class BudgetSpent(Exception):
@@ -104,11 +105,11 @@ def build(name: str, norm: str) -> Any:
     return HopSkipJumpAttack(constraint=norm) if name == "hsja" else BoundaryAttack()
 
 
-def run(oracle: Oracle, generator: torch.Generator, name: str) -> None:
+def run(oracle: Oracle, streams: Streams, name: str) -> None:
     """Attacks every active image of the oracle with Foolbox's attack `name`."""
     attack = build(name, oracle.norm)
     owners = active(oracle).tolist()
-    seeds = torch.randint(0, 2**62, (len(oracle.x0),), generator=generator, device=generator.device).tolist()
+    seeds = streams.seeds(torch.arange(len(oracle.x0)))
     with torch.random.fork_rng(devices=[]):
         live = [_Attacker(attack, i, oracle.x0[i].cpu(), oracle.y[i].cpu(), seeds[i]) for i in owners]
         while live:

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geoda_plan import RESERVE, allocate, low_frequencies
-from sndcli.attacks.geometry import COLLAPSED, block_size, gaussian, hold_closer, norms, per_image, take_turns
+from sndcli.attacks.geometry import block_size, hold_closer, norms, per_image, take_turns
 from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.simba import dct_rows
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 SEARCH, HALVE, PROBE, GO = range(4)
 MAX_HALVES = 60
@@ -69,20 +71,20 @@ OPTIONS = {
 }
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until its allocation or its budget ends."""
-    sigma_hat = noise_scale(oracle, generator, options.sigma_hat)
-    take_turns(oracle, _Machine(oracle, generator, options, sigma_hat).turn)
+    sigma_hat = noise_scale(oracle, streams, options.sigma_hat)
+    take_turns(oracle, _Machine(oracle, streams, options, sigma_hat).turn)
 
 
 class _Machine:
     """The state of all N images; b is the boundary point, `gradient` the sum of the normals' estimates."""
 
-    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options, sigma_hat: Tensor) -> None:
+    def __init__(self, oracle: Oracle, streams: Streams, options: Options, sigma_hat: Tensor) -> None:
         x0, device = oracle.x0, oracle.x0.device
         n, side = len(x0), x0.shape[-1]
         sub_dim = options.sub_dim or max(1, 75 * side // 224)
-        self.oracle, self.generator, self.o = oracle, generator, options
+        self.oracle, self.streams, self.o = oracle, streams, options
         self.rows = dct_rows(side)[:sub_dim].to(device)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
         self.probe = (2 * sigma_hat).clamp_min(options.probe)
@@ -118,7 +120,7 @@ class _Machine:
     # -- questions -------------------------------------------------------------------------------------------
 
     def _noise(self, owner: Tensor) -> Tensor:
-        noise = gaussian(len(owner), self.oracle.x0, self.generator)
+        noise = self.streams.normal(owner, self.oracle.x0)
         return (self.oracle.x0[owner] + 0.02 * per_image(self.k[owner], noise) * noise).clamp_(0.0, 1.0)
 
     def _along(self, owner: Tensor) -> Tensor:
@@ -135,9 +137,7 @@ class _Machine:
         x0 = self.oracle.x0
         take = torch.clamp(self.quota[owner] - self.count[owner], max=block_size(len(x0), x0[0].numel()))
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        weights = torch.randn(
-            (len(image), x0.shape[1], len(self.rows) ** 2), generator=self.generator, device=x0.device, dtype=x0.dtype
-        )
+        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) ** 2))
         eta = low_frequencies(weights, self.rows)
         b = self.b[owner[image]]
         probe = per_image(self.probe[owner[image]], b)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from sndcli.oracle import Oracle, Phase
+from sndcli.streams import Streams
 
 Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
-Draw = Callable[[int, Tensor, torch.Generator], Tensor]  # as `gaussian`
+Draw = Callable[[Streams, Tensor, Tensor], Tensor]  # as `gaussian`
 
 BLOCK_BYTES = 2**22  # of probes alive at once; fixed, because the order of random draws must not depend on memory
-COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 MAX_BISECTIONS = 60
 
 
@@ -34,9 +34,9 @@ def unit(v: Tensor) -> Tensor:
     return v / per_image(norms(v).clamp_min(torch.finfo(v.dtype).tiny), v)
 
 
-def gaussian(rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal ``[rows, C, H, W]``."""
-    return torch.randn((rows, *like.shape[1:]), generator=generator, device=like.device, dtype=like.dtype)
+def gaussian(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
+    """Standard normal ``[M, C, H, W]``, a row for each of `image` ``[M]``."""
+    return streams.normal(image, like)
 
 
 def block_size(images: int, d: int) -> int:
@@ -66,9 +66,7 @@ def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
         turn(owner)
 
 
-def uniform_start(
-    oracle: Oracle, generator: torch.Generator, draws: int, ask: Ask = Oracle.adversarial
-) -> tuple[Tensor, Tensor]:
+def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracle.adversarial) -> tuple[Tensor, Tensor]:
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 
     Returns:
@@ -76,12 +74,10 @@ def uniform_start(
     """
     points = oracle.x0.clone()
     pending = active(oracle)
-    for _ in range(draws):
+    for _ in range(tries):
         if not len(pending):
             break
-        noise = torch.rand(
-            (len(pending), *points.shape[1:]), generator=generator, device=points.device, dtype=points.dtype
-        )
+        noise = streams.uniform(pending, points)
         found = ask(oracle, noise, pending, "start") == 1
         points[pending[found]] = noise[found]
         oracle.hold(noise[found], pending[found])

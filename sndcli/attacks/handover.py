@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import COLLAPSED, straight
+from sndcli.attacks.geometry import straight
 from sndcli.attacks.noise import majority
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import Oracle
 
 WITHIN = 0.999  # of ε, so that rounding does not put a point on the edge outside

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import (
-    COLLAPSED,
     Draw,
     active,
     bisect,
@@ -31,7 +30,9 @@ from sndcli.attacks.geometry import (
     uniform_start,
     unit,
 )
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 MAX_HALVINGS = 25
 FEWEST_PROBES = 30
@@ -69,7 +70,7 @@ class Options:
 OPTIONS = {"authors": Options(), "art": Options(gamma=0.01, power=-0.5, start_draws=100, projected=False)}
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, d = options, oracle.x0[0].numel()
     linf = oracle.norm == "linf"
@@ -81,7 +82,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         width = (o.floor / oracle.distance(z, owner).clamp_min(COLLAPSED)).clamp(theta, 1.0)
         return bisect(oracle, z, owner, width if o.floor else theta, "projection", path)
 
-    x, owner = uniform_start(oracle, generator, o.start_draws)
+    x, owner = uniform_start(oracle, streams, o.start_draws)
     start = bisect(oracle, x[owner], owner, 1e-3, "start")
     x[owner] = project(start, owner)
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
@@ -98,7 +99,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs
             break
         delta = torch.full_like(distance[owner], o.first_radius) if t == 1 else scale * distance[owner]
-        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator, linf)
+        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], streams, linf)
         z, moved = _step(oracle, x[owner], owner, v, t)
         owner, z = owner[moved], z[moved]
         distance[owner] = oracle.distance(z, owner)
@@ -116,7 +117,7 @@ def gradient_direction(
     owner: Tensor,
     delta: Tensor,
     probes: Tensor,
-    generator: torch.Generator,
+    streams: Streams,
     linf: bool = False,
     draw: Draw = gaussian,
 ) -> Tensor:
@@ -128,7 +129,7 @@ def gradient_direction(
         owner: ``[n]``.
         delta: ``[n]``, probe radius δ > 0.
         probes: int64 ``[n]``, number of probes of each image.
-        generator: of the directions u.
+        streams: of the directions u.
         linf: uniform directions and a sign step instead of Gaussian ones.
         draw: of the directions u, before they are scaled to length 1 (ours; see `Prior`).
 
@@ -145,7 +146,7 @@ def gradient_direction(
         take = torch.minimum(probes - done, torch.full_like(probes, block))
         done += take
         image = torch.repeat_interleave(torch.arange(n, device=x.device), take)
-        u = draw(len(image), x, generator)
+        u = draw(streams, owner[image], x)
         if linf:
             u = 2 * torch.special.ndtr(u) - 1  # uniform on [-1, 1]
         center, reach = x[image], radius[image]

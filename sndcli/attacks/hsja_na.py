@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.geometry import (
-    COLLAPSED,
     active,
     bisect,
     bisection_steps,
@@ -36,7 +35,9 @@ from sndcli.attacks.handover import HandOver
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
 from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted
 from sndcli.attacks.prior import Prior
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ OPTIONS = {
 }
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget ends."""
     o, root_d = options, math.sqrt(oracle.x0[0].numel())
     ask, prior = voted(o.votes, o.lead), Prior(o.colour, o.window)
@@ -130,13 +131,13 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         return found
 
     if o.start_scale:
-        far, owner = growing_start(oracle, generator, o.start_scale, o.start_draws, ask, prior.draw)  # x̃
+        far, owner = growing_start(oracle, streams, o.start_scale, o.start_draws, ask, prior.draw)  # x̃
     else:
-        far, owner = uniform_start(oracle, generator, o.start_draws)
+        far, owner = uniform_start(oracle, streams, o.start_draws)
     x = far.clone()
     x[owner] = project(far[owner], owner)
     if o.sigma_hat == ESTIMATE:
-        sigma_hat[owner] = measure(oracle, x[owner], owner, generator, o.pairs)
+        sigma_hat[owner] = measure(oracle, x[owner], owner, streams, o.pairs)
 
     for t in range(1, oracle.budget + 1):
         owner = active(oracle)
@@ -148,7 +149,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             break
         delta = 1.5 * root_d * oracle.distance(far[owner], owner) / o.grid
         delta = torch.maximum(delta, o.floor * sigma_hat[owner] * root_d)
-        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], generator, draw=prior.draw)
+        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], streams, draw=prior.draw)
         x0, epsilon = oracle.x0[owner], o.step * oracle.distance(x[owner], owner) / math.sqrt(t)
         z = (x[owner] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
         far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sndcli.attacks.geometry import straight
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 SLOPES, FLOORS, MOST_FLOOR = 31, 7, 0.3
 LEAST = 1e-7  # the posterior is kept above, so that no answer is beyond repair
@@ -90,9 +91,7 @@ def binary_entropy(p: Tensor) -> Tensor:
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
 
 
-def infomax(
-    oracle: Oracle, far: Tensor, owner: Tensor, sigmoids: Sigmoids, floor: Tensor, generator: torch.Generator
-) -> Found:
+def infomax(oracle: Oracle, far: Tensor, owner: Tensor, sigmoids: Sigmoids, floor: Tensor, streams: Streams) -> Found:
     """Searches the segments from `far` (u = 0) to the clean images (u = 1), one query an image and round.
 
     Ends for an image once its most probable (t, s, e) has been the same 11 times, after at least 12 rounds; as in
@@ -104,7 +103,7 @@ def infomax(
         owner: ``[n]``.
         sigmoids: grids and tables.
         floor: ``[n]``, index of the floor found before, or -1 to search it too.
-        generator: breaks ties.
+        streams: break ties.
     """
     n, m, device = len(owner), len(sigmoids.u), far.device
     allowed = (floor[:, None] < 0) | (floor[:, None] == torch.arange(FLOORS, device=device))
@@ -123,7 +122,7 @@ def infomax(
         streak[live] = torch.where(guess == best[live], streak[live] + 1, 1)
         best[live] = guess
         information = sigmoids.information(p, allowed[live])
-        jitter = torch.rand(information.shape, generator=generator, device=device)
+        jitter = streams.uniform(owner[live], information)
         place = (information + 1e-7 * jitter).argmax(1)
         points = straight(oracle.x0[owner[live]], far[live], 1 - sigmoids.u[place])
         answer = oracle.adversarial(points, owner[live], "search")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sndcli.attacks.geometry import active, gaussian, per_image, unit
+from sndcli.attacks.geometry import active, per_image, unit
 from sndcli.attacks.scores import margin, project, stop_at_iterate, stop_at_success
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Options:
 OPTIONS = {"l2": Options(), "linf": Options(lr=0.01)}
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     o, x = options, oracle.x0.clone()
     oracle.hold(x, torch.arange(len(x), device=x.device))
@@ -47,7 +48,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if not len(owner):
             break
         image = owner.repeat_interleave(pairs[owner])
-        u = gaussian(len(image), x, generator)
+        u = streams.normal(image, x)
         center, both = x[image], u.new_empty(len(u), 2, *u.shape[1:])
         torch.add(center, u, alpha=o.probe, out=both[:, 0])
         torch.sub(center, u, alpha=o.probe, out=both[:, 1])

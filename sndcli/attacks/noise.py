@@ -11,6 +11,7 @@ from torch import Tensor
 from sndcli.attacks.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
 from sndcli.errors import ConfigError
 from sndcli.oracle import REFUSED, Oracle, Phase
+from sndcli.streams import Streams
 
 ESTIMATE = "estimate"
 ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
@@ -86,7 +87,7 @@ def voted_but_first(
     return torch.cat([probes, majority(oracle, points[k:], owner[k:], phases[1:], votes)])
 
 
-def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator, pairs: int = PAIRS) -> Tensor:
+def measure(oracle: Oracle, x: Tensor, owner: Tensor, streams: Streams, pairs: int = PAIRS) -> Tensor:
     """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
 
     At a boundary point, a probe whose standard deviation along the normal is a gives two answers whose latent
@@ -99,7 +100,7 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
         oracle: paid in the phase ``estimate``, `ROUNDS` · `pairs` · 2 queries an image.
         x: ``[n, C, H, W]``, points near the boundary.
         owner: ``[n]``.
-        generator: of the probes.
+        streams: of the probes.
         pairs: probes asked twice, in each round.
     """
     scales = SCALES.to(x.device)
@@ -108,7 +109,7 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
     image = torch.arange(len(owner), device=x.device).repeat_interleave(pairs)
     root = math.sqrt(oracle.x0[0].numel())
     for _ in range(ROUNDS):
-        u = unit(gaussian(len(image), x, generator))
+        u = unit(streams.normal(owner[image], x))
         probe = (x[image] + per_image(a[image] * root, x) * u).clamp_(0.0, 1.0)
         reach = (
             (norms(probe - x[image]).view(-1, pairs).double() / root).square().mean(1, keepdim=True)
@@ -128,7 +129,7 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, generator: torch.Generator
 
 
 def growing_start(
-    oracle: Oracle, generator: torch.Generator, scale: float, draws: int, ask: Ask, draw: Draw = gaussian
+    oracle: Oracle, streams: Streams, scale: float, tries: int, ask: Ask, draw: Draw = gaussian
 ) -> tuple[Tensor, Tensor]:
     """Gaussian noise around the clean images, larger by a tenth at every try, until its answer is adversarial.
 
@@ -139,9 +140,9 @@ def growing_start(
 
     Args:
         oracle: every answer is paid, in the phase ``start``.
-        generator: of the noise.
+        streams: of the noise.
         scale: standard deviation of the first noise on the [0, 1] pixel scale; it grows to 0.5.
-        draws: tries, at most; images that find none are retired as ``init_failed``.
+        tries: at most; images that find none are retired as ``init_failed``.
         ask: confirms an adversarial answer.
         draw: directions of unit variance.
 
@@ -151,12 +152,12 @@ def growing_start(
     points = oracle.x0.clone()
     pending = active(oracle)
     growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
-    for k in range(draws):
+    for k in range(tries):
         if not len(pending):
             break
         late, turn = (k - growing) % len(LATE), (k - growing) // len(LATE)
         length, direction = (scale * GROWTH**k, draw) if k < growing else (LATE[late], (gaussian, draw)[turn % 2])
-        tried = (points[pending] + length * direction(len(pending), points, generator)).clamp_(0.0, 1.0)
+        tried = (points[pending] + length * direction(streams, pending, points)).clamp_(0.0, 1.0)
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]
@@ -167,7 +168,7 @@ def growing_start(
     return points, active(oracle)
 
 
-def noise_scale(oracle: Oracle, generator: torch.Generator, text: str) -> Tensor:
+def noise_scale(oracle: Oracle, streams: Streams, text: str) -> Tensor:
     """σ̂ ``[N]``: the number in `text`, or, with ``estimate``, measured at a boundary point found for it.
 
     The measurement costs a uniform start, a bisection of 8 voted steps and `measure`; it is paid by each image.
@@ -176,9 +177,9 @@ def noise_scale(oracle: Oracle, generator: torch.Generator, text: str) -> Tensor
     if check_scale(text) != ESTIMATE:
         return torch.full((n,), float(text), dtype=torch.float64, device=device)
     found = torch.zeros(n, dtype=torch.float64, device=device)
-    z, owner = uniform_start(oracle, generator, 10_000)
+    z, owner = uniform_start(oracle, streams, 10_000)
     x = bisect(oracle, z[owner], owner, START_WIDTH, "estimate", ask=voted(START_VOTES))
-    found[owner] = measure(oracle, x, owner, generator)
+    found[owner] = measure(oracle, x, owner, streams)
     return found
 
 

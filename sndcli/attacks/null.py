@@ -8,6 +8,7 @@ import torch
 
 from sndcli.attacks.geometry import active
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 BLOCK = 32
 
@@ -20,7 +21,7 @@ class Options:
 OPTIONS = {"default": Options()}
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  # noqa: ARG001
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001
     """Spends every image's whole budget on the clean image."""
     oracle.hold(oracle.x0, torch.arange(len(oracle.x0), device=oracle.x0.device))
     while len(owner := active(oracle)):

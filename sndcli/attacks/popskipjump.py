@@ -21,11 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import COLLAPSED, active, per_image, straight, uniform_start
+from sndcli.attacks.geometry import active, per_image, straight, uniform_start
 from sndcli.attacks.hsja import gradient_direction
 from sndcli.attacks.infomax import infomax, sigmoids_of
 from sndcli.attacks.noise import voted
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 ALPHA_DET = math.sqrt(2 / math.pi) * math.exp(-0.5)  # α of a noise-free probe, one standard deviation off
 
@@ -77,7 +79,7 @@ def probes_needed(n_det: int, s: Tensor, e: Tensor, options: Options) -> Tensor:
     return (n_det * loss**2).clamp(max=options.max_evals).long()
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, n, root_d = options, len(oracle.x0), math.sqrt(oracle.x0[0].numel())
     sigmoids = sigmoids_of(o.grid, oracle.x0.device)
@@ -85,7 +87,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     floor = torch.full((n,), -1, dtype=torch.int64, device=oracle.x0.device)  # index of ê; -1: not yet known
 
     def search(owner: Tensor) -> None:
-        found = infomax(oracle, far[owner], owner, sigmoids, floor[owner], generator)
+        found = infomax(oracle, far[owner], owner, sigmoids, floor[owner], streams)
         done = oracle.active[owner] | found.finished
         owner = owner[done]
         t = found.t[done].clamp(max=1 - 1 / (2 * o.grid))
@@ -95,7 +97,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         before = o.outward * torch.clamp(1 / (6 * s[owner]), min=1 / o.grid)
         oracle.hold(straight(oracle.x0[owner], far[owner], 1 - (t - before).clamp_min(0.0)), owner)
 
-    far, owner = uniform_start(oracle, generator, o.start_draws, voted(o.start_votes))  # x̃
+    far, owner = uniform_start(oracle, streams, o.start_draws, voted(o.start_votes))  # x̃
     x = far.clone()
     search(owner)
     for t in range(1, o.iterations + 1):
@@ -113,7 +115,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         if not len(owner):
             break
         delta = root_d * oracle.distance(far[owner], owner) / o.grid
-        v = gradient_direction(oracle, x[owner], owner, delta, probes, generator)
+        v = gradient_direction(oracle, x[owner], owner, delta, probes, streams)
         z = x[owner] + per_image(oracle.distance(x[owner], owner) / math.sqrt(t), x) * v
         z = z.clamp_(0.0, 1.0)
         far[owner] = (z + 0.5 * (z - oracle.x0[owner])).clamp_(0.0, 1.0)

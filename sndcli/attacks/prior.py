@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import gaussian
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Prior:
     colour: float = 0.0
     window: float = 0.0
 
-    def draw(self, rows: int, like: Tensor, generator: torch.Generator) -> Tensor:
-        """``[rows, C, H, W]`` like `gaussian`'s, which it is without colour and window."""
-        u = gaussian(rows, like, generator)
+    def draw(self, streams: Streams, image: Tensor, like: Tensor) -> Tensor:
+        """``[M, C, H, W]`` like `gaussian`'s, which it is without colour and window."""
+        u = streams.normal(image, like)
         if self.colour:
             own = math.sqrt(1 - self.colour)
             common = math.sqrt(1 + (u.shape[1] - 1) * self.colour) - own

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import COLLAPSED, active, per_image
+from sndcli.attacks.geometry import active, per_image
 from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import majority
+from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 FAR = 1e9  # stands for an infinite radius: every pixel ends at 0 or 1
 
@@ -45,7 +47,7 @@ class Options:
 OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20, confirm=9)}
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:  # noqa: ARG001
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001
     """Attacks every active image until its budget ends. Deterministic: no randomness of its own."""
     x0, device = oracle.x0, oracle.x0.device
     n, d = len(x0), x0[0].numel()

@@ -16,7 +16,7 @@ class AttackSpec:
 
     Attributes:
         name: as on the command line.
-        module: holds ``OPTIONS`` (name of preset -> options dataclass) and ``run(oracle, generator, options)``.
+        module: holds ``OPTIONS`` (name of preset -> options dataclass) and ``run(oracle, streams, options)``.
         access: ``labels`` or ``scores``.
         norms: norms it supports, the first is the default.
         presets: names of parameter sets, the first is the default.

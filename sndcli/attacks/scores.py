@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import norms, per_image
+from sndcli.attacks.geometry import per_image
 from sndcli.attacks.noise import majority
+from sndcli.ball import length
 from sndcli.oracle import Oracle, leads
 
 CONFIRM_LEAD = 5
@@ -39,7 +40,8 @@ def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
     if norm == "linf":
         difference = difference.clamp(-eps, eps)
     else:
-        difference = difference * per_image((eps / norms(difference).clamp_min(1e-12)).clamp(max=1.0), difference)
+        shrink = eps / length(difference, norm).clamp_min(1e-12)
+        difference = difference * per_image(shrink.clamp(max=1.0), difference)
     return (x0 + difference).clamp_(0.0, 1.0)
 
 
@@ -59,7 +61,7 @@ def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tenso
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
     """
     found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
-    found = found[oracle.distance(points[found], owner[found]) <= oracle.eps]
+    found = found[oracle.inside(points[found], owner[found])]
     found = found[torch.argsort(owner[found], stable=True)]
     found = found[leads(owner[found])]
     if confirm and len(found):

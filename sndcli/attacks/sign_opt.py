@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import active, block_size, gaussian, per_image, take_turns, unit
+from sndcli.attacks.geometry import active, block_size, per_image, take_turns, unit
 from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
 from sndcli.attacks.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
 from sndcli.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
 
 PHASES = {"start": (TEST, CHECK, HALVE), "search": (FIRST, OUT, IN, REFINE)}
 
@@ -72,18 +73,18 @@ OPTIONS = {
 }
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until its budget ends or it has converged."""
-    sigma_hat = noise_scale(oracle, generator, options.sigma_hat)
-    take_turns(oracle, _Machine(oracle, generator, options, sigma_hat).turn)
+    sigma_hat = noise_scale(oracle, streams, options.sigma_hat)
+    take_turns(oracle, _Machine(oracle, streams, options, sigma_hat).turn)
 
 
 class _Machine(RaySearch):
     """The state of all N images; names as in the paper."""
 
-    def __init__(self, oracle: Oracle, generator: torch.Generator, options: Options, sigma_hat: Tensor) -> None:
+    def __init__(self, oracle: Oracle, streams: Streams, options: Options, sigma_hat: Tensor) -> None:
         o, n, device = options, len(oracle.x0), oracle.x0.device
-        super().__init__(oracle, generator, o.starts, o.start_tolerance, o.saving, o.limit)
+        super().__init__(oracle, streams, o.starts, o.start_tolerance, o.saving, o.limit)
         self.o, self.sigma_hat = o, sigma_hat
         self.hand_over = handing(oracle, o.confirm)
         self.theta = torch.zeros_like(oracle.x0)
@@ -131,7 +132,7 @@ class _Machine(RaySearch):
         block = block_size(len(self.oracle.x0), self.theta[0].numel())
         take = torch.clamp(self.o.directions - self.count[owner], max=block)
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        u = unit(gaussian(len(image), self.oracle.x0, self.generator))
+        u = unit(self.streams.normal(owner[image], self.oracle.x0))
         who = owner[image]
         h = torch.maximum(self.beta[who], self.sigma_hat[who] * self.theta[0].numel() ** 0.5 / self.g[who])
         theta = unit(self.theta[who] + per_image(h, u) * u)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import gaussian, norms, per_image, unit
+from sndcli.attacks.geometry import norms, per_image, unit
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 TEST, CHECK, HALVE, GRADIENT, FIRST, OUT, IN, REFINE = range(8)
 MAX_WALK, MAX_HALVES = 600, 60
@@ -21,7 +22,7 @@ class RaySearch:
 
     Args:
         oracle: its clean images are where the rays begin.
-        generator: of the start directions.
+        streams: of the start directions.
         starts: their number.
         start_tolerance: width of their bisections.
         saving: end a search at its first answer where that is no better.
@@ -31,14 +32,14 @@ class RaySearch:
     def __init__(
         self,
         oracle: Oracle,
-        generator: torch.Generator,
+        streams: Streams,
         starts: int,
         start_tolerance: float,
         saving: bool,
         limit: float,
     ) -> None:
         n, device = len(oracle.x0), oracle.x0.device
-        self.oracle, self.generator = oracle, generator
+        self.oracle, self.streams = oracle, streams
         self.starts, self.start_tolerance, self.saving, self.limit = starts, start_tolerance, saving, limit
         self.state = torch.full((n,), TEST, device=device)
         self.trial_theta = torch.zeros_like(oracle.x0)  # θ', the direction asked about
@@ -74,7 +75,7 @@ class RaySearch:
         self.oracle.retire(failed, "init_failed")
         self._begin(done[self.best_g[done].isfinite()])
         owner = owner[~last]
-        direction = gaussian(len(owner), self.oracle.x0, self.generator)
+        direction = self.streams.normal(owner, self.oracle.x0)
         self.trial_theta[owner] = unit(direction)
         self.lam[owner] = norms(direction).double()
         self.tried[owner] += 1

@@ -19,6 +19,7 @@ from torch import Tensor
 from sndcli.attacks.geometry import active
 from sndcli.attacks.scores import Incumbent, averaged, stop_at_success
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ OPTIONS = {
 }
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success, or its budget or its directions end."""
     x0, o = oracle.x0, options
     n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
     everyone = torch.arange(n, device=x0.device)
-    order = directions(n, channels, side, o, generator)
+    order = directions(n, channels, side, o, streams, x0.device)
     rows = dct_rows(side).to(x0) if o.basis == "dct" else torch.eye(side).to(x0)
     delta = torch.zeros_like(x0)
     last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
@@ -94,9 +95,8 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
         stop_at_success(oracle, points, owner, scores, o.confirm)
 
 
-def directions(n: int, channels: int, side: int, o: Options, generator: torch.Generator) -> Tensor:
+def directions(n: int, channels: int, side: int, o: Options, streams: Streams, device: torch.device) -> Tensor:
     """``[n, K]`` indices c·side² + u·side + v, in an order of its own for each image."""
-    device = generator.device
     position = torch.arange(side, device=device)
     shell = torch.maximum(position[:, None], position[None, :])
     if o.order == "strided":
@@ -107,7 +107,9 @@ def directions(n: int, channels: int, side: int, o: Options, generator: torch.Ge
         kept = shell < (o.freq_dims or side)
         shell = torch.zeros_like(shell)
     index = torch.arange(channels * side * side, device=device).view(channels, side, side)[:, kept].flatten()
-    key = shell[kept].repeat(channels) + torch.rand(n, len(index), generator=generator, device=device)
+    key = shell[kept].repeat(channels) + streams.uniform(
+        torch.arange(n, device=device), torch.empty(1, len(index), device=device)
+    )
     order = index[torch.argsort(key, dim=1)]
     return order[:, : o.iterations] if o.iterations else order
 

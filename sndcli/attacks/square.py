@@ -15,6 +15,7 @@ from torch import Tensor
 from sndcli.attacks.geometry import active, norms, per_image
 from sndcli.attacks.scores import Incumbent, averaged, margin, stop_at_success
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of p, in iterations of a run of 10,000
 
@@ -52,7 +53,7 @@ def share(iteration: int, budget: int, options: Options) -> float:
     return options.p_init * 0.5**halvings
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
     linf = oracle.norm == "linf"
@@ -68,10 +69,10 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
             break
         x0, now = oracle.x0[owner], x[owner]
         if iteration == 0:
-            trial = (stripes if linf else mosaic)(x0, oracle.eps, generator)
+            trial = (stripes if linf else mosaic)(x0, oracle.eps, streams, owner)
         else:
             p = share(iteration - 1, max(1, questions), options)
-            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, generator)
+            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, owner)
         scores = averaged(oracle, trial, owner, "proposal", options.draws)
         value = margin(scores, oracle.y[owner])
         taken = (value > best.value(owner)) | ((value >= 0) & (not options.requery))
@@ -82,20 +83,21 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options) -> None:
     oracle.retire(active(oracle), "budget")
 
 
-def signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """±1, each with probability ½."""
-    return torch.randint(0, 2, shape, generator=generator, device=like.device).to(like.dtype) * 2 - 1
+def signs(shape: tuple[int, ...], like: Tensor, streams: Streams, image: Tensor) -> Tensor:
+    """±1, each with probability ½: ``[n, *shape]``, a row for each of `image` ``[n]``."""
+    return (streams.uniform(image, like.new_empty(1, *shape)) >= 0.5).to(like.dtype) * 2 - 1
 
 
-def stripes(x0: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+def stripes(x0: Tensor, eps: float, streams: Streams, image: Tensor) -> Tensor:
     """L∞ start: vertical stripes of ±ε, one sign a channel and column."""
-    n, channels, _, width = x0.shape
-    return (x0 + eps * signs((n, channels, 1, width), x0, generator)).clamp(0.0, 1.0)
+    _, channels, _, width = x0.shape
+    return (x0 + eps * signs((channels, 1, width), x0, streams, image)).clamp(0.0, 1.0)
 
 
-def windows(n: int, side: int, size: int, like: Tensor, generator: torch.Generator) -> Tensor:
+def windows(side: int, size: int, like: Tensor, streams: Streams, image: Tensor) -> Tensor:
     """``[n, 2]`` upper left corners of squares inside the image."""
-    return torch.randint(0, side - size + 1, (n, 2), generator=generator, device=like.device)
+    u = streams.uniform(image, like.new_empty(1, 2, dtype=torch.float64))
+    return (u * (side - size + 1)).long()
 
 
 def mask_of(corner: Tensor, side: int, size: int) -> Tensor:
@@ -105,12 +107,12 @@ def mask_of(corner: Tensor, side: int, size: int) -> Tensor:
     return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
 
 
-def linf_step(x0: Tensor, x: Tensor, eps: float, p: float, generator: torch.Generator) -> Tensor:
+def linf_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image: Tensor) -> Tensor:
     """Moves one square by ±2ε a channel and clips back to the ball."""
-    n, channels, side = len(x), x.shape[1], x.shape[-1]
+    channels, side = x.shape[1], x.shape[-1]
     size = min(side, max(1, round((p * side * side) ** 0.5)))
-    inside = mask_of(windows(n, side, size, x, generator), side, size)
-    moved = x + 2 * eps * signs((n, channels, 1, 1), x, generator) * inside
+    inside = mask_of(windows(side, size, x, streams, image), side, size)
+    moved = x + 2 * eps * signs((channels, 1, 1), x, streams, image) * inside
     return torch.minimum(torch.maximum(moved, x0 - eps), x0 + eps).clamp_(0.0, 1.0)
 
 
@@ -129,31 +131,31 @@ def eta(size: int) -> Tensor:
     return found / norms(found[None])
 
 
-def mosaic(x0: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+def mosaic(x0: Tensor, eps: float, streams: Streams, image: Tensor) -> Tensor:
     """L2 start: 5 x 5 tiles of `eta` with random signs, scaled to norm ε."""
     n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
     size = max(side // 5, 1)
     offset = (side - 5 * size) // 2
     tile = eta(size).to(x0) if size > 1 else torch.ones(1, 1).to(x0)
-    sign = signs((n, channels, 5, 5), x0, generator)
+    sign = signs((channels, 5, 5), x0, streams, image)
     plane = torch.einsum("ncij,ab->nciajb", sign, tile).reshape(n, channels, 5 * size, 5 * size)
     d = torch.zeros_like(x0)
     d[:, :, offset : offset + 5 * size, offset : offset + 5 * size] = plane
     return (x0 + eps * d / per_image(norms(d), d)).clamp(0.0, 1.0)
 
 
-def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, generator: torch.Generator) -> Tensor:
+def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image: Tensor) -> Tensor:
     """Moves the mass of one square, and what is left of ε, into another (paper, algorithm 3)."""
     n, channels, side = len(x), x.shape[1], x.shape[-1]
     size = max(round((p * side * side) ** 0.5), 3)
     size = min(size + (size % 2 == 0), side - (side % 2 == 0))
     d = x - x0
-    first, second = (windows(n, side, size, x, generator) for _ in range(2))
+    first, second = (windows(side, size, x, streams, image) for _ in range(2))
     one, two = mask_of(first, side, size), mask_of(second, side, size)
     pattern = eta(size).to(x)
-    upright = torch.rand(n, generator=generator, device=x.device) < 0.5
+    upright = streams.uniform(image, x.new_empty(1)) < 0.5
     pattern = torch.where(upright[:, None, None], pattern, pattern.T)
-    sign = signs((n, channels, 1, 1), x, generator)
+    sign = signs((channels, 1, 1), x, streams, image)
     content = (d * one)[one.expand_as(d)].view(n, channels, size, size)
     nu = sign * pattern[:, None] + content / (content.flatten(2).norm(dim=2)[..., None, None] + 1e-12)
     rest = (eps**2 - norms(d) ** 2).clamp_min(0.0)[:, None] / channels

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geometry import active, gaussian, per_image, unit
+from sndcli.attacks.geometry import active, per_image, unit
 from sndcli.attacks.scores import log_probabilities, margin, project, stop_at_success
 from sndcli.models.reference import Reference
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def drop_rate(iteration: int, o: Options) -> float:
     return -o.max_drop * math.expm1(-o.drop_gamma * max(0, iteration - o.drop_start))
 
 
-def run(oracle: Oracle, generator: torch.Generator, options: Options, references: Sequence[Reference] = ()) -> None:
+def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence[Reference] = ()) -> None:
     """Attacks every active image until success or until fewer than two queries are left.
 
     Args:
@@ -81,7 +82,7 @@ def run(oracle: Oracle, generator: torch.Generator, options: Options, references
         if not len(owner):
             break
         s = cotangent(scores[owner], oracle.y[owner])
-        r = unit(directions(x[owner], s, references, drop_rate(iteration, o), generator))
+        r = unit(directions(x[owner], s, references, drop_rate(iteration, o), streams, owner))
         v = prior[owner]
         plus, minus = (x[owner] + o.fd_eta * unit(q) for q in (v + o.exploration * r, v - o.exploration * r))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
@@ -108,16 +109,16 @@ def cotangent(scores: Tensor, y: Tensor) -> Tensor:
 
 
 def directions(
-    x: Tensor, s: Tensor, references: Sequence[Reference], rate: float, generator: torch.Generator
+    x: Tensor, s: Tensor, references: Sequence[Reference], rate: float, streams: Streams, image: Tensor
 ) -> Tensor:
     """``[M, C, H, W]``: for each image ``Jᵀ s`` of a reference model drawn uniformly, layers dropped at `rate`."""
     if not references:
-        return gaussian(len(x), x, generator)
-    chosen = torch.randint(len(references), (len(x),), generator=generator, device=x.device)
+        return streams.normal(image, x)
+    chosen = (streams.uniform(image, x.new_empty(1)) * len(references)).long()
     found = torch.zeros_like(x)
     for k, reference in enumerate(references):
         mine = (chosen == k).nonzero().squeeze(1)
-        found[mine] = reference.vjp(x[mine], s[mine], rate, generator)
+        found[mine] = reference.vjp(x[mine], s[mine], rate, streams, image[mine])
     return found
 
 

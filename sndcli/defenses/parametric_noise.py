@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sndcli.defenses.base import fresh_generator, normal_rows
+from sndcli.defenses.base import fresh_generator
 from sndcli.defenses.streams import NoisyNetwork, Stream
 from sndcli.errors import DataError
 from sndcli.inference import ROW_MULTIPLE, fold_batch_norm, ready
 from sndcli.models.classifier import Classifier
+from sndcli.streams import Rows, current_rows, normal_rows
 
 ALPHA = 0.25  # where every α starts
 
@@ -47,6 +48,8 @@ class SharedPNI(NoisyNetwork):
         model: its convolutions and linear layers get α = 0.25 and noise, in place.
         generator: source of all randomness.
     """
+
+    per_image = False  # a draw is for a whole pass
 
     def __init__(self, model: Classifier, generator: torch.Generator | None = None) -> None:
         generator = generator if generator is not None else fresh_generator()
@@ -115,12 +118,13 @@ class PNI(NoisyNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[M, K]`` of `x` ``[M, C, H, W]`` in [0, 1]; row j is computed with its own weights."""
         threads = min(torch.get_num_threads(), len(self.layers)) if self.generator.device.type == "cpu" else 1
+        rows = current_rows()  # not known in other threads
         if threads > 1:  # a generator draws on one thread, so the layers' streams share the cores
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda layer: layer.draw(len(x)), self.layers))
+                list(pool.map(lambda layer: layer.draw(len(x), rows), self.layers))
         else:
             for layer in self.layers:
-                layer.draw(len(x))
+                layer.draw(len(x), rows)
         return super().forward(x)
 
 
@@ -142,10 +146,10 @@ class RowNoise(nn.Module):
         self.stream = stream
         self.drawn: Tensor | None = None
 
-    def draw(self, rows: int) -> None:
+    def draw(self, rows: int, whose: Rows | None = None) -> None:
         """Draws the weights ``[rows, *W]`` of the next pass, and zeros for what it is padded with."""
         w = self.layer.weight.detach()
-        noise = normal_rows(w.expand(rows, *w.shape), self.stream.generator)
+        noise = self.stream.normal(w.expand(rows, *w.shape), whose)
         full = noise
         if rows % ROW_MULTIPLE:  # rows of padding follow
             full = noise.new_empty(rows + -rows % ROW_MULTIPLE, *w.shape)

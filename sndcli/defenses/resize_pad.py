@@ -35,6 +35,7 @@ class ResizePad(Defense):
     """
 
     random = True
+    per_image = True
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class ResizePad(Defense):
 
         Three numbers a row are drawn together, so a row's geometry does not depend on how rows are batched.
         """
-        u = torch.rand(rows, 3, generator=self.generator, device=self.generator.device, dtype=torch.float64)
+        u = self.sources[0].uniform(torch.empty(rows, 3, dtype=torch.float64, device=self.generator.device))
         s = self.smallest + (self.largest - self.smallest) * u[:, 0]
         r = torch.round(s * side).long()
         offsets = (u[:, 1:] * (self.side(side) - r + 1)[:, None]).long()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sndcli.defenses.base import Defense
 from sndcli.errors import ConfigError
+from sndcli.streams import Source
 
 
 class SmallNoise(Defense):
@@ -36,6 +37,8 @@ class SmallNoise(Defense):
         True
     """
 
+    per_image = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -55,7 +58,8 @@ class SmallNoise(Defense):
         self.beta = beta
         self.clip = clip or quantize
         self.quantize = quantize
-        self._scales = torch.Generator().manual_seed(self.generator.initial_seed() % 2**62 + 1)
+        seed = self.generator.initial_seed() % 2**62 + 1
+        self.sources.append(Source(torch.Generator().manual_seed(seed)))  # of the scales
 
     @property
     def random(self) -> bool:
@@ -83,12 +87,18 @@ class SmallNoise(Defense):
     def reseed(self, seed: int) -> None:
         """Restarts the noise and the scales; two streams, so that neither depends on how rows are batched."""
         super().reseed(seed)
-        self._scales.manual_seed(seed + 1)
+        self.sources[1].generator.manual_seed(seed + 1)
 
     def _beta_draws(self, rows: int) -> Tensor:
-        """``[rows]`` draws of Beta(a, a), as a ratio of gamma variates."""
-        gamma = torch._standard_gamma(torch.full((rows, 2), float(self.beta or 1.0)), generator=self._scales)
-        return gamma[:, 0] / gamma.sum(1)
+        """``[rows]`` draws of Beta(a, a), a ratio of gamma variates G/(G + G').
+
+        ``log G(a) = log G(a + 1) + log(U)/a`` keeps small a from underflow: at a = 0.01 most variates are below the
+        least float32.
+        """
+        a, like = float(self.beta or 1.0), torch.empty(rows, 2, dtype=torch.float64)
+        scales = self.sources[1]
+        log_g = scales.gamma(a + 1, like).log() + scales.uniform(like).clamp_min(2.0**-60).log() / a
+        return torch.sigmoid(log_g[:, 0] - log_g[:, 1])
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sndcli.defenses.base import Defense, normal_rows
+from sndcli.defenses.base import Defense
 from sndcli.models.classifier import Classifier
+from sndcli.streams import Source
 
 
-class Stream:
+class Stream(Source):
     """Standard normal draws for one layer.
 
     Layers do not share a stream: with one for all, the draws of a row would depend on how many rows stand before it
@@ -26,13 +27,13 @@ class Stream:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.generator = torch.Generator(device)
+        super().__init__(torch.Generator(device))
         self.rows: int | None = None
 
     def per_row(self, like: Tensor) -> Tensor:
         """One draw for each row of `like` ``[M, …]``; rows of padding get zeros."""
         rows = len(like) if self.rows is None else min(self.rows, len(like))
-        noise = normal_rows(like[:rows], self.generator)
+        noise = self.normal(like[:rows])
         return F.pad(noise, (0, 0) * (like.ndim - 1) + (0, len(like) - rows)) if rows < len(like) else noise
 
 
@@ -45,9 +46,12 @@ class NoisyNetwork(Defense):
         generator: its seed seeds the streams.
     """
 
+    per_image = True
+
     def __init__(self, model: Classifier, streams: Sequence[Stream], generator: torch.Generator) -> None:
         super().__init__(model, generator)
         self.streams = list(streams)
+        self.sources = [*self.streams]
         self.reseed(self.generator.initial_seed() % 2**62)
 
     @property

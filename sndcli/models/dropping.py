@@ -10,41 +10,42 @@ that an image's gradient does not depend on which others are in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+Coins = Callable[[Tensor, int], Tensor]  # uniform on [0, 1) in the shape of a tensor, for the k-th place that drops
 BLOCKS = ("BasicBlock", "Bottleneck")  # what ResNets call a residual block, torchvision's and ours alike
 
 
 @contextmanager
-def dropping(network: nn.Module, rate: float, generator: torch.Generator) -> Iterator[None]:
+def dropping(network: nn.Module, rate: float, coins: Coins) -> Iterator[None]:
     """Inside the block, `network` is thinned afresh in every forward pass.
 
     Args:
         network: any module; left as it was afterwards.
         rate: p in [0, 1]; nothing is drawn with 0.
-        generator: of the coins, on the network's device.
+        coins: draws them; places are numbered in the order of the network's modules.
     """
 
-    def drop(x: Tensor) -> Tensor:
-        kept = torch.rand(x.shape, generator=generator, device=x.device) >= rate
+    def drop(x: Tensor, place: int) -> Tensor:
+        kept = coins(x, place) >= rate
         return x * kept / (1 - rate) if rate < 1 else torch.zeros_like(x)
 
-    def skip(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def skip(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         (x,) = inputs
         if x.shape != output.shape:  # a shortcut that changes the shape cannot be skipped
             return None
-        skipped = torch.rand((len(x), 1, 1, 1), generator=generator, device=x.device) < rate
+        skipped = coins(x[:, :1, :1, :1], places[module]) < rate
         return torch.where(skipped, x, output)
 
-    def thin(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return drop(output)
+    def thin(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return drop(output, places[module])
 
-    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        return (drop(inputs[0]),)
+    def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (drop(inputs[0], places[module]),)
 
     modules = list(network.modules()) if rate > 0 else []
     blocks = [m for m in modules if type(m).__name__ in BLOCKS]
@@ -52,6 +53,8 @@ def dropping(network: nn.Module, rate: float, generator: torch.Generator) -> Ite
     if not blocks:
         hooks += [m.register_forward_hook(thin) for m in modules if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(enter) for m in [m for m in modules if isinstance(m, nn.Linear)][-1:]]
+    dropped = [*blocks, *(m for m in modules if isinstance(m, nn.Conv2d | nn.Linear))]
+    places = {module: k for k, module in enumerate(dropped)}
     try:
         yield
     finally:

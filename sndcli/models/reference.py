@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,7 @@ from sndcli.errors import ConfigError
 from sndcli.inference import ROW_MULTIPLE
 from sndcli.models.classifier import Classifier
 from sndcli.models.dropping import dropping
+from sndcli.streams import Streams, UnitStreams
 
 PIXELS = 2**20  # of a pass, which autograd keeps the activations of
 
@@ -40,7 +43,9 @@ class Reference:
             ConfigError: the network cannot take them, or has another number of classes.
         """
         try:
-            found = self.vjp(torch.full((2, *size), 0.5), torch.ones(2, classes), 0.0, torch.Generator(self.device))
+            found = self.vjp(
+                torch.full((2, *size), 0.5), torch.ones(2, classes), 0.0, UnitStreams(0, self.device), torch.arange(2)
+            )
         except RuntimeError as error:
             text = f"Reference {self.model.name} does not fit {classes} classes of {size}: {str(error).splitlines()[0]}"
             raise ConfigError(text) from None
@@ -48,22 +53,23 @@ class Reference:
             raise ConfigError(f"Reference {self.model.name} has NaN or infinite gradients: its weights are broken.")
         self.rows = 0
 
-    def vjp(self, x: Tensor, s: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    def vjp(self, x: Tensor, s: Tensor, rate: float, streams: Streams, image: Tensor) -> Tensor:
         """``Jᵀ s``: the gradient with respect to `x` of ``Σ_k s_k z_k(x)``, image by image.
 
         Args:
             x: ``[M, C, H, W]`` in [0, 1]; resized bilinearly where the network wants another size.
             s: ``[M, K]``.
             rate: of dropped layers, see `dropping`.
-            generator: of the dropped layers.
+            streams: of the dropped layers.
+            image: ``[M]``, whose streams.
 
         Returns:
             ``[M, C, H, W]``.
         """
         self.rows += len(x)
         parts = []
-        with dropping(self.model.network, rate, generator), torch.enable_grad():
-            for piece, cotangent in zip(x.split(self.chunk), s.split(self.chunk), strict=True):
+        for piece, cotangent, whose in zip(*(t.split(self.chunk) for t in (x, s, image)), strict=True):
+            with dropping(self.model.network, rate, partial(_coins, streams, whose)), torch.enable_grad():
                 missing = -len(piece) % ROW_MULTIPLE
                 z = F.pad(piece, (0, 0, 0, 0, 0, 0, 0, missing)).to(self.device).requires_grad_(True)
                 logits = self.model(self._fit(z))
@@ -76,3 +82,9 @@ class Reference:
         if z.shape[2:] != size:
             z = F.interpolate(z, size, mode="bilinear", align_corners=False)
         return z.contiguous(memory_format=torch.channels_last)
+
+
+def _coins(streams: Streams, image: Tensor, like: Tensor, place: int) -> Tensor:
+    """Uniform draws of the images' rows for a place that drops; zeros for the rows of padding that follow."""
+    drawn = streams.uniform(image, like, 1 + place)  # the attack itself draws at site 0
+    return F.pad(drawn, (0, 0) * (like.ndim - 1) + (0, len(like) - len(image)))

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from sndcli.reports.frame import HALF, Floats, Frame
-from sndcli.statistics import finite, median
+from sndcli.reports.frame import Floats, Frame
+from sndcli.statistics import HALF, finite, median
 
 NAMES = ("l2_claimed", "l2_verified", "l2_border")
 
 
 def confirmed(frame: Frame, budget: int) -> Floats:
-    """``[n]``: the least distance handed over up to a stored report point on which at least half of fresh draws err.
+    """``[n]``: the least distance submitted at any report point so far on which at least half of fresh draws err.
 
     Infinite where there is none.
     """
     until = frame.position[budget] + 1
-    least: Floats = np.where(frame.p_adv[:, :until] >= HALF, frame.held[:, :until], np.inf).min(1)
+    least: Floats = np.where(frame.p_adv_submitted[:, :until] >= HALF, frame.held[:, :until], np.inf).min(1)
     return least
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sndcli import results
+from sndcli.ball import within
 from sndcli.errors import DataError
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
@@ -24,7 +25,6 @@ VARIES = {
     "dataset_source", "version",
 }  # fmt: skip
 READERS = 4
-HALF = 0.5  # success_noisy: at least this share of fresh draws errs
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Events:
 
     def first(self, eps: float) -> Floats:
         """``[n]``: the query of the first wrong answer within `eps`; infinite where there was none."""
-        outside = np.concatenate(([0], np.cumsum(self.distance > eps)))
+        outside = np.concatenate(([0], np.cumsum(~within(self.distance, eps))))
         position = self.start[:-1] + outside[self.start[1:]] - outside[self.start[:-1]]
         found = np.full(len(position), np.inf)
         some = position < self.start[1:]
@@ -75,8 +75,10 @@ class Frame:
         budget: hard limit of paid queries.
         budgets: ``[B]`` report points.
         seed, image: ``[n]``, together unique within a run.
-        best, last, held, p_adv: ``[n, B]`` as in the file.
-        adv_clean: ``[n, B]``.
+        best, last, held: ``[n, B]`` as in the file.
+        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1.
+        p_adv_submitted, adv_clean_submitted: ``[n, B]``, of the points as they were submitted.
+        also: p_adv and adv_clean at further ε.
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         border: ``[n, B]``, None where the run did not measure it.
         mismatches: ``[n]``, NaN where the run did not count them.
@@ -94,8 +96,10 @@ class Frame:
     best: Floats
     last: Floats
     held: Floats
-    p_adv: Floats
-    adv_clean: Flags
+    p_adv: Floats | None
+    adv_clean: Flags | None
+    p_adv_submitted: Floats
+    adv_clean_submitted: Flags
     queries: Integers
     p0: Floats
     p_mis_clean: Floats
@@ -103,6 +107,7 @@ class Frame:
     failed: Flags
     mismatches: Floats
     border: Floats | None = None
+    also: dict[float, tuple[Floats, Flags]] = field(default_factory=dict)
     events: Events | None = None
     path: Path | None = None
     position: dict[int, int] = field(init=False, repr=False)
@@ -134,19 +139,34 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
     bordered = "border_l2" in table.column_names and not column("border_l2").null_count
+    old = bool(column("p_adv").null_count)
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
         run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
-        best=matrix("best_l2"), last=matrix("last_l2"), held=matrix("held_l2"), p_adv=matrix("p_adv"),
-        adv_clean=matrix("adv_clean").astype(bool),
+        best=matrix("best_l2"), last=matrix("last_l2"), held=matrix("held_l2"),
+        p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
+        p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
+        also=_also(table, config, b),
         queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
         mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("border_l2") if bordered else None,
         events=_events(table) if "event_query" in table.column_names else None, path=path,
     )  # fmt: skip
+
+
+def _also(table: pa.Table, config: dict[str, Any], width: int) -> dict[float, tuple[Floats, Flags]]:
+    """p_adv and adv_clean ``[n, B]`` at each further ε of the run."""
+    radii = config.get("eps_also") or []
+    flat = {
+        name: np.array(_column(table, name).flatten().flatten().to_numpy(zero_copy_only=False)).reshape(
+            table.num_rows, len(radii), width
+        )
+        for name in (("p_adv_also", "adv_clean_also") if radii else ())
+    }
+    return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
 
 
 def pool_of(config: dict[str, Any], setting: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
                     clean, held, np.clip(0.5 + gain * change, 0, 1), gain,
                     names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.held[row, -1]),
                     {"l2": "L2", "linf": "L∞"}.get(frame.setting["norm"], frame.setting["norm"]),
-                    float(frame.p_adv[row, -1]),
+                    float(frame.p_adv_submitted[row, -1]),
                 )
             )  # fmt: skip
     if not found:

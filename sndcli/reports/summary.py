@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sndcli import statistics
+from sndcli.ball import within
 from sndcli.reports.distances import confirmed, distances
-from sndcli.reports.frame import HALF, Flags, Floats, Frame, Integers, frame_of, grouped
-from sndcli.statistics import finite
+from sndcli.reports.frame import Flags, Floats, Frame, Integers, frame_of, grouped
+from sndcli.statistics import HALF, finite
 
-RATES = ("success_seen", "success_seen_net", "success_noisy", "success_clean")
+RATES = ("success_seen", "success_seen_net", "success_noisy", "success_as_submitted", "success_clean")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Cut:
         budget, eps: the point.
         seed, image, best, spent, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         last: ``[n]``, or None where a run did not store this point.
-        noisy, clean: ``[n]`` the two verified successes, or None as `last`.
+        noisy, clean: ``[n]`` the two verified successes, of the points moved out to ε, or None as `last`. At an ε that
+            the run did not verify at, noisy is ``border <= eps`` and clean is None.
+        as_submitted: ``[n]``, as noisy, of the points as they were submitted.
         claimed, verified: ``[n]`` distances (see `distances`), or None as `last`.
         border: ``[n]``, None also where a run did not measure it.
         mismatches, asked: mismatches and paid queries of the runs that counted them and end at this point.
@@ -44,6 +48,7 @@ class Cut:
     last: Floats | None
     noisy: Flags | None
     clean: Flags | None
+    as_submitted: Flags | None
     claimed: Floats | None
     verified: Floats | None
     border: Floats | None
@@ -53,7 +58,7 @@ class Cut:
     @property
     def seen(self) -> Flags:
         """``[n]``: some paid query within the bound was answered wrong."""
-        return self.best <= self.eps
+        return within(self.best, self.eps)
 
 
 def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
@@ -75,6 +80,9 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
         return pool(getattr(f, name)[:, f.position[budget]] for f in frames)
 
     held: Floats | None = at("held") if stored else None
+    inside = None if held is None else within(held, eps)
+    border = at("border") if stored and all(f.border is not None for f in frames) else None
+    noisy, clean = (None, None) if inside is None else _verified(frames, eps, inside, border, budget, pool)
     counted = pool(np.where(f.budget == budget, f.mismatches, np.nan) for f in frames)
     queries = pool(f.queries for f in frames)
     return Cut(
@@ -85,12 +93,34 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
         p0=pool(f.p0 for f in frames), p_mis_clean=pool(f.p_mis_clean for f in frames),
         initially_wrong=pool(f.initially_wrong for f in frames), failed=pool(f.failed for f in frames),
         last=at("last") if stored else None,
-        noisy=None if held is None else (held <= eps) & (at("p_adv") >= HALF),
-        clean=None if held is None else (held <= eps) & at("adv_clean"),
+        noisy=noisy, clean=clean,
+        as_submitted=None if inside is None else inside & (at("p_adv_submitted") >= HALF),
         claimed=held, verified=pool(confirmed(f, budget) for f in frames) if stored else None,
-        border=at("border") if stored and all(f.border is not None for f in frames) else None,
+        border=border,
         mismatches=float(np.nansum(counted)), asked=int(queries[~np.isnan(counted)].sum()),
     )  # fmt: skip
+
+
+def _verified(
+    frames: Sequence[Frame], eps: float, inside: Flags, border: Floats | None, budget: int, pool: Callable[..., Any]
+) -> tuple[Flags | None, Flags | None]:
+    """Noisy and clean success at ε: of fresh draws where the runs verified there, else of the measured border."""
+    drawn = [_drawn(f, eps) for f in frames]
+    if all(pair is not None for pair in drawn):
+        p_adv, clean = (
+            pool(pair[k][:, f.position[budget]] for f, pair in zip(frames, drawn, strict=True) if pair) for k in (0, 1)
+        )
+        return inside & (p_adv >= HALF), inside & clean
+    if border is None or any(f.setting["eps"] == eps for f in frames):
+        return None, None
+    return within(border, eps), None
+
+
+def _drawn(frame: Frame, eps: float) -> tuple[Floats, Flags] | None:
+    """p_adv and adv_clean ``[n, B]`` of the points moved out to ε; None where the run did not verify there."""
+    if eps != frame.setting["eps"]:
+        return frame.also.get(eps)
+    return None if frame.p_adv is None or frame.adv_clean is None else (frame.p_adv, frame.adv_clean)
 
 
 def _best(frame: Frame, budget: int) -> Floats:
@@ -137,8 +167,8 @@ def summarise(
     frames = [run if isinstance(run, Frame) else frame_of(run) for run in runs]
     summaries = []
     for members in grouped(frames).values():
-        bound = members[0].setting["eps"] if eps is None else eps
-        for budget in sorted(set(at) or {b for f in members for b in f.budgets}):
+        radii = (members[0].setting["eps"], *members[0].also) if eps is None else (eps,)
+        for bound, budget in product(radii, sorted(set(at) or {b for f in members for b in f.budgets})):
             able = [f for f in members if (f.budget >= budget if at else budget in f.position)]
             if able:
                 summaries.append(_identity(able, bound) | _figures(cut(able, budget, bound), able[0], method))
@@ -187,6 +217,7 @@ def _figures(c: Cut, frame: Frame, method: str) -> dict[str, Any]:
         "success_seen": interval(c, c.seen, method=method),
         "success_seen_net": interval(c, c.seen, ~c.initially_wrong, method),
         "success_noisy": interval(c, c.noisy, method=method),
+        "success_as_submitted": interval(c, c.as_submitted, method=method),
         "success_clean": interval(c, c.clean, method=method),
         "floor": finite(statistics.floor(c.p0, c.budget, frame.setting["votes"])),
         "l2_last": None if c.last is None else finite(float(c.last.mean())),

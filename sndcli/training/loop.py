@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,6 +86,11 @@ def with_noise(recipe: Recipe, model: Classifier, device: torch.device) -> Noisy
     return noisy
 
 
+def _coins(generator: torch.Generator, like: torch.Tensor, _: int) -> torch.Tensor:
+    """Uniform on [0, 1), for all dropped layers from one generator."""
+    return torch.rand(like.shape, generator=generator, device=like.device)
+
+
 def _defended_start(recipe: Recipe) -> trained.Weights | None:
     """The weights to start from, where they are of the recipe's own defense (and bring their α along)."""
     if recipe.defense not in trained.NAMES or not recipe.start:
@@ -125,8 +131,8 @@ def train(
         if noisy is not None:
             noisy.reseed(recipe.seed * 1_000_003 + epoch)
         model.train()
-        coins = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + epoch)
-        with dropping(classifier.network, recipe.drop, coins):
+        generator = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + epoch)
+        with dropping(classifier.network, recipe.drop, partial(_coins, generator)):
             loss, accuracy = _epoch(recipe, objective, epoch, forward, optimizer, train_set, device, report)
         seconds = time.perf_counter() - start
         measured = evaluate(model, test_set, device) if _measure(recipe, epoch) else None

@@ -1,0 +1,97 @@
+"""The ball of radius ε around a clean image: distances, what is inside, and points moved out to its surface."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SLACK = 1e-6  # relative; a point at x0 ± ε lies up to 3e-8 outside once it has been rounded to float32
+COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
+HALVINGS = 50
+
+
+def reach(eps: float) -> float:
+    """The largest distance that counts as inside ε."""
+    return eps * (1 + SLACK)
+
+
+@overload
+def within(distance: float, eps: float) -> bool: ...
+@overload
+def within(distance: Tensor, eps: float) -> Tensor: ...
+@overload
+def within(distance: NDArray[np.float64], eps: float) -> NDArray[np.bool_]: ...
+
+
+def within(distance: float | Tensor | NDArray[np.float64], eps: float) -> bool | Tensor | NDArray[np.bool_]:
+    """Whether a distance is at most ε, up to the rounding of the points: everywhere by this one rule.
+
+    Args:
+        distance: a number, a tensor or an array.
+        eps: ε > 0, in the same norm.
+
+    Returns:
+        a truth value, or one for each distance.
+
+    Example:
+        >>> within(8 / 255 + 2.8e-8, 8 / 255), within(0.0315, 8 / 255)
+        (True, False)
+    """
+    return distance <= reach(eps)
+
+
+def length(difference: Tensor, norm: str) -> Tensor:
+    """float64 ``[M]``: L2 or L∞ norm of each row of `difference` ``[M, …]``.
+
+    In float64, because a float32 sum over 150,528 pixels errs by more than `SLACK`.
+    """
+    flat = difference.flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(1).double()
+    lengths: Tensor = torch.linalg.vector_norm(flat.double(), dim=1)
+    return lengths
+
+
+def as_sent(points: Tensor, quantize: bool) -> Tensor:
+    """`points` clipped to [0, 1], and rounded to 8 bits where queries are."""
+    sent = points.clamp(0.0, 1.0)
+    return torch.round(sent * 255.0) / 255.0 if quantize else sent
+
+
+def moved_out(x0: Tensor, z: Tensor, eps: float, norm: str, quantize: bool = False) -> Tensor:
+    """``x0 + s (z - x0)`` with the largest s ≥ 1 that keeps it inside ε after clipping (and quantising).
+
+    The free last step of an attack that minimises a distance: what it found says in which direction to go, and ε says
+    how far it may. A point outside ε stays, and so does one at the clean image, which has no direction.
+
+    Args:
+        x0: clean images ``[n, C, H, W]`` in [0, 1].
+        z: submitted points ``[n, C, H, W]`` in [0, 1].
+        eps: radius of the ball.
+        norm: ``l2`` or ``linf``.
+        quantize: whether points are sent in 8 bits.
+    """
+    difference, one = z - x0, torch.ones(len(x0), dtype=torch.float64, device=x0.device)
+
+    def at(s: Tensor) -> Tensor:
+        return as_sent(x0 + s.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1)) * difference, quantize)
+
+    def inside(s: Tensor) -> Tensor:
+        return length(at(s) - x0, norm) <= reach(eps)
+
+    start = length(difference, norm)
+    movable = (start >= COLLAPSED) & inside(one)
+    # Where even the largest steps stay inside, every pixel that moves is at 0 or 1 by then.
+    far = one / difference.flatten(1).abs().clamp_min(torch.finfo(x0.dtype).tiny).amin(1).clamp_min(1e-6).double()
+    lo, hi = one.clone(), torch.maximum(2 * eps / start.clamp_min(COLLAPSED), far)
+    lo = torch.where(inside(hi), hi, lo)
+    for _ in range(HALVINGS):
+        middle = (lo + hi) / 2
+        fits = inside(middle)
+        lo, hi = torch.where(fits, middle, lo), torch.where(fits, hi, middle)
+    moved, movable = at(lo), movable & (lo > 1 + 10 * SLACK)  # a point on the surface stays to the bit
+    return torch.where(movable.view(-1, *[1] * (x0.ndim - 1)), moved, z)
