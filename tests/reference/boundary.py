@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from reference.decisions import Ask, Draw, straight, uniform_start
 from torch import Tensor
+
+from reference.decisions import Ask, Draw, straight, uniform_start
 
 
 def boundary(

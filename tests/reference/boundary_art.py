@@ -1,12 +1,13 @@
-"""Boundary Attack for one image (Brendel, Rauber and Bethge, ICLR 2018) in the Adversarial Robustness Toolbox's form."""
+"""Boundary Attack for one image (Brendel, Rauber and Bethge, ICLR 2018) as in the Adversarial Robustness Toolbox."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from reference.decisions import Ask, Draw
 from torch import Tensor
+
+from reference.decisions import Ask, Draw
 
 
 def boundary_art(

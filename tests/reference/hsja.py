@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from reference.decisions import Ask, Draw, ball, bisect, straight, uniform_start
 from torch import Tensor
+
+from reference.decisions import Ask, Draw, ball, bisect, straight, uniform_start
 
 
 def hsja(

@@ -6,9 +6,10 @@ import math
 from itertools import count
 
 import torch
+from torch import Tensor
+
 from reference.decisions import Ask, Draw, OutOfBudget, bisect, straight, uniform_start, vote
 from reference.hsja import direction
-from torch import Tensor
 
 
 class Prior(Draw):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+
 from reference.decisions import Ask, Draw, straight, uniform_start, vote
 from reference.hsja import direction
-from torch import Tensor
 
 SLOPES = [10 ** (-1 + 0.1 * i) for i in range(31)]
 FLOORS = [0.05 * i for i in range(7)]

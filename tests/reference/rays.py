@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from reference.decisions import Ask, Draw
 from torch import Tensor
+
+from reference.decisions import Ask, Draw
 
 
 def rays(x: Tensor, ask: Ask, draw: Draw, *, tolerance: float) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from reference.decisions import Ask, Draw
 from torch import Tensor
+
+from reference.decisions import Ask, Draw
 
 
 class Collapsed(Exception):
@@ -74,7 +75,8 @@ def sign_opt(
 
 def unit(v: Tensor) -> Tensor:
     """`v` of length 1."""
-    return v / v.norm()
+    length: Tensor = v.norm()
+    return v / length
 
 
 def local(ask: Ask, x: Tensor, theta: Tensor, near: float, tolerance: float, limit: float, saving: bool) -> float:
@@ -82,7 +84,6 @@ def local(ask: Ask, x: Tensor, theta: Tensor, near: float, tolerance: float, lim
     moves, g = 0, near
     if ask(x + near * theta):
         g *= 0.99
-        outer = near
         while ask(x + g * theta):
             g, moves = g * 0.99, moves + 1
             if moves > 600:
@@ -98,10 +99,10 @@ def local(ask: Ask, x: Tensor, theta: Tensor, near: float, tolerance: float, lim
     return bisect(ask, x, theta, near, g, tolerance)
 
 
-def bisect(ask: Ask, x: Tensor, theta: Tensor, low: float, high: float, tolerance: float, always: bool = False) -> float:
+def bisect(ask: Ask, x: Tensor, theta: Tensor, low: float, high: float, width: float, always: bool = False) -> float:
     """The outer end of the last interval; at most 60 steps."""
     for k in range(60):
-        if high - low <= tolerance and not (always and k == 0):
+        if high - low <= width and not (always and k == 0):
             break
         middle = (low + high) / 2
         low, high = (low, middle) if ask(x + middle * theta) else (middle, high)
