@@ -1,4 +1,4 @@
-"""GeoDA for one image (Rahmati, Moosavi-Dezfooli, Frossard and Dai, CVPR 2020, algorithms 1 and 2)."""
+"""GeoDA for one image (Rahmati, Moosavi-Dezfooli, Frossard and Dai, CVPR 2020, algorithm 1)."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def hsja(
     25 halvings of the step at most.
     """
     d, linf = x.numel(), ask.norm == "linf"
-    theta = gamma * d ** (power - 0.5 if linf else power)  # section IV.C: θ = d^-3/2 for L2, d^-2 for L∞
+    theta = gamma * d ** (power - 0.5 if linf else power)  # paper: d^-3/2, and d^-2 for L∞
     path, search = (ball if linf else straight), math.ceil(math.log2(1 / theta))
     start = uniform_start(ask, draw, start_draws)
     if start is None:
@@ -42,9 +42,9 @@ def hsja(
         n = min(int(initial_evals * math.sqrt(t)), max_evals, ask.left - 1 - search)
         if ask.distance(point) < 1e-6 or n < min(30, initial_evals):
             return
-        delta = (d if linf else math.sqrt(d)) * theta * ask.distance(z) if t > 1 else first_radius  # eq. 15
+        delta = (d if linf else math.sqrt(d)) * theta * ask.distance(z) if t > 1 else first_radius
         v = direction(point, ask, draw, n, delta, linf)
-        size = ask.distance(point) / math.sqrt(t)  # eq. 16: halved until the step is adversarial
+        size = ask.distance(point) / math.sqrt(t)  # halved until the step is adversarial
         halvings = 0
         while halvings < 25 and v.norm() > 0 and not ask(point + size * v):
             size, halvings = size / 2, halvings + 1
@@ -59,7 +59,7 @@ def hsja(
 
 
 def direction(point: Tensor, ask: Ask, draw: Draw, n: int, delta: float, linf: bool = False) -> Tensor:
-    """Σ (φ - φ̄) u over n probes, of length 1, or its sign (eq. 9, 12 and 14); Σ φ u where all answers agree."""
+    """Σ (φ - φ̄) u over n probes, of length 1, or its sign (eq. 9 and 16); Σ φ u where all answers agree."""
     answers, directions = [], []
     for _ in range(n):
         u = draw.normal()

@@ -1,4 +1,4 @@
-"""PopSkipJump for one image (Simon-Gabriel, Sheikh and Krause, ICML 2021, algorithms 1 and 2)."""
+"""PopSkipJump for one image (Simon-Gabriel, Sheikh and Krause, ICML 2021)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def popskipjump(
             return
         n_det = int(initial_evals * math.sqrt(t))
         loss = math.sqrt(2 / math.pi) * math.exp(-0.5) / ((1 - 2 * floor) * alpha(slope / grid, 1.0))
-        n = min(int(n_det * loss**2), max_evals)  # the cosine of n_det noise-free probes, section 3.3
+        n = min(int(n_det * loss**2), max_evals)  # whose cosine is that of n_det noise-free ones
         left = ask.left - reserve
         n = min(n, max(int(max_share * left), n_det), left)
         if n < n_det:

@@ -1,4 +1,4 @@
-"""RayS for one image (Chen and Gu, KDD 2020, algorithms 2 and 3)."""
+"""RayS for one image (Chen and Gu, KDD 2020)."""
 
 from __future__ import annotations
 

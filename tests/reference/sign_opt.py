@@ -45,7 +45,7 @@ def sign_opt(
 
     for _ in range(iterations):
         gradient = torch.zeros_like(x)
-        for _ in range(directions):  # eq. 3: the sign of the directional derivative, by one query
+        for _ in range(directions):  # the sign of the directional derivative, by one query
             u = draw.normal()
             u = u / u.norm()
             gradient += (-u if ask(x + g * unit(theta + beta * u)) else u) / directions
