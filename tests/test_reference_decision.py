@@ -165,6 +165,11 @@ CASES = [
 ]
 
 
+def test_every_label_attack_and_norm_has_a_plain_form() -> None:
+    wanted = {(spec.name, norm) for spec in ATTACKS.values() if spec.access == "labels" for norm in spec.norms}
+    assert {(case.attack, case.norm) for case in CASES} == {pair for pair in wanted if pair[0] != "null"}
+
+
 def clean(n: int) -> Tensor:
     return (0.5 + 0.2 * torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(3))).clamp(0, 1)
 
