@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sndcli.attacks import hsja
 from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
 
 MARGIN, IMAGES, STEPS = 0.1, 8, 10
 
@@ -60,7 +61,7 @@ def main() -> None:
         budget = round(queries)
         x = torch.full((IMAGES, 3, 32, 32), 0.5)
         oracle = Oracle(HalfSpace(), x, torch.zeros(IMAGES).long(), budget=budget)
-        hsja.run(oracle, torch.Generator().manual_seed(0), hsja.Options())
+        hsja.run(oracle, ImageStreams(0, range(len(oracle.x0)), "attack"), hsja.Options())
         ours = oracle.best / MARGIN
         spread = f"{ours.min():.2f} to {ours.max():.2f}"
         print(f"| native | {IMAGES} | {budget} | {ours.median():.2f} | {spread} |")

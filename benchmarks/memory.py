@@ -19,6 +19,7 @@ from torch import Tensor
 from sndcli.attacks.hsja import gradient_direction
 from sndcli.memory import keep_freed_memory
 from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
 
 
 def peak_mb() -> float:
@@ -42,10 +43,10 @@ def main() -> None:
     x0 = torch.full((a.images, 3, a.size, a.size), 0.5)
     oracle = Oracle(victim, x0, torch.zeros(a.images, dtype=torch.int64), budget=a.probes)
     everyone = torch.arange(a.images)
-    generator = torch.Generator().manual_seed(0)
+    streams = ImageStreams(0, range(len(x0)), "attack")
     delta, probes = torch.full((a.images,), 0.1), torch.full((a.images,), a.probes)
     before, start = peak_mb(), time.perf_counter()
-    v = gradient_direction(oracle, x0, everyone, delta, probes, generator)
+    v = gradient_direction(oracle, x0, everyone, delta, probes, streams)
     seconds = time.perf_counter() - start
     cosine = v.flatten(1).sum(1) / v[0].numel() ** 0.5
     print(f"{a.images} x {a.probes} probes of {3 * a.size**2} values in {seconds:.0f} s")

@@ -27,6 +27,7 @@ from sndcli.memory import keep_freed_memory
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 from sndcli.victim import Victim
 
 
@@ -47,9 +48,9 @@ class Timed(Reference):
 
     seconds = 0.0
 
-    def vjp(self, x: Tensor, s: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    def vjp(self, x: Tensor, s: Tensor, rate: float, streams: Streams, image: Tensor) -> Tensor:
         start = time.perf_counter()
-        found = super().vjp(x, s, rate, generator)
+        found = super().vjp(x, s, rate, streams, image)
         self.seconds += time.perf_counter() - start
         return found
 
@@ -65,13 +66,16 @@ def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int
         y = victim.undefended(x0).argmax(1)
     norm = ATTACKS[name].norms[0]
     eps = 0.05 if norm == "l2" else 0.5 / 255  # so small that score attacks, which stop at success, go on
-    oracle = Oracle(victim.defended, x0.to(device), y.to(device), budget=budget, norm=norm, eps=eps)
+    everyone, streams = torch.arange(images), victim.streams
+    oracle = Oracle(
+        victim.defended, x0.to(device), y.to(device), budget=budget, norm=norm, eps=eps,
+        streams=streams(0, everyone, 0, "defense"),
+    )  # fmt: skip
     sources = REFERENCES["cifar10"] if ATTACKS[name].references else ()
     references = [Timed(load_model(source), device) for source in sources]
-    generator = torch.Generator(device=device).manual_seed(0)
     start = time.perf_counter()
     oracle.check(scores=ATTACKS[name].access == "scores")
-    run_attack(oracle, generator, name, engine, options_of(ATTACKS[name], None), references)
+    run_attack(oracle, streams(0, everyone, 0, "attack"), name, engine, options_of(ATTACKS[name], None), references)
     elapsed, aside = time.perf_counter() - start, sum(reference.seconds for reference in references)
     passes = sum(reference.rows for reference in references)
     note = f", {passes} reference passes apart, {passes / aside:.0f}/s" if passes else ""

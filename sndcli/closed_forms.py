@@ -1,4 +1,4 @@
-"""What theory expects of the quantities in `evidence`: gradients of flat boundaries, errors of averaging."""
+"""What theory expects of the quantities in `evidence`: gradients of flat boundaries, errors of averaging, lengths."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def relu_expectation(mu: float, s: float) -> float:
         return max(0.0, mu)
     v = mu / s
     return mu * 0.5 * math.erfc(-v / math.sqrt(2)) + s * math.exp(-v * v / 2) / math.sqrt(2 * math.pi)
+
+
+def gaussian_length(d: int, sigma: float) -> float:
+    """``E‖η‖₂`` of ``η ~ N(0, σ² I_d)``: ``σ √2 Γ((d + 1)/2) / Γ(d/2)``."""
+    return sigma * math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))

@@ -25,8 +25,9 @@ class RunConfig:
     """Everything that decides a run's figures. What is not here (device, batch size) must not.
 
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
-    are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified. `unit` is
-    how many images share a batch: nothing but time depends on it, so it is no part of the run's identity.
+    are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
+    is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
+    share a batch: nothing but time depends on it, so it is no part of the run's identity.
     """
 
     attack: str
@@ -57,6 +58,7 @@ class RunConfig:
     precision: Precision = "fp32"
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
+    select_by: str = ""
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -89,7 +91,7 @@ class RunConfig:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what only some runs have (weights of a defense, references) only where there is some.
+        """Plain data for JSON; what only some runs have (as references) only where there is some.
 
         ``options`` are the hyper-parameters that preset and settings stand for, so that a preset whose numbers
         change is another run.
@@ -103,7 +105,7 @@ class RunConfig:
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.parts)
         plain |= {"plugins": own} if own else {}
-        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also")}
+        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also", "select_by")}
 
     @property
     def run_id(self) -> str:

@@ -24,7 +24,7 @@ from sndcli.config import PROTOCOL, RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError
-from sndcli.inference import reproducible_kernels
+from sndcli.inference import Forward, reproducible_kernels
 from sndcli.ledger import Ledger
 from sndcli.models.reference import Reference
 from sndcli.oracle import Oracle
@@ -68,6 +68,7 @@ class Experiment:
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
         save_points: keep the points handed over at the end beside the result (see `points`).
+        chooser: the data and the model by which images are chosen; the victim's own by default.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Experiment:
         debug: bool = False,
         references: Sequence[Reference] = (),
         save_points: bool = False,
+        chooser: tuple[ImageSet, Forward] | None = None,
     ) -> None:
+        self.chooser = chooser or (data, victim.undefended)
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
@@ -100,9 +103,9 @@ class Experiment:
             return done
         start = time.perf_counter()
         self.files.make_folder(self.warn)
+        data, model = self.chooser
         chosen = choose(
-            self.data, self.config.images, self.config.select, self.config.seed,
-            lambda x: self.victim.undefended(x).argmax(1),
+            data, self.config.images, self.config.select, self.config.seed, lambda x: model(x).argmax(1)
         )  # fmt: skip
         units = [
             (self.config.seed + repeat, number, index)

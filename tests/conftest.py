@@ -13,11 +13,13 @@ from hypothesis import settings
 from torch import Tensor
 
 from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
 settings.register_profile("snd", deadline=None)
 settings.load_profile("snd")
 
+CPU = torch.device("cpu")
 SHAPE = (3, 32, 32)
 D = 3072
 
@@ -49,6 +51,11 @@ def half_space(seed: int = 0, margin: float = 0.1, sigma: float = 0.0) -> HalfSp
 def oracle_on(victim: Callable[[Tensor], Tensor], n: int = 4, budget: int = 1000, **kwargs: object) -> Oracle:
     x0 = torch.full((n, *SHAPE), 0.5)
     return Oracle(victim, x0, torch.zeros(n, dtype=torch.int64), budget=budget, **kwargs)  # type: ignore[arg-type]
+
+
+def streams(seed: int = 0, images: int = 5000) -> ImageStreams:
+    """A stream of draws for each of many images."""
+    return ImageStreams(seed, range(images), "attack")
 
 
 def generator(seed: int = 0) -> torch.Generator:

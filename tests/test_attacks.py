@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import SHAPE, D, generator, half_space, held_distance, oracle_on
+from conftest import SHAPE, D, generator, half_space, held_distance, oracle_on, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -25,7 +25,7 @@ def attack(oracle: Oracle, name: str, preset: str | None = None, seed: int = 0, 
     spec = ATTACKS[name]
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, generator(seed), options)
+    importlib.import_module(spec.module).run(oracle, streams(seed), options)
     return oracle
 
 
@@ -116,9 +116,7 @@ def test_hsja_gradient_cosine(radius: float, expected: float) -> None:
     h = half_space(3)
     oracle = oracle_on(h, 4, 2000)
     x = 0.5 + M * h.w.view(1, *SHAPE).expand(4, *SHAPE)
-    v = hsja.gradient_direction(
-        oracle, x, torch.arange(4), torch.full((4,), radius), torch.full((4,), 1000), generator()
-    )
+    v = hsja.gradient_direction(oracle, x, torch.arange(4), torch.full((4,), radius), torch.full((4,), 1000), streams())
     cosine = v.flatten(1) @ h.w
     assert cosine.mean().item() == pytest.approx(expected, abs=0.03)
     assert geometry.norms(v).tolist() == pytest.approx([1.0] * 4, abs=1e-5)
@@ -131,7 +129,7 @@ def test_hsja_gradient_does_not_depend_on_the_block(monkeypatch: pytest.MonkeyPa
 
     def estimate() -> Tensor:
         return hsja.gradient_direction(
-            oracle_on(h, 1, 999), x, torch.tensor([0]), torch.tensor([0.1]), torch.tensor([96]), generator()
+            oracle_on(h, 1, 999), x, torch.tensor([0]), torch.tensor([0.1]), torch.tensor([96]), streams()
         )
 
     whole = estimate()
@@ -184,7 +182,7 @@ def test_ba_proposals_lie_on_the_sphere() -> None:
     x = torch.full((5, *SHAPE), 0.5)
     a = x + 0.001 * torch.randn(5, *SHAPE, generator=generator(1))
     one = torch.full((5,), 0.01)
-    s, c = boundary.propose(x, a, one, one, generator(2))
+    s, c = boundary.propose(x, a, one, one, streams(2), torch.arange(len(x)))
     before = geometry.norms(a - x)
     torch.testing.assert_close(geometry.norms(s - x), before, rtol=1e-4, atol=0)
     torch.testing.assert_close(geometry.norms(c - x), before * 0.99, rtol=1e-4, atol=0)
@@ -227,7 +225,9 @@ def test_ba_distance_never_grows() -> None:
 def test_ba_art_steps_have_the_right_length() -> None:
     x = torch.full((2, *SHAPE), 0.5)
     a = x + 0.001 * torch.randn(2, *SHAPE, generator=generator(1))
-    steps = boundary_art.orthogonal_steps(x, a, torch.full((2,), 0.01), boundary_art.Options(), generator(2))
+    steps = boundary_art.orthogonal_steps(
+        x, a, torch.full((2,), 0.01), boundary_art.Options(), streams(2), torch.arange(2)
+    )
     ratio = geometry.norms((steps - x[:, None]).flatten(0, 1)).view(2, 20) / geometry.norms(a - x)[:, None]
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-3, atol=0)
 

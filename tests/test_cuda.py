@@ -11,6 +11,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.experiment import run_attack
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
+from sndcli.streams import UnitStreams
 from sndcli.victim import Victim, accuracy
 
 pytestmark = [
@@ -30,7 +31,7 @@ def test_budgets_are_exact(victim: Victim, name: str) -> None:
     x0, y = data.pixels(torch.arange(8)).to(device), data.labels[:8].to(device)
     oracle = Oracle(victim.defended, x0, y, budget=300, norm=ATTACKS[name].norms[0])
     oracle.check(scores=ATTACKS[name].access == "scores")
-    run_attack(oracle, torch.Generator(device).manual_seed(0), name, "native", options_of(ATTACKS[name], None))
+    run_attack(oracle, UnitStreams(0, device), name, "native", options_of(ATTACKS[name], None))
     used = oracle.close().used
     assert int(used.max()) <= 300
     assert int(sum(v.sum() for v in oracle.ledger.phases.values())) == int(used.sum())

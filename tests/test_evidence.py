@@ -13,6 +13,13 @@ from conftest import SHAPE, D, Done, generator, half_space
 from torch import Tensor
 
 from sndcli import closed_forms, evidence
+from sndcli.datasets.base import ImageSet
+from sndcli.datasets.load import choose, load
+from sndcli.defenses.parse import parse
+from sndcli.errors import ConfigError
+from sndcli.models.classifier import IDENTITY, Classifier
+from sndcli.models.sources import load_model
+from sndcli.victim import Victim
 
 Snd = Callable[..., Done]
 
@@ -102,10 +109,13 @@ def test_shares_of_a_gradient() -> None:
 def test_evidence_command(snd: Snd, tmp_path) -> None:
     table, picture = tmp_path / "e.parquet", tmp_path / "e.svg"
     done = snd("evidence", "--sigmas", "0.02", "--probes", "1e-5,0.03", "--images", 3, "--queries", 200, "--draws", 20,
-               "--out", table, "--plot", picture, "--json")  # fmt: skip
+               "--noise-images", 12, "--out", table, "--plot", picture, "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)["facts"]
     found = {(f["quantity"], f["what"], f["probe"]): f["value"] for f in facts}
+    numbers = {(f["quantity"], f["what"]): f["n"] for f in facts}
+    assert numbers["sigma_hat", "clean"] == numbers["p_mis", "clean"] == 12
+    assert numbers["cosine", "score"] == 3
     assert found["sigma_hat", "clean", None] > 0
     assert found["p_mis", "boundary", None] > found["p_mis", "clean", None]
     for kind in ("score", "decision"):
@@ -116,12 +126,66 @@ def test_evidence_command(snd: Snd, tmp_path) -> None:
     assert "<svg" in picture.read_text()
 
 
+def test_fewer_images_than_asked_for_are_taken_all() -> None:
+    """σ̂ and P_mis are of those that are right; other uses still say that there are too few."""
+    data = load("cifar10").part(torch.arange(40), "")
+    right = set(range(0, 40, 2))
+
+    def predict(x: Tensor) -> Tensor:
+        where = [int((data.pixels() == image).flatten(1).all(1).nonzero()[0]) for image in x]
+        return torch.tensor([int(data.labels[k]) if k in right else -1 for k in where])
+
+    found = choose(data, 1000, "correct", 0, predict, fewer=True)
+    assert set(found.tolist()) == right
+    assert choose(data, 5, "correct", 0, predict).tolist() == found[:5].tolist()
+    with pytest.raises(ConfigError, match="at most 20"):
+        choose(data, 1000, "correct", 0, predict)
+
+
+def test_spread_and_mismatch_come_from_the_same_draws() -> None:
+    """Of a linear margin: σ̂ is the standard deviation of the margin, P_mis the share of it beyond zero."""
+    spec = parse("snd", 0.01, None)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(D, 2))
+    with torch.no_grad():
+        weight = torch.randn(D, generator=generator(3))
+        network[1].weight.copy_(torch.stack([weight, -weight]) / weight.norm())
+        network[1].bias.copy_(torch.tensor([0.003, -0.003]) - network[1].weight @ torch.full((D,), 0.5))
+    victim = Victim.prepare(Classifier(network, IDENTITY).eval(), spec, torch.device("cpu"), 64)
+    data = ImageSet("made up", "here", torch.full((3, *SHAPE), 128, dtype=torch.uint8),
+                    torch.zeros(3, dtype=torch.int64), torch.arange(3), ("a", "b"))  # fmt: skip
+    x = data.pixels() * 0 + 0.5
+    with torch.no_grad():
+        victim.reseed(0)
+        spreads, shares = evidence.spread_and_mismatch(victim, x, data.labels, 4000)
+        assert evidence.margin_std(victim, x, data.labels, 4000) == spreads
+        facts = evidence.on_clean_images(victim, data, torch.arange(3), 0.01, 50, 0)
+    # p_0 - p_1 = tanh of half the difference of the logits, which is 2 (0.003 + η), η ~ N(0, σ²)
+    assert spreads == pytest.approx([0.01] * 3, rel=0.05)
+    assert shares == pytest.approx([0.5 * math.erfc(0.3 / math.sqrt(2))] * 3, abs=0.03)
+    assert [(f.quantity, f.what, f.n) for f in facts] == [("sigma_hat", "clean", 3), ("p_mis", "clean", 3)]
+
+
+@pytest.mark.slow
+def test_the_papers_spread_and_mismatch() -> None:
+    """0.04 and 0.021 at σ = 0.01, of 1,000 images that the network classifies correctly."""
+    spec = parse("snd", 0.01, None)
+    victim = Victim.prepare(load_model("resnet20"), spec, torch.device("cpu"), 64)
+    data = load("cifar10")
+    index = choose(data, 1000, "correct", 0, lambda x: victim.undefended(x).argmax(1), fewer=True)
+    assert len(index) == 1000
+    with torch.no_grad():
+        spread, missed = evidence.on_clean_images(victim, data, index, 0.01, 40, 0)
+    assert spread.value == pytest.approx(0.04, abs=0.002)
+    assert missed.value == pytest.approx(0.021, abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--sigmas", "0"), "positive numbers"),
         (("--probes", "a"), "positive numbers"),
         (("--draws", 1), "at least 2"),
+        (("--noise-images", 0), "positive"),
         (("--out", "a.csv"), ".parquet"),
         (("--plot", "a.gif"), ".svg or .png"),
     ],

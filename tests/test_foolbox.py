@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import SHAPE, generator, half_space, held_distance, oracle_on
+from conftest import SHAPE, half_space, held_distance, oracle_on, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ def test_budget_is_exact(name: str, budget: int) -> None:
     h = half_space()
     oracle = oracle_on(h, 2, budget)
     oracle.check()
-    foolbox_engine.run(oracle, generator(), name)
+    foolbox_engine.run(oracle, streams(), name)
     assert oracle.close().used.tolist() == [budget] * 2
     assert h.rows == 2 * budget
 
@@ -37,7 +37,7 @@ def test_global_random_state_is_left_alone_and_not_used(name: str) -> None:
         torch.manual_seed(seed)
         before = torch.get_rng_state()
         oracle = oracle_on(half_space(), 3, 400)
-        foolbox_engine.run(oracle, generator(5), name)
+        foolbox_engine.run(oracle, streams(5), name)
         assert torch.equal(before, torch.get_rng_state())
         found.append(held_distance(oracle).tolist())
     assert found[0] == found[1]
@@ -45,14 +45,14 @@ def test_global_random_state_is_left_alone_and_not_used(name: str) -> None:
 
 def test_an_image_does_not_depend_on_its_neighbours() -> None:
     alone, together = oracle_on(half_space(), 1, 500), oracle_on(half_space(), 3, 500)
-    foolbox_engine.run(alone, generator(5), "ba")
-    foolbox_engine.run(together, generator(5), "ba")
+    foolbox_engine.run(alone, streams(5), "ba")
+    foolbox_engine.run(together, streams(5), "ba")
     assert held_distance(alone)[0].tolist() == held_distance(together)[0].tolist()
 
 
 def test_an_attack_that_raises_is_a_reason() -> None:
     oracle = oracle_on(lambda z: torch.tensor([[1.0, 0.0]]).repeat(len(z), 1), 2, 3000)
-    foolbox_engine.run(oracle, generator(), "ba")
+    foolbox_engine.run(oracle, streams(), "ba")
     assert all(reason.startswith("raised: ValueError") for reason in oracle.ledger.stop_reason)
 
 
@@ -67,9 +67,9 @@ def test_foolbox_and_native_hsja_agree_without_noise() -> None:
     for native in (True, False):
         oracle = Oracle(forward, data.pixels(index), data.labels[index], budget=2000)
         if native:
-            hsja.run(oracle, generator(1), hsja.Options())
+            hsja.run(oracle, streams(1), hsja.Options())
         else:
-            foolbox_engine.run(oracle, generator(1), "hsja")
+            foolbox_engine.run(oracle, streams(1), "hsja")
         medians.append(oracle.best.median().item())
     assert medians[0] == pytest.approx(medians[1], rel=0.15)
     assert data.images.shape[1:] == SHAPE

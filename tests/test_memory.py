@@ -22,6 +22,7 @@ from sndcli.attacks.hsja import gradient_direction
 from sndcli.attacks.registry import options_of, spec_of
 from sndcli.experiment import run_attack
 from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)
 x0 = torch.full((8, 3, 64, 64), 0.5)
@@ -33,16 +34,16 @@ def victim(z):
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if {mac} else 2**10)
 
-generator = torch.Generator().manual_seed(0)
+streams = ImageStreams(0, range(100), "attack")
 oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_100)
 everyone = torch.arange(8)
-gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 3), generator)
+gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 3), streams)
 before = peak()
 if {name!r} == "hsja-gradient":
-    gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 1_000), generator)
+    gradient_direction(oracle, x0, everyone, torch.full((8,), 0.1), torch.full((8,), 1_000), streams)
 else:
     oracle = Oracle(victim, x0, torch.zeros(8, dtype=torch.int64), budget=1_000)
-    run_attack(oracle, generator, {name!r}, "native", options_of(spec_of({name!r}), None, {settings!r}))
+    run_attack(oracle, streams, {name!r}, "native", options_of(spec_of({name!r}), None, {settings!r}))
 print(peak() - before)
 """
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import SHAPE, HalfSpace, generator, half_space, oracle_on
+from conftest import SHAPE, HalfSpace, generator, half_space, oracle_on, streams
 from test_score_attacks import Linear
 from test_score_attacks import attack as score_attack
 from torch import Tensor
@@ -28,7 +28,7 @@ def run(name: str, preset: str, h: HalfSpace, budget: int, n: int = 3, seed: int
     spec = ATTACKS[name]
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, generator(seed), options)
+    importlib.import_module(spec.module).run(oracle, streams(seed), options)
     return oracle
 
 
@@ -102,7 +102,7 @@ def test_noise_is_measured_from_labels(sigma: float) -> None:
     h, n = half_space(1, sigma=sigma), 24
     oracle = oracle_on(h, n, 200)
     x = 0.5 + M * h.w.view(1, *SHAPE).expand(n, *SHAPE)
-    found = noise.measure(oracle, x, torch.arange(n), generator())
+    found = noise.measure(oracle, x, torch.arange(n), streams())
     assert oracle.ledger.used.tolist() == [96] * n
     assert found.log().mean().exp().item() == pytest.approx(sigma, rel=0.3)
     assert found.log().std().item() < 0.7
@@ -111,12 +111,12 @@ def test_noise_is_measured_from_labels(sigma: float) -> None:
 def test_no_noise_is_measured_as_next_to_none() -> None:
     h = half_space(1)
     x = 0.5 + M * h.w.view(1, *SHAPE).expand(4, *SHAPE)
-    assert float(noise.measure(oracle_on(h, 4, 100), x, torch.arange(4), generator()).max()) < 2e-3
+    assert float(noise.measure(oracle_on(h, 4, 100), x, torch.arange(4), streams()).max()) < 2e-3
 
 
 def test_answers_that_are_all_alike_leave_the_noise_where_it_was_thought_to_be() -> None:
     x = torch.full((2, *SHAPE), 0.5)  # far from the boundary
-    found = noise.measure(oracle_on(half_space(1, margin=10.0), 2, 100), x, torch.arange(2), generator())
+    found = noise.measure(oracle_on(half_space(1, margin=10.0), 2, 100), x, torch.arange(2), streams())
     torch.testing.assert_close(found, noise.SCALES.log().mean().exp().expand(2))
 
 
@@ -165,7 +165,7 @@ def test_growing_start_ends_near_the_boundary() -> None:
     """On H noise of scale s is adversarial with chance 1 - Φ(m/s), so a start comes long before s = 0.5."""
     h, n = half_space(1), 16
     oracle = oracle_on(h, n, 500)
-    z, owner = noise.growing_start(oracle, generator(), 0.01, 400, noise.voted(3))
+    z, owner = noise.growing_start(oracle, streams(), 0.01, 400, noise.voted(3))
     assert owner.tolist() == list(range(n))
     assert bool((h(z).argmax(1) == 1).all())
     assert float(oracle.distance(z, owner).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
@@ -182,14 +182,14 @@ def test_growing_start_goes_on_beyond_its_growth() -> None:
         return torch.stack([torch.full((len(z),), 0.38), (z - 0.5).abs().flatten(1).mean(1)], 1)
 
     oracle = oracle_on(stark)
-    _, owner = noise.growing_start(oracle, generator(), 0.4, 100, noise.voted(1))
+    _, owner = noise.growing_start(oracle, streams(), 0.4, 100, noise.voted(1))
     assert owner.tolist() == list(range(4))
     assert oracle.ledger.used.tolist() == [3 + 4 + 1] * 4  # 0.4, 0.44, 0.484, then 0.12, 0.24, 0.48, 0.96, confirmed
 
 
 def test_growing_start_gives_up() -> None:
     oracle, _, _ = coin(0.0, 100, 2)
-    _, owner = noise.growing_start(oracle, generator(), 0.01, 30, noise.voted(3))
+    _, owner = noise.growing_start(oracle, streams(), 0.01, 30, noise.voted(3))
     assert not len(owner)
     assert oracle.ledger.used.tolist() == [30, 30]
     assert oracle.ledger.stop_reason == ["init_failed"] * 2
@@ -201,7 +201,7 @@ def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
     def distance(eps: float) -> float:
         oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
         options = options_of(ATTACKS["hsja-na"], "sequential", ("sigma_hat=0.01",))
-        importlib.import_module("sndcli.attacks.hsja_na").run(oracle, generator(), options)
+        importlib.import_module("sndcli.attacks.hsja_na").run(oracle, streams(), options)
         return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
 
     free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f
@@ -235,23 +235,25 @@ def test_success_is_confirmed_by_labels_not_by_mean_scores(chance: float, least:
 
 def test_a_prior_of_nothing_is_white_noise() -> None:
     like = torch.empty(0, *SHAPE)
-    assert torch.equal(Prior().draw(5, like, generator()), geometry.gaussian(5, like, generator()))
+    assert torch.equal(
+        Prior().draw(streams(), torch.arange(5), like), geometry.gaussian(streams(), torch.arange(5), like)
+    )
 
 
 def test_a_prior_has_its_covariance() -> None:
-    u = Prior(colour=0.7).draw(2000, torch.empty(0, 3, 8, 8), generator()).transpose(0, 1).flatten(1)
+    u = Prior(colour=0.7).draw(streams(), torch.arange(2000), torch.empty(0, 3, 8, 8)).transpose(0, 1).flatten(1)
     assert torch.allclose(torch.cov(u), 0.3 * torch.eye(3) + 0.7, atol=0.02)
-    u = Prior(window=0.5).draw(4000, torch.empty(0, 3, 16, 16), generator())
+    u = Prior(window=0.5).draw(streams(), torch.arange(4000), torch.empty(0, 3, 16, 16))
     variance = u.square().mean((0, 1))
     assert float(variance.mean()) == pytest.approx(1.0, abs=0.01)
     assert float(variance[7, 7] / variance[7, 0]) == pytest.approx(
         math.exp(2 * ((15 / 16) ** 2 - (1 / 16) ** 2)), rel=0.1
     )
-    g = geometry.unit(Prior(colour=0.7).draw(4000, torch.empty(0, 3, 8, 8), generator()))
+    g = geometry.unit(Prior(colour=0.7).draw(streams(), torch.arange(4000), torch.empty(0, 3, 8, 8)))
     found = 0.3 + 0.7 * g.sum(1).square().flatten(1).sum(1)  # gᵀCg
     assert float(found.mean()) == pytest.approx(Prior(colour=0.7).gain(3), rel=0.05)
     assert Prior(colour=0.7).gain(1) == Prior().gain(3) == 1.0
-    assert Prior(colour=0.7).draw(2, torch.empty(0, 1, 4, 4), generator()).isfinite().all()
+    assert Prior(colour=0.7).draw(streams(), torch.arange(2), torch.empty(0, 1, 4, 4)).isfinite().all()
 
 
 def test_a_prior_that_holds_saves_queries() -> None:
@@ -291,7 +293,7 @@ def search(h: HalfSpace, n: int, length: float, grid: int = 100, seed: int = 0, 
     oracle = oracle_on(h, n, budget)
     far = 0.5 + length * h.w.view(1, *SHAPE).expand(n, *SHAPE)
     unknown = torch.full((n,), -1)
-    return infomax(oracle, far, torch.arange(n), Sigmoids(grid, torch.device("cpu")), unknown, generator(seed))
+    return infomax(oracle, far, torch.arange(n), Sigmoids(grid, torch.device("cpu")), unknown, streams(seed))
 
 
 def test_search_without_noise() -> None:
@@ -324,7 +326,7 @@ def test_search_finds_the_rate_of_flips() -> None:
     oracle = oracle_on(flipped, 6, 600)
     far = 0.5 + 0.3 * h.w.view(1, *SHAPE).expand(6, *SHAPE)
     sigmoids = Sigmoids(60, torch.device("cpu"))
-    found = infomax(oracle, far, torch.arange(6), sigmoids, torch.full((6,), -1), generator())
+    found = infomax(oracle, far, torch.arange(6), sigmoids, torch.full((6,), -1), streams())
     assert sigmoids.e[found.floor].mean().item() == pytest.approx(e, abs=0.08)
 
 

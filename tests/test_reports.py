@@ -83,6 +83,15 @@ def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expe
     assert row["l2_last"] is None or budget in (100, 1000)
 
 
+def test_net_keeps_every_image_in_the_denominator(tmp_path: Path) -> None:
+    """Four images, one wrong from the start: (3 seen - 1) of 4, not 2 of 3."""
+    at_once = write_run(tmp_path / "a", [[(1, 0.0)]], first_image=0, initially_wrong=True)
+    others = write_run(tmp_path / "b", [HIT, HIT, MISS], first_image=1)
+    row = next(r for r in rows_of(at_once, others) if r["budget"] == 100)
+    assert (row["n"], row["initially_wrong"], row["success_seen"]["value"]) == (4, 1, 0.75)
+    assert row["success_seen_net"]["value"] == 0.5
+
+
 def test_longest_run_speaks_and_shorter_points_stay(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, MISS], replace(BASE, budget=200))
     write_run(tmp_path, [HIT, LATE])
@@ -442,6 +451,7 @@ def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
         "reproduce", "table2", *options, "--where", "attack=hsja", "--where", "sigma=0.01", "--dry-run", "--json"
     )
     assert [(r["attack"], r["defense"]) for r in json.loads(some.stdout)["runs"]] == [("hsja", "snd 0.01")]
+    assert run["unpaid"] > run["unpaid_usual"] > 4 * 3 * 12  # among others the majorities along rays
     bare = snd("reproduce", "table5", "--images", 4, "--no-mismatch", "--out", tmp_path, "--dry-run", "--json")
     assert {r["attack"] for r in json.loads(bare.stdout)["runs"]} == {None}  # the others have no figure but P_mis
     unmatched = snd("reproduce", "table2", *options, "--where", "attack=square")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import SHAPE, D, generator
+from conftest import SHAPE, D, generator, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.attacks import bandit, scores, simba, square
 from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.ball import within
 from sndcli.oracle import Oracle
 
 VARIANTS = [
@@ -43,14 +45,16 @@ class Linear:
         return torch.stack([torch.zeros_like(value), value], 1)
 
 
-def attack(victim: Linear, name: str, preset: str | None = None, n: int = 2, budget: int = 500, norm: str = "l2",
-           eps: float = 1.0, budgets: list[int] | None = None, **changes: object) -> Oracle:  # fmt: skip
+def attack(
+    victim: Callable[[Tensor], Tensor], name: str, preset: str | None = None, n: int = 2, budget: int = 500,
+    norm: str = "l2", eps: float = 1.0, budgets: list[int] | None = None, **changes: object,
+) -> Oracle:  # fmt: skip
     x0 = torch.full((n, *SHAPE), 0.5)
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
-    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()))
-    importlib.import_module(ATTACKS[name].module).run(oracle, generator(), options)
+    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
+    importlib.import_module(ATTACKS[name].module).run(oracle, streams(), options)
     return oracle
 
 
@@ -92,13 +96,23 @@ def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
     """After K directions the margin falls by ε Σ|⟨w, b_k⟩|, and each costs one query, or two for a right step."""
     victim = Linear(margin=3.0, w=torch.randn(D, generator=generator(7)) / 20)
     oracle = attack(victim, "simba", n=1, budget=4000, eps=math.inf, iterations=200)
-    order = simba.directions(1, 3, 32, simba.Options(iterations=200), generator())
+    order = simba.directions(torch.arange(1), SHAPE, simba.Options(iterations=200), streams())
     w = victim.w[order[0]]
     moved = ((oracle.close().held[0] - 0.5).flatten(1) @ victim.w).item()
     assert moved == pytest.approx(0.2 * w.abs().sum().item(), rel=1e-4)
     # a left step (-ε) helps where w < 0
     assert int(oracle.ledger.used[0]) == 1 + int((w < 0).sum()) + 2 * int((w > 0).sum())
     assert oracle.ledger.stop_reason == ["exhausted"]
+
+
+@pytest.mark.parametrize(("anywhere", "reason"), [(False, "exhausted"), (True, "misclassified")])
+def test_simba_ends_outside_the_ball_only_where_asked_to(anywhere: bool, reason: str) -> None:
+    """The border is reached at about 3.7, ε is 0.5: ours walks all directions, the authors' code ends there."""
+    oracle = attack(Linear(margin=1.0), "simba", budget=7000, eps=0.5, anywhere=anywhere, iterations=600)
+    assert oracle.ledger.stop_reason == [reason] * 2
+    assert bool((oracle.best > 0.5).all())  # no success either way
+    assert bool(((oracle.close().held[-1] - 0.5).flatten(1).norm(dim=1) > 0.5).all())
+    assert bool((oracle.ledger.used < 700).all()) == anywhere
 
 
 def test_simba_perturbation_has_length_epsilon_root_m() -> None:
@@ -111,14 +125,14 @@ def test_simba_perturbation_has_length_epsilon_root_m() -> None:
 def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None:
     rows = simba.dct_rows(32)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
-    options = options_of(ATTACKS["simba-dct"], None)
-    order = simba.directions(2, 3, 32, options, generator())
+    options = options_of(ATTACKS["simba-dct"], None, ("order=strided",))
+    order = simba.directions(torch.arange(2), SHAPE, options, streams())
     assert torch.equal(order.sort(1).values, torch.arange(D).expand(2, D))
     assert not torch.equal(order[0], order[1])
     u, v = order // 32 % 32, order % 32
     assert bool((torch.maximum(u, v)[:, : 3 * 16] < 4).all())
     assert bool((torch.maximum(u, v)[:, 3 * 16 : 3 * 25] == 4).all())
-    coefficient = simba.direction(order[:, 5], 3, rows)
+    coefficient = simba.direction(order[:, 5], 3, rows, rows)
     torch.testing.assert_close(coefficient.flatten(1).norm(dim=1), torch.ones(2))
 
 
@@ -159,8 +173,8 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
 
     oracle = Raw(victim, x0, torch.zeros(n, dtype=torch.int64), budget=10**6)
     oracle.clean_scores = oracle.scores(x0, torch.arange(n), "check")
-    simba.run(oracle, generator(), simba.Options(iterations=steps))
-    order = simba.directions(n, 3, 32, simba.Options(iterations=steps), generator())
+    simba.run(oracle, streams(), simba.Options(iterations=steps))
+    order = simba.directions(torch.arange(n), SHAPE, simba.Options(iterations=steps), streams())
     best = 0.2 * w[order].abs().sum(1)
     moved = (oracle._held - 0.5).flatten(1) @ w
     assert (moved / best).mean().item() == pytest.approx(kept, abs=0.05)
@@ -203,7 +217,7 @@ def test_bandit_prior_aligns_with_the_gradient(
 
     monkeypatch.setattr(bandit, "update", recording)
     monkeypatch.setattr(bandit, "stop_at_iterate", lambda *_: None)  # it would end at the misclassified image
-    bandit.run(oracle, generator(6), bandit.Options(tiles=10))
+    bandit.run(oracle, streams(6), bandit.Options(tiles=10))
     assert oracle.ledger.used.tolist() == [2001] * n
     for step, value in zip((10, 100, 300, 1000), expected, strict=True):
         cosine = torch.nn.functional.cosine_similarity(priors[step - 1].flatten(1), tiled.flatten()[None]).mean()
@@ -221,7 +235,7 @@ def test_bandit_estimate_is_the_gradient_of_the_tiles(monkeypatch: pytest.Monkey
                     torch.zeros(n, dtype=torch.int64), budget=3, eps=1e-9)  # fmt: skip
     oracle.check(scores=True)
     monkeypatch.setattr(bandit, "update", lambda v, g, lr, norm: estimates.append(g) or v)
-    bandit.run(oracle, generator(6), bandit.Options(tiles=4))
+    bandit.run(oracle, streams(6), bandit.Options(tiles=4))
     expected = 2 * torch.nn.functional.avg_pool2d(w, 2) * 4 / (2 * 48)
     mean = estimates[0].mean(0)
     assert torch.nn.functional.cosine_similarity(mean.flatten(), expected.flatten(), dim=0).item() > 0.98
@@ -233,10 +247,29 @@ def test_an_adversarial_iterate_on_the_ball_is_seen(name: str, eps: float) -> No
     """Probes of an iterate on the surface lie outside the ball, so only the iterate itself can count."""
     oracle = attack(Linear(margin=0.2 * eps), name, eps=eps, budget=6000)
     assert oracle.ledger.stop_reason == ["success"] * 2
-    assert float(oracle.best.max()) <= eps
+    assert within(float(oracle.best.max()), eps)
     spent = oracle.ledger.phases["iterate"]
     assert int(spent.min()) >= 1
     assert torch.equal(spent + oracle.ledger.phases["probe"] + 1, oracle.ledger.used)
+
+
+@pytest.mark.parametrize(("norm", "length"), [("l2", 2.0), ("linf", float("inf"))])
+def test_iterates_of_a_smaller_ball_stay_in_it(norm: str, length: float) -> None:
+    oracle = attack(Linear(margin=3.0), "bandit-td", norm, norm=norm, eps=0.2, budget=100, ball=0.98)
+    reached = torch.linalg.vector_norm(oracle.close().held[-1] - 0.5, length, dim=(1, 2, 3))
+    torch.testing.assert_close(reached, torch.full_like(reached, 0.98 * 0.2), atol=1e-5, rtol=0)
+
+
+def test_success_of_a_smaller_ball_counts_up_to_eps() -> None:
+    """Wrong beyond 0.985: iterates at 0.98 are right, and of their probes those inside 1 count."""
+
+    def victim(z: Tensor) -> Tensor:
+        beyond = (z - 0.5).flatten(1).norm(dim=1) - 0.985
+        return torch.stack([torch.zeros_like(beyond), beyond], 1)
+
+    oracle = attack(victim, "bandit-td", budget=100, ball=0.98)
+    assert oracle.ledger.stop_reason == ["success"] * 2
+    assert bool((oracle.best > 0.985).all())
 
 
 def test_bandit_exponentiated_gradient_does_not_overflow() -> None:
@@ -255,13 +288,13 @@ def test_square_schedule() -> None:
 
 
 def test_square_points_lie_on_the_sphere_or_at_the_faces() -> None:
-    x0 = torch.full((3, *SHAPE), 0.5)
-    l2 = square.mosaic(x0, 1.0, generator())
+    x0, everyone = torch.full((3, *SHAPE), 0.5), torch.arange(3)
+    l2 = square.mosaic(x0, 1.0, streams(), everyone)
     torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
     for p in (0.8, 0.1, 0.001):
-        l2 = square.l2_step(x0, l2, 1.0, p, generator())
+        l2 = square.l2_step(x0, l2, 1.0, p, streams(), everyone)
         torch.testing.assert_close((l2 - x0).flatten(1).norm(dim=1), torch.ones(3), atol=1e-5, rtol=0)
-    linf = square.linf_step(x0, square.stripes(x0, 0.03, generator()), 0.03, 0.1, generator())
+    linf = square.linf_step(x0, square.stripes(x0, 0.03, streams(), everyone), 0.03, 0.1, streams(), everyone)
     torch.testing.assert_close((linf - x0).abs(), torch.full_like(x0, 0.03))
 
 
@@ -293,7 +326,7 @@ def test_square_rescaled_schedule_reaches_its_share_of_the_optimum() -> None:
 def test_nes_cosine(pairs: int, sigma: float, expected: float) -> None:
     """E cos(G, w) ≈ √(qκ / (qκ + D)); the first step goes along G. Noise: κ = 1 / (1 + σ² / (2 c²))."""
     victim = Linear(margin=3.0, sigma=sigma)
-    oracle = attack(victim, "nes", n=24, budget=1 + 2 * pairs, pairs=pairs)
+    oracle = attack(victim, "nes", "margin", n=24, budget=1 + 2 * pairs, pairs=pairs)
     step = (oracle.close().held[0] - 0.5).flatten(1)
     cosine = (step @ victim.w / step.norm(dim=1)).mean().item()
     assert cosine == pytest.approx(expected, abs=0.012)

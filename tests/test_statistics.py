@@ -57,6 +57,19 @@ def test_wilson_of_arrays_is_scipys(k: int, n: int) -> None:
     assert (lo[0], hi[0]) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
+def test_seeds_that_agree_say_no_more_than_one() -> None:
+    """As docs/concepts.md has it; and seeds that decide by chance alone say at most as much as new images."""
+    once = np.array([[1.0] * 13 + [0.0] * 27])
+    same = statistics.crossed_rate(np.repeat(once, 5, axis=0))
+    alone = statistics.rate(13, 40)
+    assert (same.value, same.lo, same.hi) == pytest.approx((alone.value, alone.lo, alone.hi))
+    chance = (np.random.default_rng(1).random((5, 40)) < 0.4).astype(float)
+    found, plain = statistics.crossed_rate(chance), statistics.rate(int(chance.sum()), 200)
+    one = statistics.rate(round(40 * float(chance.mean())), 40)
+    assert plain.hi - plain.lo <= found.hi - found.lo + 1e-9
+    assert found.hi - found.lo < one.hi - one.lo
+
+
 @pytest.mark.parametrize("n", [6, 7, 25, 100])
 def test_median_interval_is_that_of_scipys_quantile_test(n: int) -> None:
     values = np.random.default_rng(n).normal(size=n)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHAPE, D, Done, generator
+from conftest import SHAPE, D, Done, generator, streams
 from test_score_attacks import Linear
 from torch import Tensor, nn
 
@@ -22,12 +22,13 @@ from sndcli.datasets import cifar10
 from sndcli.errors import ConfigError
 from sndcli.inference import Forward, optimise
 from sndcli.models.classifier import IDENTITY, Classifier
-from sndcli.models.dropping import dropping
+from sndcli.models.dropping import Coins, dropping
 from sndcli.models.reference import Reference
 from sndcli.models.reference_cifar import ref_vgg
 from sndcli.models.resnet_cifar import resnet20
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
+from sndcli.streams import Streams
 from sndcli.training.augment import cutout, jitter
 from sndcli.training.recipe import recipe_of
 
@@ -54,7 +55,7 @@ def attack(victim: Linear, references: list[Reference], options: subspace.Option
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
-    subspace.run(oracle, generator(), options, references)
+    subspace.run(oracle, streams(), options, references)
     return oracle
 
 
@@ -105,7 +106,7 @@ class Aligned:
     def __init__(self, w: Tensor, cosine: float) -> None:
         self.w, self.cosine, self.generator = w, cosine, generator(11)
 
-    def vjp(self, x: Tensor, s: Tensor, rate: float, _: torch.Generator) -> Tensor:
+    def vjp(self, x: Tensor, s: Tensor, rate: float, _: Streams, __: Tensor) -> Tensor:
         noise = torch.randn(len(x), D, generator=self.generator)
         noise -= (noise @ self.w)[:, None] * self.w
         noise /= noise.norm(dim=1, keepdim=True)
@@ -162,9 +163,15 @@ def test_the_authors_count(budget: int, votes: int, paid: int) -> None:
 def test_every_image_draws_its_own_reference() -> None:
     one, other = Aligned(torch.eye(D)[0], 1.0), Aligned(torch.eye(D)[1], 1.0)
     x = torch.zeros(1000, 3, 32, 32)
-    r = subspace.directions(x, torch.zeros(1000, 2), [one, other], 0.0, generator()).flatten(1)  # type: ignore[list-item]
+    r = subspace.directions(x, torch.zeros(1000, 2), [one, other], 0.0, streams(), torch.arange(1000)).flatten(1)  # type: ignore[list-item]
     assert torch.equal(r[:, :2].sum(1), torch.ones(1000))
     assert r[:, 0].mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+def coins() -> Coins:
+    """Coins of all places from one generator."""
+    g = generator()
+    return lambda like, _: torch.rand(like.shape, generator=g)
 
 
 # -- dropped layers ------------------------------------------------------------------------------------------
@@ -180,10 +187,10 @@ def test_everything_dropped_leaves_the_blocks_that_change_the_shape() -> None:
     with torch.no_grad():
         stem = net.maxpool(net.relu(net.bn1(net.conv1(x))))
         expected = net.avgpool(net.layer4[0](net.layer3[0](net.layer2[0](stem)))).flatten(1)
-        with dropping(net, 1.0, generator()):
+        with dropping(net, 1.0, coins()):
             torch.testing.assert_close(net(x), expected)
         plain = ours(x)
-        with dropping(ours, 1.0, generator()):
+        with dropping(ours, 1.0, coins()):
             torch.testing.assert_close(ours(x), ours.linear.bias.expand(2, 10))
         assert torch.equal(ours(x), plain)  # left as it was
 
@@ -194,7 +201,7 @@ def test_plain_networks_are_thinned_after_every_convolution() -> None:
         if isinstance(module, nn.BatchNorm2d | nn.Linear):
             module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     x = torch.rand(1, 3, 32, 32, generator=generator()).expand(16, 3, 32, 32)
-    with torch.no_grad(), dropping(network, 0.3, generator()):
+    with torch.no_grad(), dropping(network, 0.3, coins()):
         out = network(x)
     assert len(seen) == 7  # six batch-norms and the linear layer
     for entering in seen[:-1]:
@@ -211,7 +218,7 @@ def test_residual_blocks_are_skipped_for_each_image_alone() -> None:
     entering: list[Tensor] = []
     network.layer1[1].register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
     x = torch.rand(1, 3, 32, 32, generator=generator()).expand(400, 3, 32, 32)
-    with torch.no_grad(), dropping(network, 0.25, generator()):
+    with torch.no_grad(), dropping(network, 0.25, coins()):
         network(x)
         stem = torch.relu(network.bn1(network.conv1(x[:1])))
     skipped = (entering[0] - stem).abs().flatten(1).amax(1) < 1e-5
@@ -224,7 +231,7 @@ def test_residual_blocks_are_skipped_for_each_image_alone() -> None:
 def test_vjp_is_the_adjoint_of_the_jacobian() -> None:
     w = torch.randn(D, generator=generator(4))
     x, s = torch.rand(3, *SHAPE), torch.tensor([[0.0, 1.0], [1.0, -1.0], [5.0, 0.5]])
-    found = reference(linear_network(w)).vjp(x, s, 0.0, generator())
+    found = reference(linear_network(w)).vjp(x, s, 0.0, streams(), torch.arange(len(x)))
     torch.testing.assert_close(found.flatten(1), s[:, 1:] * w)
 
 
@@ -236,16 +243,16 @@ def test_vjp_of_a_network_of_another_size() -> None:
     s = torch.randn(2, 4, generator=generator(1))
     with torch.no_grad():
         f = [model.model(torch.nn.functional.interpolate(z, (64, 64), mode="bilinear")) for z in (x, x + dx)]
-    product = (model.vjp(x, s, 0.0, generator()) * dx).flatten(1).sum(1)
+    product = (model.vjp(x, s, 0.0, streams(), torch.arange(len(x))) * dx).flatten(1).sum(1)
     torch.testing.assert_close(product, (s * (f[1] - f[0])).sum(1), atol=1e-4, rtol=1e-3)
 
 
 def test_a_gradient_does_not_depend_on_the_batch() -> None:
     model = Reference(Classifier(ref_vgg(), IDENTITY), CPU)
     x, s = torch.rand(70, *SHAPE, generator=generator()), torch.randn(70, 10, generator=generator(1))
-    whole = model.vjp(x, s, 0.0, generator())
+    whole = model.vjp(x, s, 0.0, streams(), torch.arange(len(x)))
     some = torch.tensor([0, 33, 69])
-    torch.testing.assert_close(model.vjp(x[some], s[some], 0.0, generator()), whole[some], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.vjp(x[some], s[some], 0.0, streams(), some), whole[some], atol=1e-5, rtol=1e-4)
     assert model.rows == 73
     assert all(p.grad is None for p in model.model.parameters())
 
@@ -368,7 +375,7 @@ def test_shipped_references_point_along_the_victims_gradient() -> None:
     x, y = data.pixels(torch.arange(32)), data.labels[:32]
     victim = load_model("resnet20")
     s = subspace.cotangent(victim(x).softmax(1).detach(), y)
-    mine = Reference(victim, CPU).vjp(x, s, 0.0, generator()).flatten(1)
+    mine = Reference(victim, CPU).vjp(x, s, 0.0, streams(), torch.arange(len(x))).flatten(1)
     for name in REFERENCES["cifar10"]:
-        theirs = Reference(load_model(name), CPU).vjp(x, s, 0.0, generator()).flatten(1)
+        theirs = Reference(load_model(name), CPU).vjp(x, s, 0.0, streams(), torch.arange(len(x))).flatten(1)
         assert torch.nn.functional.cosine_similarity(mine, theirs).mean().item() > 0.05

@@ -99,6 +99,9 @@ def test_recipes() -> None:
     assert [paper.lr_at(epoch) for epoch in (1, 80, 80.5, 120.5)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert PGD.parse(paper.pgd) == PGD("linf", 0.031, 7, 0.01)
     assert recipe_of("resnet32", "at").start == ""
+    robust = recipe_of("resnet20", "at", "paper")  # the robustness library's defaults for CIFAR
+    assert (robust.epochs, robust.weight_decay) == (150, 5e-4)
+    assert [robust.lr_at(epoch) for epoch in (1, 50, 50.5, 100.5, 149)] == pytest.approx([0.1, 0.1, 0.01, 1e-3, 1e-3])
     short = paper.lasting(16)
     assert (short.milestones, short.clean_epochs, short.epochs) == ((8, 12), 0, 16)
     with pytest.raises(ConfigError, match="Did you mean `rse`"):

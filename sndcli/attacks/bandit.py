@@ -30,7 +30,9 @@ class Options:
         exploration: δ, length of the exploration of the prior.
         online_lr: step of the prior.
         image_lr: h, step of the image (L2 length, or every pixel for L∞).
-        tiles: side of the prior; 0 means 50, or 20 on images below 50 pixels.
+        tiles: side of the prior; 0 means 50, or 20 on images whose shorter side is below 50 pixels.
+        ball: radius that iterates are projected to, as a share of ε. Below 1 the probes around an iterate on its
+            surface lie inside ε too, where a wrong answer counts.
     """
 
     fd_eta: float = 0.01
@@ -38,6 +40,7 @@ class Options:
     online_lr: float = 0.1
     image_lr: float = 0.5
     tiles: int = 0
+    ball: float = 1.0
 
 
 OPTIONS = {
@@ -49,8 +52,8 @@ OPTIONS = {
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or until fewer than two queries are left."""
     o, x = options, oracle.x0.clone()
-    n, channels, side = len(x), x.shape[1], x.shape[-1]
-    tiles = o.tiles or (50 if side >= 50 else min(side, 20))
+    n, channels, size = len(x), x.shape[1], (x.shape[2], x.shape[3])
+    tiles = o.tiles or (50 if min(size) >= 50 else min(*size, 20))
     prior = x.new_zeros(n, channels, tiles, tiles)
     oracle.hold(x, torch.arange(n, device=x.device))
     for _ in range(oracle.budget // 2 + 1):
@@ -60,24 +63,24 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
             break
         v = prior[owner]
         e = o.exploration * streams.normal(owner, v) / (channels * tiles**2) ** 0.5
-        plus, minus = (x[owner] + o.fd_eta * _unit(upsample(q, side)) for q in (v + e, v - e))
+        plus, minus = (x[owner] + o.fd_eta * _unit(upsample(q, size)) for q in (v + e, v - e))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
         rows = owner.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
         loss = cross_entropy(scores, oracle.y[rows]).view(-1, 2)
         c = torch.nan_to_num((loss[:, 0] - loss[:, 1]) / (o.fd_eta * o.exploration))
         prior[owner] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
-        direction = upsample(v, side)
+        direction = upsample(v, size)
         step = direction.sign() if oracle.norm == "linf" else _unit(direction)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
+        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], o.ball * oracle.eps, oracle.norm)
         oracle.hold(x[owner], owner)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
 
 
-def upsample(v: Tensor, side: int) -> Tensor:
-    """Nearest-neighbour tiles to pixels: source index ⌊i t / S⌋."""
-    return F.interpolate(v, size=(side, side), mode="nearest")
+def upsample(v: Tensor, size: tuple[int, int]) -> Tensor:
+    """Nearest-neighbour tiles to pixels: source index ⌊i t / S⌋ on each axis."""
+    return F.interpolate(v, size=size, mode="nearest")
 
 
 def update(v: Tensor, g: Tensor, lr: float, norm: str) -> Tensor:

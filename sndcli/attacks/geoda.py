@@ -6,9 +6,12 @@ what a run planned for that budget would reach.
 
 Differs from the authors' code: pixels in [0, 1] instead of normalised ones; probes are clipped and their directions
 recomputed; the clean image is not asked again in each search; loops are capped; when no step along the normal is
-adversarial the old boundary point stays; the closest boundary point is handed over, not the last. On 32 x 32 images
-10 of 32 frequencies are used, as 75 of 224 on larger ones. The bisection's width must stay below half the probe's
-scale (ART's default of 0.1 makes every probe answer alike).
+adversarial the old boundary point stays; the closest boundary point is submitted, not the last. On 32 x 32 images
+10 of 32 frequencies are used, as 75 of 224 on larger ones. The authors' probe, step and width are numbers of their
+space, 224 x 224 pixels over a standard deviation; `geoda_plan.rescaled` brings them to [0, 1] and to the image's size.
+Preset ``raw-224`` takes the bare numbers for pixels in [0, 1] instead, as ports of the attack do (on 32 x 32 images a
+step of 5 leaves the box); ``step1`` is that with BlackboxBench's step. The bisection's width must stay below half the
+probe's scale (ART's default of 0.1 makes every probe answer alike).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.geoda_plan import RESERVE, allocate, low_frequencies
+from sndcli.attacks.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, low_frequencies, rescaled
 from sndcli.attacks.geometry import block_size, hold_closer, norms, per_image, take_turns
 from sndcli.attacks.handover import handing
 from sndcli.attacks.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
@@ -27,7 +30,7 @@ from sndcli.ball import COLLAPSED
 from sndcli.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
-SEARCH, HALVE, PROBE, GO = range(4)
+SEARCH, HALVE, PROBING, GO = range(4)
 MAX_HALVES = 60
 
 
@@ -36,11 +39,11 @@ class Options:
     """Hyper-parameters.
 
     Attributes:
+        probe: σ of the probes, on the [0, 1] pixel scale; 0 means the authors', rescaled.
+        tolerance: width of the bisections, in L2; at most half of `probe` is sensible; 0 as above.
         sub_dim: DCT frequencies an axis; 0 means 75/224 of the side, rounded down.
-        probe: σ of the probes, on the [0, 1] pixel scale.
-        tolerance: width of the bisections, in L2; at most half of `probe` is sensible.
         allocation: λ; the queries of successive iterations grow by λ^(-2/3).
-        step: length of the steps along the summed normal.
+        step: length of the steps along the summed normal; 0 as above.
         steps: of them, at most.
         start_draws: noise images of growing size tried, at most.
         sigma_hat: the model's noise (ours): a number, or ``estimate`` to measure it; `probe` is at least 2σ̂ and
@@ -49,11 +52,11 @@ class Options:
         confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
     """
 
+    probe: float = 0.0
+    tolerance: float = 0.0
     sub_dim: int = 0
-    probe: float = 2e-4
-    tolerance: float = 1e-4
     allocation: float = 0.6
-    step: float = 5.0
+    step: float = 0.0
     steps: int = 100
     start_draws: int = 1_000
     sigma_hat: str = "0"
@@ -66,8 +69,9 @@ class Options:
 
 OPTIONS = {
     "authors": Options(),
-    "step1": Options(step=1.0),
-    "na": Options(step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
+    "raw-224": Options(PROBE, TOLERANCE, step=STEP),
+    "step1": Options(PROBE, TOLERANCE, step=1.0),
+    "na": Options(PROBE, TOLERANCE, step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
 }
 
 
@@ -82,13 +86,14 @@ class _Machine:
 
     def __init__(self, oracle: Oracle, streams: Streams, options: Options, sigma_hat: Tensor) -> None:
         x0, device = oracle.x0, oracle.x0.device
-        n, side = len(x0), x0.shape[-1]
-        sub_dim = options.sub_dim or max(1, 75 * side // 224)
+        n, size = len(x0), x0.shape[2:]
+        sub_dim = options.sub_dim or max(1, 75 * min(size) // 224)
         self.oracle, self.streams, self.o = oracle, streams, options
-        self.rows = dct_rows(side)[:sub_dim].to(device)
+        self.rows, self.columns = (dct_rows(side)[:sub_dim].to(device) for side in size)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
-        self.probe = (2 * sigma_hat).clamp_min(options.probe)
-        self.tolerance = sigma_hat.clamp_min(options.tolerance)
+        probe, tolerance, self.step = rescaled(options.probe, options.tolerance, options.step, x0[0].numel())
+        self.probe = (2 * sigma_hat).clamp_min(probe)
+        self.tolerance = sigma_hat.clamp_min(tolerance)
         self.sigma_hat, self.hand_over = sigma_hat, handing(oracle, options.confirm)
         self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
@@ -102,7 +107,7 @@ class _Machine:
     def turn(self, owner: Tensor) -> None:
         """One batch: a block of probes of every image that probes, one query of every other."""
         state = self.state[owner]
-        probing, single = owner[state == PROBE], owner[state != PROBE]
+        probing, single = owner[state == PROBING], owner[state != PROBING]
         image, eta, probes = self._probes(probing)
         kinds = [("start", single[self.state[single] == SEARCH]), ("line", single[self.state[single] == GO]),
                  ("bisection", single[self.state[single] == HALVE])]  # fmt: skip
@@ -127,7 +132,7 @@ class _Machine:
         direction = self.gradient[owner]
         if self.oracle.norm == "linf":
             direction = direction.sign() / per_image(norms(direction).clamp_min(1e-12), direction)
-        length = self.o.step * per_image(self.k[owner], direction)
+        length = self.step * per_image(self.k[owner], direction)
         return (self.oracle.x0[owner] + length * direction).clamp_(0.0, 1.0)
 
     def _middle(self, owner: Tensor) -> Tensor:
@@ -137,8 +142,8 @@ class _Machine:
         x0 = self.oracle.x0
         take = torch.clamp(self.quota[owner] - self.count[owner], max=block_size(len(x0), x0[0].numel()))
         image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) ** 2))
-        eta = low_frequencies(weights, self.rows)
+        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) * len(self.columns)))
+        eta = low_frequencies(weights, self.rows, self.columns)
         b = self.b[owner[image]]
         probe = per_image(self.probe[owner[image]], b)
         probes = (b + probe * eta).clamp_(0.0, 1.0)
@@ -159,10 +164,11 @@ class _Machine:
         self.state[owner] = HALVE
 
     def _halved(self, owner: Tensor, sent: Tensor, hit: Tensor) -> None:
+        ended = ((sent == self.far[owner]) | (sent == self.near[owner])).flatten(1).all(1)  # as fine as float32 is
         self.far[owner[hit]], self.near[owner[~hit]] = sent[hit], sent[~hit]
         self.k[owner] += 1
         width = norms(self.far[owner] - self.near[owner])
-        done = owner[(width < self.tolerance[owner]) | (self.k[owner] >= MAX_HALVES)]
+        done = owner[(width < self.tolerance[owner]) | ended | (self.k[owner] >= MAX_HALVES)]
         self.b[done] = self.far[done]
         if self.o.confirm:
             self.hand_over(self.b[done], self.sigma_hat[done], done)
@@ -181,7 +187,7 @@ class _Machine:
         self.iteration[owner] += 1
         self.count[owner] = 0
         self.sum[owner] = 0.0
-        self.state[owner] = PROBE
+        self.state[owner] = PROBING
 
     def _gather(self, owner: Tensor, image: Tensor, eta: Tensor, reply: Tensor) -> None:
         ok = reply != REFUSED

@@ -5,18 +5,34 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+PROBE, TOLERANCE, STEP = 2e-4, 1e-4, 5.0  # the authors' numbers, in their space
+THEIR_STD = 0.226  # of a pixel of ImageNet, which theirs are divided by: the mean of the channels' 0.229, 0.224, 0.225
+THEIR_SIZE = 3 * 224 * 224
 RESERVE = 25  # queries an iteration keeps for its line search and bisection
 
 
-def low_frequencies(weights: Tensor, rows: Tensor) -> Tensor:
-    """``[..., side, side]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
+def low_frequencies(weights: Tensor, rows: Tensor, columns: Tensor | None = None) -> Tensor:
+    """``[..., H, W]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
 
-    `rows` ``[sub_dim, side]`` are the lowest one-dimensional frequencies. One axis after the other: the full
-    basis of 75² images of 224 x 224 would take a gigabyte.
+    `rows` ``[sub_dim, H]`` are the lowest one-dimensional frequencies, and so are `columns` ``[sub_dim, W]``, which
+    square images do not need. One axis after the other: the full basis of 75² images of 224 x 224 would take a
+    gigabyte.
     """
-    square = weights.unflatten(-1, (len(rows), len(rows)))
-    images: Tensor = rows.T @ square @ rows
+    columns = rows if columns is None else columns
+    images: Tensor = rows.T @ weights.unflatten(-1, (len(rows), len(columns))) @ columns
     return images
+
+
+def rescaled(probe: float, tolerance: float, step: float, d: int) -> tuple[float, float, float]:
+    """The three lengths for images of `d` values in [0, 1]; those given as 0 are the authors'.
+
+    A length in their space is 0.226 times as long in pixels. Lengths that are L2 norms of whole images (the width of
+    a bisection; the step, which multiplies a direction whose length does not grow with d) are as large a part of an
+    image of d values when they are √(d / 150,528) times as long. The probe multiplies draws for each coefficient,
+    whose number grows with d by itself.
+    """
+    whole = THEIR_STD * (d / THEIR_SIZE) ** 0.5
+    return probe or PROBE * THEIR_STD, tolerance or TOLERANCE * whole, step or STEP * whole
 
 
 def allocate(queries: int, allocation: float = 0.6) -> list[int]:

@@ -33,7 +33,7 @@ from sndcli.attacks.geometry import (
 )
 from sndcli.attacks.handover import HandOver
 from sndcli.attacks.hsja import FEWEST_PROBES, gradient_direction
-from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted
+from sndcli.attacks.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted, votes_expected
 from sndcli.attacks.prior import Prior
 from sndcli.ball import COLLAPSED
 from sndcli.oracle import Oracle
@@ -117,16 +117,24 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget ends."""
     o, root_d = options, math.sqrt(oracle.x0[0].numel())
     ask, prior = voted(o.votes, o.lead), Prior(o.colour, o.window)
-    reserve = o.votes * bisection_steps(1.5 / o.grid)
     hand_over = HandOver(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead)
     sigma_hat = torch.zeros_like(hand_over.reached)
     if o.sigma_hat != ESTIMATE:
         sigma_hat += float(o.sigma_hat)
 
-    def project(far: Tensor, owner: Tensor) -> Tensor:
+    def width_at(far: Tensor, owner: Tensor) -> Tensor:
+        """Relative width at which the projection of `far` ends."""
         noise = o.fineness * sigma_hat[owner] / oracle.distance(far, owner).clamp_min(COLLAPSED)
-        width = noise.clamp(1.5 / o.grid, 0.5)
-        found = bisect(oracle, far, owner, width, "projection", ask=ask)
+        return noise.clamp(1.5 / o.grid, 0.5)
+
+    def reserve(owner: Tensor) -> Tensor:
+        """Queries that the projection after a gradient and its confirmation are expected to take."""
+        steps = torch.tensor([bisection_steps(w) for w in width_at(far[owner], owner).tolist()], device=far.device)
+        confirmation = o.confirm_lead + 1 if o.confirm else 0
+        return torch.ceil(votes_expected(o.votes, o.lead) * steps).long() + confirmation
+
+    def project(far: Tensor, owner: Tensor) -> Tensor:
+        found = bisect(oracle, far, owner, width_at(far, owner), "projection", ask=ask)
         hand_over(found, sigma_hat[owner], owner)
         return found
 
@@ -143,7 +151,8 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         owner = active(oracle)
         oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
         probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
-        probes = torch.minimum(probes, oracle.remaining - reserve)
+        ready = active(oracle)
+        probes[ready] = torch.minimum(probes[ready], oracle.remaining[ready] - reserve(ready))
         owner = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
         if not len(owner):
             break

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sndcli.attacks.registry import AttackSpec, spec_of
+from sndcli.attacks.registry import AttackSpec, noise_aware, spec_of
 from sndcli.errors import ConfigError
 
 VOTES = (1, 5, 10)
@@ -87,7 +87,8 @@ def rungs(
 
 
 def _aware(spec: AttackSpec) -> list[str]:
-    return [preset for preset in spec.presets if preset.endswith("na")]
+    """Presets of a published attack that know of the noise."""
+    return [] if noise_aware(spec.name) else [preset for preset in spec.presets if noise_aware(spec.name, preset)]
 
 
 def _knows(spec: AttackSpec, preset: str, sigma_hat: str) -> tuple[str, ...]:

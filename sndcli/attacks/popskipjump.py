@@ -6,11 +6,12 @@ queries of most expected information (`infomax`), and they decide how many probe
 
 Differs from the authors' code: starts from uniform noise by a majority of five answers (theirs is given an image of
 another class); one grid of G + 1 values of t for all searches; the mean over all probes is the gradient's baseline,
-not one a chunk; a search that ends at t = 1 is not repeated; an exact budget. The point handed over lies `outward`
-beyond the estimate of p = ½, where it is adversarial rather than so half of the time.
+not one a chunk; a search that ends at t = 1 is not repeated; an exact budget.
 Where the gradient asks for more probes than the rest of the budget, it gets what is left beyond `reserve`, if that is
 at least what the noise-free attack would use, and else the attack ends. Preset ``share`` (ours) never spends more than
-a quarter of what is left on one gradient, so that a noisy model does not eat the whole budget in the first.
+a quarter of what is left on one gradient, so that a noisy model does not eat the whole budget in the first, and submits
+a point `outward` of the estimate of p = ½, where it is adversarial rather than so half of the time (as the authors', it
+is not asked about).
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ class Options:
     max_evals: int = 50_000
     max_share: float = 1.0
     reserve: int = 100
-    outward: float = 1.5
+    outward: float = 0.0
     start_draws: int = 10_000
     start_votes: int = 5
 
 
-OPTIONS = {"authors": Options(), "share": Options(max_share=0.25)}
+OPTIONS = {"authors": Options(), "share": Options(max_share=0.25, outward=1.5)}
 
 
 def alpha(s: Tensor, theta: float) -> Tensor:

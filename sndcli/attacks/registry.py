@@ -19,9 +19,10 @@ class AttackSpec:
         module: holds ``OPTIONS`` (name of preset -> options dataclass) and ``run(oracle, streams, options)``.
         access: ``labels`` or ``scores``.
         norms: norms it supports, the first is the default.
-        presets: names of parameter sets, the first is the default.
+        presets: names of parameter sets; the first is the default, or the one that is named like the norm.
         summary: one line for ``snd ls attacks``.
         references: whether ``run`` also takes reference models, the attacker's own.
+        by_norm: (norm, preset): norms with a default of their own.
     """
 
     name: str
@@ -31,6 +32,12 @@ class AttackSpec:
     presets: tuple[str, ...]
     summary: str
     references: bool = False
+    by_norm: tuple[tuple[str, str], ...] = ()
+
+    def default_preset(self, norm: str | None) -> str:
+        """The preset of a run in this norm that names none."""
+        named = norm if norm in self.presets else self.presets[0]
+        return dict(self.by_norm).get(norm or self.norms[0], named or "")
 
 
 ATTACKS = {
@@ -57,7 +64,7 @@ ATTACKS = {
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "step1", "na"),
+            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(
@@ -65,11 +72,11 @@ ATTACKS = {
             "RayS (Chen, Gu 2020)",
         ),
         AttackSpec(
-            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel", "na"),
+            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel", "fitted", "na"),
             "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
         ),
         AttackSpec(
-            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct", "dct-na"),
+            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct", "dct-fitted", "dct-na"),
             "SimBA along low-frequency DCT directions",
         ),
         AttackSpec(
@@ -77,7 +84,7 @@ ATTACKS = {
             "Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
         ),
         AttackSpec(
-            "nes", "sndcli.attacks.nes", "scores", ("l2", "linf"), ("l2", "linf"),
+            "nes", "sndcli.attacks.nes", "scores", ("l2", "linf"), ("authors", "margin"),
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         AttackSpec(
@@ -85,8 +92,8 @@ ATTACKS = {
             "Subspace attack with reference models (Guo, Yan, Zhang 2019)", references=True,
         ),
         AttackSpec(
-            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("autoattack", "paper", "na"),
-            "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
+            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("paper", "autoattack", "na"),
+            "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", by_norm=(("linf", "autoattack"),),
         ),
         AttackSpec(
             "null", "sndcli.attacks.null", "labels", ("l2", "linf"), ("default",),
@@ -95,6 +102,18 @@ ATTACKS = {
     )
 }  # fmt: skip
 
+# Attack -> presets that know of the noise. A published attack with other numbers (`--set`) is not one.
+NOISE_AWARE: dict[str, tuple[str, ...]] = {
+    "hsja-na": ("sequential", "majority"),
+    "popskipjump": ("authors", "share"),
+    "ba": ("na",),
+    "sign-opt": ("na",),
+    "geoda": ("na",),
+    "rays": ("na",),
+    "simba": ("na", "dct-na"),
+    "simba-dct": ("dct-na", "na"),
+    "square": ("na",),
+}
 FOOLBOX = ("hsja", "ba")
 REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of reference models
 
@@ -116,16 +135,22 @@ def spec_of(name: str) -> AttackSpec:
     return spec
 
 
+def noise_aware(attack: str, preset: str | None = None) -> bool:
+    """Whether an attack knows of the noise; without a preset, by its first."""
+    known = NOISE_AWARE.get(attack, ())
+    return (preset or ATTACKS[attack].presets[0]) in known if known else False
+
+
 def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:
     """The options dataclass of an attack: a preset, changed by ``key=value`` settings.
 
-    Without a preset it is the first, or the one named like `norm` where there is such a one.
+    Without a preset it is `AttackSpec.default_preset`.
 
     Raises:
         ConfigError: an unknown preset or key, or a value that does not parse.
     """
     presets = importlib.import_module(spec.module).OPTIONS
-    chosen = preset or (norm if norm in spec.presets else spec.presets[0]) or ""
+    chosen = preset or spec.default_preset(norm)
     if chosen not in presets:
         raise unknown(f"preset of {spec.name}", chosen, presets)
     options = presets[chosen]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sndcli.attacks.geoda_plan import rescaled
 from sndcli.attacks.noise import ESTIMATE
 from sndcli.attacks.prior import Prior
 
@@ -50,8 +51,8 @@ def _sign_opt(o: Any, d: int, distance: float, sigma: float) -> Scales:
 
 
 def _geoda(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
-    noise = _noise(o, sigma)
-    return max(o.probe, 2 * noise), max(o.tolerance, noise)
+    noise, (probe, tolerance, _) = _noise(o, sigma), rescaled(o.probe, o.tolerance, o.step, d)
+    return max(probe, 2 * noise), max(tolerance, noise)
 
 
 def _rays(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
@@ -59,7 +60,7 @@ def _rays(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG
 
 
 def _simba(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
-    return o.epsilon / d**0.5, None
+    return o.epsilon * (distance if o.relative else 1.0) / d**0.5, None
 
 
 def _nes(o: Any, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001

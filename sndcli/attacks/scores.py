@@ -53,21 +53,24 @@ def averaged(oracle: Oracle, points: Tensor, owner: Tensor, phase: str, draws: i
     return answers.view(len(owner), draws, -1).mean(1)
 
 
-def stop_at_success(oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0) -> None:
+def stop_at_success(
+    oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
+) -> None:
     """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
 
     On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
     ``confirm > 0`` (ours) an attack ends only when most of at most that many further paid answers are wrong too, or the
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
+    With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
     """
     found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
-    found = found[oracle.inside(points[found], owner[found])]
+    found = found[anywhere | oracle.inside(points[found], owner[found])]
     found = found[torch.argsort(owner[found], stable=True)]
     found = found[leads(owner[found])]
     if confirm and len(found):
         found = found[majority(oracle, points[found], owner[found], "confirm", confirm, CONFIRM_LEAD) == 1]
     oracle.hold(points[found], owner[found])
-    oracle.retire(owner[found], "success")
+    oracle.retire(owner[found], "misclassified" if anywhere else "success")
 
 
 def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) -> None:

@@ -5,12 +5,13 @@ after m accepted steps the perturbation is ε√m long before clipping.
 
 Differs from the authors' code: the rule of the paper (the right side is only asked where the left failed; the batch
 code asks both and may prefer the right), every image has a permutation of its own, the first score is paid, and
-success is read from paid answers. On 32 x 32 images the DCT order starts with 4 x 4 frequencies and grows by 1, as
-28 and 7 of 224.
+success is read from paid answers. The DCT order is that of the authors' scripts: on images of 224 pixels shells of
+growing frequency (28, then 7 more each), on small ones all frequencies in random order.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from sndcli.attacks.geometry import active
 from sndcli.attacks.scores import Incumbent, averaged, stop_at_success
+from sndcli.errors import ConfigError
 from sndcli.oracle import Oracle
 from sndcli.streams import Streams
+
+SMALL = 64  # pixels of the shorter side, up to which the order ``auto`` is ``rand``
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,19 @@ class Options:
     """Hyper-parameters.
 
     Attributes:
-        epsilon: length of a step, in L2.
+        epsilon: length of a step, in L2; with `relative`, as a share of the run's ε.
         basis: ``pixel`` or ``dct``.
-        order: ``rand`` over all directions, or ``strided``: low frequencies first, shell by shell.
-        freq_dims: side of the first square of frequencies (``rand``: the only ones); 0 means 28/224 of the side
-            for ``strided`` and the whole side for ``rand``.
-        stride: width of the shells; 0 means 7/224 of the side.
+        order: ``rand`` over all directions; ``strided``: low frequencies first, shell by shell; ``auto``: ``rand`` on
+            images of at most 64 pixels a side, else ``strided``.
+        freq_dims: side of the first square of frequencies (``rand``: the only ones); 0 means 28/224 of the shorter
+            side for ``strided`` and all for ``rand``.
+        stride: width of the shells; 0 means 7/224 of the shorter side.
         iterations: directions, at most; 0 means all.
         draws: answers averaged for a step (ours; for noisy models).
         requery: ask the incumbent once more before each direction and compare with its mean (ours).
         confirm: further answers, at most, most of which must be wrong before an attack ends (ours); 0 asks none.
+        anywhere: end at any wrong answer, as the authors' code does, and not only at one inside ε.
+        relative: `epsilon` is a share of the run's ε (ours; the authors' step fits the large ε of ImageNet).
     """
 
     epsilon: float = 0.2
@@ -48,23 +55,34 @@ class Options:
     draws: int = 1
     requery: bool = False
     confirm: int = 0
+    anywhere: bool = False
+    relative: bool = False
 
 
 OPTIONS = {
     "pixel": Options(),
+    "fitted": Options(epsilon=0.05, relative=True),
     "na": Options(draws=4, requery=True, confirm=25),
-    "dct": Options(basis="dct", order="strided"),
+    "dct": Options(basis="dct", order="auto"),
+    "dct-fitted": Options(epsilon=0.05, relative=True, basis="dct", order="auto"),
     "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=25),
 }
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
-    """Attacks every active image until success, or its budget or its directions end."""
+    """Attacks every active image until success, or its budget or its directions end.
+
+    Raises:
+        ConfigError: a step relative to an infinite ε.
+    """
     x0, o = oracle.x0, options
-    n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
+    length = o.epsilon * (oracle.eps if o.relative else 1.0)
+    if not math.isfinite(length):
+        raise ConfigError("Expected a finite --eps for steps that are a share of it, or `--set relative=0`.")
+    n, size = len(x0), (x0.shape[1], x0.shape[2], x0.shape[3])
     everyone = torch.arange(n, device=x0.device)
-    order = directions(n, channels, side, o, streams, x0.device)
-    rows = dct_rows(side).to(x0) if o.basis == "dct" else torch.eye(side).to(x0)
+    order = directions(everyone, size, o, streams)
+    axes = [(dct_rows(side) if o.basis == "dct" else torch.eye(side)).to(x0) for side in size[1:]]
     delta = torch.zeros_like(x0)
     last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
     place = torch.zeros(n, dtype=torch.int64, device=x0.device)
@@ -79,7 +97,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
             owner = active(oracle)
         if not len(owner):
             break
-        step = direction(order[owner, place[owner]], channels, rows) * o.epsilon
+        step = direction(order[owner, place[owner]], size[0], *axes) * length
         trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
         points = (x0[owner] + trial).clamp(0.0, 1.0)
         scores = averaged(oracle, points, owner, "step", o.draws)
@@ -92,24 +110,24 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         next_direction = better | right[owner]
         place[owner[next_direction]] += 1
         right[owner] = ~next_direction
-        stop_at_success(oracle, points, owner, scores, o.confirm)
+        stop_at_success(oracle, points, owner, scores, o.confirm, o.anywhere)
 
 
-def directions(n: int, channels: int, side: int, o: Options, streams: Streams, device: torch.device) -> Tensor:
-    """``[n, K]`` indices c·side² + u·side + v, in an order of its own for each image."""
-    position = torch.arange(side, device=device)
-    shell = torch.maximum(position[:, None], position[None, :])
-    if o.order == "strided":
-        first, stride = o.freq_dims or max(1, 28 * side // 224), o.stride or max(1, 7 * side // 224)
+def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: Streams) -> Tensor:
+    """``[n, K]`` indices (c·H + u)·W + v, in an order of its own for each of `image` ``[n]``; `size` is (C, H, W)."""
+    channels, height, width = size
+    shorter, device = min(height, width), image.device
+    shell = torch.maximum(torch.arange(height, device=device)[:, None], torch.arange(width, device=device)[None, :])
+    if o.order == "strided" or (o.order == "auto" and shorter > SMALL):
+        first, stride = o.freq_dims or max(1, 28 * shorter // 224), o.stride or max(1, 7 * shorter // 224)
         shell = torch.where(shell < first, 0, 1 + (shell - first) // stride)
         kept = torch.ones_like(shell, dtype=torch.bool)
     else:
-        kept = shell < (o.freq_dims or side)
+        kept = shell < (o.freq_dims or max(height, width))
         shell = torch.zeros_like(shell)
-    index = torch.arange(channels * side * side, device=device).view(channels, side, side)[:, kept].flatten()
-    key = shell[kept].repeat(channels) + streams.uniform(
-        torch.arange(n, device=device), torch.empty(1, len(index), device=device)
-    )
+    index = torch.arange(channels * height * width, device=device).view(size)[:, kept].flatten()
+    like = torch.empty(1, len(index), device=device, dtype=torch.float64)
+    key = shell[kept].repeat(channels) + streams.uniform(image, like)
     order = index[torch.argsort(key, dim=1)]
     return order[:, : o.iterations] if o.iterations else order
 
@@ -122,10 +140,17 @@ def dct_rows(side: int) -> Tensor:
     return rows.float()
 
 
-def direction(index: Tensor, channels: int, rows: Tensor) -> Tensor:
-    """The unit image of each index: one pixel, or one DCT coefficient of the full image of one channel."""
-    side = len(rows)
-    c, u, v = index // side**2, index // side % side, index % side
-    plane = rows[u][:, :, None] * rows[v][:, None, :]
+def direction(index: Tensor, channels: int, rows: Tensor, columns: Tensor) -> Tensor:
+    """The unit image of each index: one pixel, or one DCT coefficient of the full image of one channel.
+
+    Args:
+        index: ``[n]``, from `directions`.
+        channels: C.
+        rows: ``[H, H]``, an orthonormal basis of columns of pixels.
+        columns: ``[W, W]``, one of rows of pixels.
+    """
+    height, width = len(rows), len(columns)
+    c, u, v = index // (height * width), index // width % height, index % width
+    plane = rows[u][:, :, None] * columns[v][:, None, :]
     chosen: Tensor = torch.nn.functional.one_hot(c, channels).to(rows)
     return chosen[:, :, None, None] * plane[:, None]

@@ -40,8 +40,8 @@ class Options:
 
 
 OPTIONS = {
-    "autoattack": Options(),
     "paper": Options(p_init=0.1, rescale=True),
+    "autoattack": Options(),
     "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
 }
 
@@ -57,7 +57,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
     linf = oracle.norm == "linf"
-    best, x = Incumbent(torch.full((n,), -torch.inf, device=oracle.x0.device)), oracle.x0.clone()
+    best, x = Incumbent(oracle.x0.new_full((n,), -torch.inf)), oracle.x0.clone()
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
     oracle.hold(x, everyone)
     for iteration in range(oracle.budget):
@@ -94,24 +94,25 @@ def stripes(x0: Tensor, eps: float, streams: Streams, image: Tensor) -> Tensor:
     return (x0 + eps * signs((channels, 1, width), x0, streams, image)).clamp(0.0, 1.0)
 
 
-def windows(side: int, size: int, like: Tensor, streams: Streams, image: Tensor) -> Tensor:
-    """``[n, 2]`` upper left corners of squares inside the image."""
+def windows(size: int, like: Tensor, streams: Streams, image: Tensor) -> Tensor:
+    """``[n, 2]`` upper left corners of squares inside images of the height and width of `like`."""
     u = streams.uniform(image, like.new_empty(1, 2, dtype=torch.float64))
-    return (u * (side - size + 1)).long()
+    return (u * (u.new_tensor(like.shape[2:]) - size + 1)).long()
 
 
-def mask_of(corner: Tensor, side: int, size: int) -> Tensor:
-    """bool ``[n, 1, side, side]``: inside each image's square."""
-    position = torch.arange(side, device=corner.device)
-    inside = (position >= corner[:, :, None]) & (position < corner[:, :, None] + size)
-    return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+def mask_of(corner: Tensor, size: int, like: Tensor) -> Tensor:
+    """bool ``[n, 1, H, W]``: inside each image's square."""
+    row, column = (torch.arange(side, device=corner.device) for side in like.shape[2:])
+    down = (row >= corner[:, :1]) & (row < corner[:, :1] + size)
+    across = (column >= corner[:, 1:]) & (column < corner[:, 1:] + size)
+    return (down[:, :, None] & across[:, None, :])[:, None]
 
 
 def linf_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image: Tensor) -> Tensor:
     """Moves one square by ±2ε a channel and clips back to the ball."""
-    channels, side = x.shape[1], x.shape[-1]
-    size = min(side, max(1, round((p * side * side) ** 0.5)))
-    inside = mask_of(windows(side, size, x, streams, image), side, size)
+    channels, height, width = x.shape[1:]
+    size = min(height, width, max(1, round((p * height * width) ** 0.5)))
+    inside = mask_of(windows(size, x, streams, image), size, x)
     moved = x + 2 * eps * signs((channels, 1, 1), x, streams, image) * inside
     return torch.minimum(torch.maximum(moved, x0 - eps), x0 + eps).clamp_(0.0, 1.0)
 
@@ -132,26 +133,26 @@ def eta(size: int) -> Tensor:
 
 
 def mosaic(x0: Tensor, eps: float, streams: Streams, image: Tensor) -> Tensor:
-    """L2 start: 5 x 5 tiles of `eta` with random signs, scaled to norm ε."""
-    n, channels, side = len(x0), x0.shape[1], x0.shape[-1]
-    size = max(side // 5, 1)
-    offset = (side - 5 * size) // 2
+    """L2 start: 5 x 5 tiles of `eta` with random signs, the largest that fit, in the middle, scaled to norm ε."""
+    n, (channels, height, width) = len(x0), x0.shape[1:]
+    size = max(min(height, width) // 5, 1)
+    top, left = (height - 5 * size) // 2, (width - 5 * size) // 2
     tile = eta(size).to(x0) if size > 1 else torch.ones(1, 1).to(x0)
     sign = signs((channels, 5, 5), x0, streams, image)
     plane = torch.einsum("ncij,ab->nciajb", sign, tile).reshape(n, channels, 5 * size, 5 * size)
     d = torch.zeros_like(x0)
-    d[:, :, offset : offset + 5 * size, offset : offset + 5 * size] = plane
+    d[:, :, top : top + 5 * size, left : left + 5 * size] = plane
     return (x0 + eps * d / per_image(norms(d), d)).clamp(0.0, 1.0)
 
 
 def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image: Tensor) -> Tensor:
     """Moves the mass of one square, and what is left of ε, into another (paper, algorithm 3)."""
-    n, channels, side = len(x), x.shape[1], x.shape[-1]
-    size = max(round((p * side * side) ** 0.5), 3)
-    size = min(size + (size % 2 == 0), side - (side % 2 == 0))
+    n, (channels, height, width) = len(x), x.shape[1:]
+    size, shorter = max(round((p * height * width) ** 0.5), 3), min(height, width)
+    size = min(size + (size % 2 == 0), shorter - (shorter % 2 == 0))
     d = x - x0
-    first, second = (windows(side, size, x, streams, image) for _ in range(2))
-    one, two = mask_of(first, side, size), mask_of(second, side, size)
+    first, second = (windows(size, x, streams, image) for _ in range(2))
+    one, two = mask_of(first, size, x), mask_of(second, size, x)
     pattern = eta(size).to(x)
     upright = streams.uniform(image, x.new_empty(1)) < 0.5
     pattern = torch.where(upright[:, None, None], pattern, pattern.T)

@@ -79,13 +79,19 @@ def _climb(name: str, given: dict[str, Any], spec: DefenseSpec, sigma_hat: str) 
     norm = given["norm"] or spec_of(name).norms[0]
     climbs = rungs(name, given["preset"], tuple(given["settings"] or ()), norm, sigma_hat, sigma)
     job = prepare(name, given, spec)
-    victim = cache(partial(job.victim, spec))
-    runs = []
-    for rung in climbs:
-        config = replace(
+    jobs = [
+        replace(job, config=replace(
             job.config, attack=rung.attack, preset=rung.preset, settings=rung.settings, votes=rung.votes, norm=norm
-        )
-        runs.append(replace(job, config=config).run(spec, victim))
+        ))
+        for rung in climbs
+    ]  # fmt: skip
+    if given.get("dry_run"):
+        from sndcli.commands.dry import Planned, dry_run
+
+        dry_run([Planned(j, spec, name=rung.name) for j, rung in zip(jobs, climbs, strict=True)], given["json"])
+        return
+    victim = cache(partial(job.victim, spec))
+    runs = [j.run(spec, victim) for j in jobs]
     found = report.ladder([report.Climb(rung, frame_of(table)) for rung, (table, _) in zip(climbs, runs, strict=True)])
     show(runs, given["json"], given["quiet"], {"ladder": found})
     if not given["json"]:

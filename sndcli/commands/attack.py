@@ -26,6 +26,7 @@ def attack(
     quantize: Annotated[bool, typer.Option("--quantize", help="Queries are 8-bit images.")] = False,
     images: o.Images = None,
     select: o.SelectOption = "correct",
+    select_by: o.SelectBy = None,
     budget: Annotated[
         str | None, typer.Option(help="Paid queries an image, at most: 10000 or 10k. Default 10k; imagenet 20k.")
     ] = None,

@@ -22,7 +22,10 @@ def evidence(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     model: o.Model = "resnet20",
-    images: Annotated[int, typer.Option(help="How many images.")] = 20,
+    images: Annotated[int, typer.Option(help="How many images, of gradients and boundaries.")] = 20,
+    noise_images: Annotated[
+        int, typer.Option(help="Of σ̂ and P_mis on clean images, at most: as many as the model classifies correctly.")
+    ] = 1000,
     seed: o.Seed = 0,
     device: o.Device = "auto",
     batch_size: o.BatchSize = "auto",
@@ -42,8 +45,11 @@ def evidence(
     from sndcli.reports import plots
 
     noise, scales = report.numbers(sigmas, "--sigmas"), report.numbers(probes, "--probes")
-    if min(images, queries, draws - 1) < 1 or not eps > 0:
-        raise ConfigError("Expected `--images`, `--queries` and `--eps` to be positive and `--draws` to be at least 2.")
+    if min(images, noise_images, queries, draws - 1) < 1 or not eps > 0:
+        raise ConfigError(
+            "Expected `--images`, `--noise-images`, `--queries` and `--eps` to be positive "
+            "and `--draws` to be at least 2."
+        )
     if out is not None and out.suffix != ".parquet":
         raise ConfigError(f"Expected `--out` to end in .parquet but got {out}.")
     if plot is not None:
@@ -53,7 +59,7 @@ def evidence(
 
     from sndcli.datasets.load import choose
     from sndcli.defenses.parse import parse
-    from sndcli.evidence import gather
+    from sndcli.evidence import gather, on_clean_images
     from sndcli.inference import reproducible_kernels, resolve_device
     from sndcli.victim import Victim
 
@@ -62,12 +68,22 @@ def evidence(
         raise ConfigError("`snd evidence` computes on the CPU: expected `--device cpu` or auto without CUDA.")
     rows = o.batch_rows(batch_size)
     facts = []
-    for sigma in noise:
-        victim = Victim.prepare(classifier, parse("snd", sigma, None), where, rows)
-        victim.fit_to(data)
-        index = choose(data, images, "correct", seed, lambda x, v=victim: v.undefended(x).argmax(1))  # type: ignore[misc]
-        o.note(f"σ = {sigma:g}: {len(index)} images, {len(scales)} probe scales, {queries} queries each", quiet)
+    victims = [Victim.prepare(classifier, parse("snd", sigma, None), where, rows) for sigma in noise]
+    victims[0].fit_to(data)
+
+    def predict(x: torch.Tensor) -> torch.Tensor:
+        return victims[0].undefended(x).argmax(1)
+
+    index = choose(data, images, "correct", seed, predict)
+    many = choose(data, noise_images, "correct", seed, predict, fewer=True)
+    for sigma, victim in zip(noise, victims, strict=True):
+        o.note(
+            f"σ = {sigma:g}: σ̂ and P_mis of {len(many)} images; {len(index)} images, {len(scales)} probe scales, "
+            f"{queries} queries each",
+            quiet,
+        )
         with reproducible_kernels(), torch.no_grad():
+            facts += on_clean_images(victim, data, many, sigma, draws, seed)
             facts += gather(victim, data.pixels(index), data.labels[index], sigma, probes=scales, queries=queries,
                             draws=draws, eps=eps, seed=seed)  # fmt: skip
     if out is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sndcli.config import RunConfig
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
+    from sndcli.inference import Forward
     from sndcli.models.classifier import Classifier
     from sndcli.models.reference import Reference
     from sndcli.victim import Victim
@@ -39,6 +40,7 @@ class Job:
     debug: bool
     references: Sequence[Reference] = ()
     save_points: bool = False
+    chooser: tuple[ImageSet, Classifier] | None = None  # who chooses images in the attacked model's place
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -65,10 +67,11 @@ class Job:
         files = RunFiles(self.out, c, self.save_points)
         done = None if self.fresh else files.finished()
         if done is not None:  # nothing to fold, measure or compile
+            o.note(f"already there, {_origin(done)}, not run again (--fresh): {files.path}", self.quiet)
             return done, files.path
         made = victim() if victim else self.victim(defense)
         experiment = Experiment(
-            c, self.data, made, self.out, _warn, self.debug, self.references, self.save_points
+            c, self.data, made, self.out, _warn, self.debug, self.references, self.save_points, self._chooser()
         )  # fmt: skip
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
@@ -81,7 +84,28 @@ class Job:
                 done = max(float(tick.queries), total * tick.images / tick.total)
                 update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
 
-            return experiment.run(self.fresh, progress), files.path
+            table = experiment.run(self.fresh, progress)
+        o.note(f"written: {files.path}", self.quiet)
+        return table, files.path
+
+    def _chooser(self) -> tuple[ImageSet, Forward] | None:
+        from sndcli.defenses.parse import DefenseSpec
+        from sndcli.victim import Victim
+
+        if self.chooser is None:
+            return None
+        (data, model), c = self.chooser, self.config
+        victim = Victim.prepare(model, DefenseSpec(), self.device, self.batch_rows, c.precision, c.compiled)
+        victim.fit_to(data)
+        return data, victim.undefended
+
+
+def _origin(table: pa.Table) -> str:
+    """Which version made a result, and when."""
+    from sndcli import results
+
+    run = results.run_of(table)
+    return f"made by snd {run['versions']['sndcli']} on {run['made'][:10]}"
 
 
 def _warn(text: str) -> None:

@@ -30,7 +30,8 @@ def ls(
         from sndcli.attacks.registry import ATTACKS, spec_of
 
         for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
-            presets = ", ".join(spec.presets)
+            usual = {preset: norm for norm, preset in spec.by_norm}
+            presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
             typer.echo(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
     elif what == "defenses":
         from sndcli import plugins

@@ -57,6 +57,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 SelectOption = Annotated[
     str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
 ]
+SelectBy = Annotated[
+    str | None,
+    typer.Option("--select-by", help="Images are chosen by this model, a source as of --model; default the attacked "
+                 "one.", metavar="SOURCE"),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
 Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]

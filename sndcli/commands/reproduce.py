@@ -14,7 +14,7 @@ import typer
 
 from sndcli.commands import options as o
 from sndcli.commands.attack import attack
-from sndcli.commands.plans import REPEATS, Plan, plan_of, show
+from sndcli.commands.plans import P_MIS_IMAGES, REPEATS, Plan, plan_of, show
 
 if TYPE_CHECKING:
     from sndcli.commands.job import Job
@@ -122,8 +122,8 @@ def _attacked(plan: Plan) -> dict[tuple[str, int | None], dict[str, Any]]:
         beside = {name: row[name] for name in ("success_noisy", "success_clean", "floor")}
         for measure in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
             figure = row[measure] if isinstance(row[measure], dict) else {"value": row[measure], "lo": None, "hi": None}
-            n = row["n"] - (row["initially_wrong"] if measure == "success_seen_net" else 0)
-            found[measure, row["budget"]] = figure | {"n": n} | (beside if measure.startswith("success") else {})
+            figure |= {"n": row["n"], "paid": row["budget"]} | (beside if measure.startswith("success") else {})
+            found[measure, plan.points[row["budget"]]] = figure
     return found
 
 
@@ -155,6 +155,7 @@ def _finished(plan: Plan) -> Path:
     wanted = sorted(cell.measure for cell in plan.cells)
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
+    what += [P_MIS_IMAGES] if "p_mis_clean" in wanted else []
     return job.out / f"clean_{hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 
@@ -162,18 +163,21 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
     import torch
 
     from sndcli.commands.sigma_sweep import noise_length
+    from sndcli.datasets.load import choose
     from sndcli.statistics import mean_std, rate
     from sndcli.victim import accuracy
 
     n = min(job.config.images, len(job.data))
     data = replace(job.data, images=job.data.images[:n], labels=job.data.labels[:n], ids=job.data.ids[:n])
     if measure == "noise_l2":
-        return {"value": noise_length(spec, job.model.input_size), "lo": None, "hi": None, "n": n}
+        return {"value": noise_length(spec, data, torch.arange(n)), "lo": None, "hi": None, "n": n}
     victim = job.victim(spec)
     seeds = [job.config.seed + k for k in range(REPEATS if spec.random else 1)]
-    if measure == "p_mis_clean":  # as accuracy, but right is what the undefended model says
-        said = [victim.undefended(data.pixels(index)).argmax(1).cpu() for index in torch.arange(n).split(1024)]
-        data = replace(data, labels=torch.cat(said))
+    if measure == "p_mis_clean":  # as accuracy, on images where right is what the undefended model says
+        right = choose(
+            data, min(n, P_MIS_IMAGES), "correct", job.config.seed, lambda x: victim.undefended(x).argmax(1), fewer=True
+        )  # fmt: skip
+        data, n = data.part(right, data.source), len(right)
     mean, std = mean_std(accuracy(victim.defended, data, seeds))
     share = 1 - mean if measure == "p_mis_clean" else mean
     bounds = rate(round(share * n), n)
@@ -196,12 +200,14 @@ def _print(plans: Sequence[Plan], format: str, json: bool) -> None:
     cells = [name | figure for name, p in zip(names, plans, strict=True) for figure in p.found]
     skipped = [name | {"reason": p.skipped} for name, p in zip(names, plans, strict=True) if p.skipped]
     from sndcli.reports import comparison
-    from sndcli.reports.published import assumptions
+    from sndcli.reports.published import assumptions, protocol
 
     tables = list(dict.fromkeys(p.case.table for p in plans))
     if json:
         assumed = {name: lines for name in tables if (lines := assumptions(name))}
-        typer.echo(jsonlib.dumps({"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed}))
+        taken = {name: lines for name in tables if (lines := protocol(name))}
+        answer = {"schema": 1, "cells": cells, "skipped": skipped, "assumptions": assumed, "protocol": taken}
+        typer.echo(jsonlib.dumps(answer))
         return
     if format == "md":
         typer.echo("\n\n".join(comparison.markdown(name, cells) for name in tables))

@@ -15,7 +15,9 @@ from sndcli.commands.job import Job
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
+    from sndcli.models.classifier import Classifier
 
 
 def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int = 1) -> Job:
@@ -33,6 +35,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     """
     from sndcli.attacks.registry import REFERENCES, options_of, spec_of
     from sndcli.datasets.protocol import protocol_of
+    from sndcli.errors import ConfigError
 
     settings = tuple(given["settings"] or ())
     spec = spec_of(name)
@@ -49,6 +52,8 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         budget, budgets = options.paid(budget, votes), tuple(options.paid(b, votes) for b in points)
     eps = given["eps"] if given["eps"] is not None else (usual.eps if norm == "l2" else 8 / 255)
     select = o.one_of(given["select"], ("correct", "all"), "--select")
+    if select == "all" and given["select_by"]:
+        raise ConfigError("`--select all` asks no model: no --select-by.")
     precision = o.one_of(given["precision"], ("fp32", "bf16"), "--precision")
 
     from sndcli.config import RunConfig
@@ -62,6 +67,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     networks = [load_model(source) for source in sources]
     if given["dataset"] == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
+    select_by, chooser = _chooser(given, model, data)
     config = RunConfig(
         attack=name, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
@@ -69,7 +75,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         images=images, select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], border=given["border"],
         precision=precision, compiled=given["compiled"],
-        references=tuple((network.name, digest(network)) for network in networks),
+        references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
     device = resolve_device(given["device"])
     references = [Reference(network, device) for network in networks]
@@ -79,8 +85,33 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
     o.note(f"data: {data.source}; model: {model.name} on {device}{names}", given["quiet"])
     return Job(
         data, model, config, device, o.batch_rows(given["batch_size"]), given["out"], given["fresh"],
-        given["quiet"], given["no_progress"], given["debug"], references, given["save_points"],
+        given["quiet"], given["no_progress"], given["debug"], references, given["save_points"], chooser,
     )  # fmt: skip
+
+
+def _chooser(
+    given: dict[str, Any], model: Classifier, data: ImageSet
+) -> tuple[str, tuple[ImageSet, Classifier] | None]:
+    """Who chooses the images where ``--select-by`` names another than the attacked model, and on which pixels.
+
+    The other sees the pictures brought to its own input, so that images are those of its own runs.
+
+    Raises:
+        ConfigError: an unknown model.
+        DataError: weights are missing or broken.
+    """
+    from sndcli.models.sources import digest, load_model
+
+    if not given["select_by"]:
+        return "", None
+    if data.name == "cifar10":  # whose images are the same for every model
+        other, seen = load_model(given["select_by"]), data
+    else:
+        other, seen = o.victim_and_data(given | {"model": given["select_by"]})
+    told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]
+    if told[0] == told[1]:
+        return "", None
+    return " ".join(told[0][: 2 if told[0][2] == told[1][2] else 3]), (seen, other)
 
 
 def _reference_sources(name: str, given: list[str] | None, dataset: str) -> list[str]:
@@ -104,15 +135,15 @@ def _reference_sources(name: str, given: list[str] | None, dataset: str) -> list
 def finish(job: Job, defense: DefenseSpec, given: dict[str, Any]) -> None:
     """Runs a job against one defense and prints it, or, with ``--dry-run``, says what it would do."""
     if given.get("dry_run"):
-        from sndcli.commands.dry import dry_run
+        from sndcli.commands.dry import Planned, dry_run
 
-        dry_run(job, [defense], given["json"])
+        dry_run([Planned(job, defense)], given["json"])
         return
     show([job.run(defense)], given["json"], given["quiet"])
 
 
 def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: dict[str, Any] | None = None) -> None:
-    """Prints finished runs: one JSON object, or tables on stdout and the files' names on stderr.
+    """Prints finished runs: one JSON object, or tables on stdout.
 
     With several runs, ``run`` describes the first and ``runs`` all of them. `extra` joins the JSON object.
     """
@@ -134,8 +165,6 @@ def show(runs: Sequence[tuple[pa.Table, Path]], json: bool, quiet: bool, extra: 
     from sndcli.reports.tables import rich_tables
 
     Console().print(*rich_tables(rows), sep="\n")
-    for _, path in runs:
-        o.note(f"written: {path}", quiet)
 
 
 def _describe(table: pa.Table, path: Path) -> dict[str, Any]:

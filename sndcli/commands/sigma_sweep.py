@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +14,17 @@ from sndcli.commands.attack import attack
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
     from sndcli.commands.job import Job
     from sndcli.datasets.base import ImageSet
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.reports.sweep import Point
     from sndcli.victim import Victim
+
+MARGIN_DRAWS = 100  # behind σ̂
+LENGTH_DRAWS = 10_000  # at least, behind the length of clipped noise
+BLOCK = 128  # images in memory at a time
 
 
 @o.guarded
@@ -34,8 +40,11 @@ def sigma_sweep(
 ) -> None:
     """Measure accuracy and success for several noise settings, paired on the same images, and recommend one.
 
-    Example: snd sigma-sweep hsja --sigmas 0,0.001,0.01,0.02 --budget 5000
+    A setting is recommended only where an attack that knows of the noise does worse than without it, beyond chance.
+
+    Example: snd sigma-sweep hsja-na --sigmas 0,0.001,0.01,0.02 --budget 5000
     """
+    from sndcli.attacks.registry import noise_aware
     from sndcli.commands.runs import prepare, show
     from sndcli.defenses.parse import parse
     from sndcli.errors import ConfigError
@@ -58,9 +67,16 @@ def sigma_sweep(
     specs = [parse(chosen, s, b, given["clip"], given["defense_weights"]) for s, b in dict.fromkeys(settings)]
     job = prepare(name, given, specs[0])
     if given.get("dry_run"):
-        from sndcli.commands.dry import dry_run
+        from sndcli import cost
+        from sndcli.commands.dry import Planned, dry_run
 
-        dry_run(job, specs, given["json"], accuracy_repeats * len(job.data))
+        n = len(job.data)
+        extra = [
+            cost.of_accuracy(n, accuracy_repeats, spec.random) + cost.of_margin(job.config.images, MARGIN_DRAWS)
+            for spec in specs
+        ]
+        extra[0] += cost.of_reference(n)
+        dry_run([Planned(job, spec, more) for spec, more in zip(specs, extra, strict=True)], given["json"])
         return
     runs, points = [], []
     for spec in specs:
@@ -70,14 +86,17 @@ def sigma_sweep(
         points.append(_measure(job, spec, victim, runs[-1][0], accuracy_repeats))
     sweep.pair(points)
     (undefended,) = accuracy(victim.undefended, job.data, [0])
-    best = sweep.recommend(points, undefended, max_drop / 100)
-    found = {"undefended_accuracy": undefended, "recommended": best.label if best else None}
+    advice = sweep.advise(points, undefended, max_drop / 100, noise_aware(name, given["preset"]))
+    found = {
+        "undefended_accuracy": undefended, "recommended": advice.best.label if advice.best else None,
+        "recommendation": advice.as_dict(),
+    }  # fmt: skip
     show(runs, given["json"], given["quiet"], {"sweep": [point.as_dict() for point in points], **found})
     if not given["json"]:
         from rich.console import Console
 
         Console().print(sweep.table(points))
-        typer.echo(sweep.recommendation(best, undefended, max_drop))
+        typer.echo(advice.text)
     if plot is not None:
         sweep.draw(points, plot, name)
         o.note(f"written: {plot}", given["quiet"])
@@ -85,6 +104,7 @@ def sigma_sweep(
 
 def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats: int) -> Point:
     """Accuracy and noise of a setting beside the summaries of its run."""
+    from sndcli.evidence import margin_std
     from sndcli.reports.summary import outcomes, summarise
     from sndcli.reports.sweep import Point
     from sndcli.reports.tables import defense_label
@@ -93,31 +113,44 @@ def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
 
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
     mean, std = mean_std(accuracy(victim.defended, job.data, seeds))
-    sigma_hat = _margin_std(victim, job.data, run, draws=100)
-    length = noise_length(spec, job.model.input_size)
+    index = _positions(job.data, run)
+    spreads = margin_std(victim, job.data.pixels(index), job.data.labels[index], MARGIN_DRAWS)
+    length = noise_length(spec, job.data, index)
     summaries = summarise([run])
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
-    return Point(label, spec.sigma, spec.beta, mean, std, length, sigma_hat, summaries, outcomes=found)
+    return Point(
+        label, spec.sigma, spec.beta, mean, std, length, sum(spreads) / len(spreads), summaries, outcomes=found
+    )
 
 
-def noise_length(spec: DefenseSpec, input_size: tuple[int, ...]) -> float:
-    """E‖noise‖₂ of ``snd`` over 1,000 draws."""
+def noise_length(spec: DefenseSpec, data: ImageSet, index: Tensor) -> float:
+    """E‖x̂ - x‖₂ of ``snd``.
+
+    Without clipping it is known: the mean of a χ distribution, times the mean 1/2 of Beta(a, a). Clipped it depends on
+    the images, and is the mean over those at `index` and at least `LENGTH_DRAWS` draws.
+    """
     import torch
 
+    from sndcli.closed_forms import gaussian_length
     from sndcli.defenses.small_noise import SmallNoise
 
-    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=torch.Generator().manual_seed(0))
-    return float(noise.perturb(torch.zeros(1000, *input_size)).flatten(1).norm(dim=1).mean())
+    if not spec.clip or not spec.sigma:
+        return gaussian_length(math.prod(data.size), spec.sigma) * (1.0 if spec.beta is None else 0.5)
+    generator = torch.Generator().manual_seed(0)
+    noise = SmallNoise(torch.nn.Identity(), spec.sigma, spec.beta, generator=generator, clip=True)
+    total = rows = 0.0
+    while rows < LENGTH_DRAWS:
+        for block in index.split(BLOCK):
+            x = data.pixels(block)
+            total += float((noise.perturb(x) - x).flatten(1).norm(dim=1).double().sum())
+            rows += len(block)
+    return total / rows
 
 
-def _margin_std(victim: Victim, data: ImageSet, run: pa.Table, draws: int) -> float:
-    """σ̂ of the paper's section 4.2, averaged over the run's images."""
+def _positions(data: ImageSet, run: pa.Table) -> Tensor:
+    """Where a run's images are in the data."""
     import torch
 
-    from sndcli.evidence import margin_std
-
     position = {image: k for k, image in enumerate(data.ids.tolist())}
-    index = torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])
-    spreads = margin_std(victim, data.pixels(index), data.labels[index], draws)
-    return sum(spreads) / len(spreads)
+    return torch.tensor([position[image] for image in dict.fromkeys(run.column("image_id").to_pylist())])

@@ -62,7 +62,9 @@ def load(name: str, data_dir: Path | None = None, download: bool = False, readin
     return cifar10.load("test", root)
 
 
-def choose(data: ImageSet, count: int, select: Select, seed: int, predict: Callable[[Tensor], Tensor]) -> Tensor:
+def choose(
+    data: ImageSet, count: int, select: Select, seed: int, predict: Callable[[Tensor], Tensor], fewer: bool = False
+) -> Tensor:
     """Positions of `count` images, in the order of a permutation drawn from `seed`.
 
     Args:
@@ -72,6 +74,7 @@ def choose(data: ImageSet, count: int, select: Select, seed: int, predict: Calla
             is the same for every defense; ``all`` keeps any.
         seed: of the permutation.
         predict: labels ``[M]`` of the undefended model for images ``[M, C, H, W]``.
+        fewer: take those that qualify where they are fewer than `count`.
 
     Raises:
         ConfigError: fewer than `count` images qualify.
@@ -86,7 +89,7 @@ def choose(data: ImageSet, count: int, select: Select, seed: int, predict: Calla
         index = data.readable(block)
         fits = predict(data.pixels(index)) == data.labels[index] if select == "correct" else slice(None)
         kept += index[fits].tolist()
-    if len(kept) < count:
+    if len(kept) < count and not (fewer and kept):
         raise ConfigError(
             f"Expected `--images` of at most {len(kept)} but got {count}: {data.source} has no more that qualify."
         )

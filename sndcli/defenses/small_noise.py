@@ -22,7 +22,9 @@ class SmallNoise(Defense):
         beta: with a number a > 0, each row's noise is multiplied by its own k ~ Beta(a, a) (paper, section 4.2,
             "Varying σ for each inference", and Appendix C).
         generator: source of the noise.
-        clip: clip the noisy image to [0, 1]. The paper's one line does not, and neither does the default.
+        clip: clip the noisy image to [0, 1]. The paper's eq. 2 does not, and neither does the default; its Table 7
+            (noise of length 0.550 at σ = 0.01 on CIFAR-10, where unclipped it is 0.554) and the first author's public
+            harness do.
         quantize: round the noisy image to 8 bits, as a deployment that stores bytes would; implies `clip`.
 
     Raises:
@@ -58,8 +60,9 @@ class SmallNoise(Defense):
         self.beta = beta
         self.clip = clip or quantize
         self.quantize = quantize
-        seed = self.generator.initial_seed() % 2**62 + 1
-        self.sources.append(Source(torch.Generator().manual_seed(seed)))  # of the scales
+        self._scales = [Source(torch.Generator()) for _ in range(2)]
+        self.sources += self._scales
+        self._reseed_scales(self.generator.initial_seed() % 2**62)
 
     @property
     def random(self) -> bool:
@@ -85,9 +88,13 @@ class SmallNoise(Defense):
         return x
 
     def reseed(self, seed: int) -> None:
-        """Restarts the noise and the scales; two streams, so that neither depends on how rows are batched."""
+        """Restarts the noise and the scales; streams apart, so that none depends on how rows are batched."""
         super().reseed(seed)
-        self.sources[1].generator.manual_seed(seed + 1)
+        self._reseed_scales(seed)
+
+    def _reseed_scales(self, seed: int) -> None:
+        for k, scales in enumerate(self._scales, 1):
+            scales.generator.manual_seed(seed + k)
 
     def _beta_draws(self, rows: int) -> Tensor:
         """``[rows]`` draws of Beta(a, a), a ratio of gamma variates G/(G + G').
@@ -96,8 +103,8 @@ class SmallNoise(Defense):
         least float32.
         """
         a, like = float(self.beta or 1.0), torch.empty(rows, 2, dtype=torch.float64)
-        scales = self.sources[1]
-        log_g = scales.gamma(a + 1, like).log() + scales.uniform(like).clamp_min(2.0**-60).log() / a
+        gammas, uniforms = self._scales
+        log_g = gammas.gamma(a + 1, like).log() + uniforms.uniform(like).clamp_min(2.0**-60).log() / a
         return torch.sigmoid(log_g[:, 0] - log_g[:, 1])
 
     def extra_repr(self) -> str:

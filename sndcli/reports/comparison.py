@@ -8,13 +8,13 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from sndcli.reports.published import PERCENT, assumptions, document
+from sndcli.reports.published import PERCENT, assumptions, document, protocol
 from sndcli.reports.tables import MEASURES, rate_cell
 
 LEFT = 3  # columns of text; the others are figures, but for the last
 SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
 HEADER = ["attack", "defense", "figure", "Q", "published", "ours [95 %]", "noisy", "clean", "floor", "n", "verdict"]
-LISTED = ("table", "attack", "defense", "images", "budget", "queries", "time", "state")
+LISTED = ("table", "attack", "defense", "images", "budget", "queries", "other passes", "time", "state")
 
 
 def rich_tables(name: str, cells: Sequence[dict[str, Any]]) -> list[Table | str]:
@@ -46,12 +46,14 @@ def markdown(name: str, cells: Sequence[dict[str, Any]]) -> str:
 def listing(lines: Sequence[dict[str, Any]]) -> Table:
     """What would be run, one line a run."""
     found = Table(
-        title="paid queries at most; time of the forward passes alone, as measured here", title_justify="left"
+        title="paid queries and other passes at most; usual time of the passes alone, as measured here",
+        title_justify="left",
     )
     for name in LISTED:
-        found.add_column(name, justify="right" if name in ("images", "budget", "queries", "time") else "left")
+        left = name in ("table", "attack", "defense", "state")
+        found.add_column(name, justify="left" if left else "right")
     for x in lines:
-        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries")]
+        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries", "unpaid")]
         time = duration(x["seconds"]) if x["seconds"] else ""
         found.add_row(x["table"], x["attack"] or "clean images", x["defense"], *figures, time, x["state"])
     return found
@@ -69,7 +71,10 @@ def _title(name: str) -> str:
 
 
 def _assumed(name: str) -> list[str]:
-    return [f"assumed: {line}" for line in assumptions(name)]
+    return [
+        *(f"as in the paper: {line}" for line in protocol(name)),
+        *(f"assumed: {line}" for line in assumptions(name)),
+    ]
 
 
 def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sndcli.attacks.registry import noise_aware
 from sndcli.reports.tables import defense_label
 
 SEEN_ABOVE_NOISY = 0.1  # and intervals apart
@@ -18,7 +19,6 @@ FLOOR_SHARE = 0.5  # of success_seen
 SEARCH_SHARE = 0.19  # of σ; the noise-aware attacks end at 0.2 and above by a majority
 PROBE_SHARE = 0.5  # of σ; where the boundary bends, probes a little below the noise are the best
 CLAIM = 0.05  # a difference that a reader would take for one
-AWARE = ("hsja-na", "popskipjump")  # attacks, and presets ending in "na", that know of the noise
 VICTIM = ("dataset", "model", "defense", "sigma", "beta")
 
 Row = dict[str, Any]
@@ -53,11 +53,6 @@ def flags(rows: Sequence[Row]) -> list[Flag]:
         found += _of_setting(sorted(members, key=lambda row: int(row["budget"])))
     found += _no_noise_aware(rows) + _too_few_images(rows)
     return list(dict.fromkeys(found))
-
-
-def noise_aware(row: Row) -> bool:
-    """Whether the attack, or its preset, knows of the noise."""
-    return row["attack"] in AWARE or str(row.get("preset") or "").endswith("na")
 
 
 def _of_setting(rows: Sequence[Row]) -> list[Flag]:
@@ -114,7 +109,7 @@ def _no_noise_aware(rows: Sequence[Row]) -> list[Flag]:
     for members in _grouped(rows, VICTIM):
         random = bool(members[0]["sigma"]) or members[0].get("passes_differ") is not None
         attacked = [row for row in members if row["attack"] != "null"]
-        if random and attacked and not any(noise_aware(row) for row in attacked):
+        if random and attacked and not any(noise_aware(row["attack"], row.get("preset")) for row in attacked):
             text = "no attack that knows of the noise is among these results; see `snd adaptive NAME --ladder`"
             found.append(Flag("no_noise_aware", text, f"{members[0]['model']}, {defense_label(members[0])}"))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -45,6 +46,7 @@ class Case:
         defense, sigma, beta, votes: of the paper; ``pgd-at`` stands for the adversarially trained network.
         mismatch: whether P_mis is counted. The same for every table, so that tables share runs.
         cells: the figures.
+        settings: hyper-parameters that the paper changed, as of ``--set``.
     """
 
     table: str
@@ -61,13 +63,14 @@ class Case:
     votes: int
     mismatch: bool
     cells: tuple[Cell, ...]
+    settings: tuple[str, ...] = ()
 
-    def within(self, budget: int | None) -> tuple[Cell, ...]:
-        """The figures that runs of at most `budget` paid queries can be compared with."""
+    def within(self, budget: int | None, paid: Callable[[int], int] = int) -> tuple[Cell, ...]:
+        """The figures that runs of at most `budget` paid queries can be compared with; `paid` is of the paper's Q."""
         if budget is None:
             return self.cells
-        top = max((c.budget for c in self.cells if c.budget), default=0)
-        known = [c for c in self.cells if c.budget is None or c.budget <= budget]
+        top = paid(max((c.budget for c in self.cells if c.budget), default=0))
+        known = [c for c in self.cells if c.budget is None or paid(c.budget) <= budget]
         return tuple(c for c in known if not (c.measure in ALL_RUN and top > budget))
 
     def without_p_mis(self) -> Case:
@@ -109,6 +112,11 @@ def assumptions(table: str) -> list[str]:
     return [group["assumption"] for group in document()["tables"][table]["settings"] if "assumption" in group]
 
 
+def protocol(table: str) -> list[str]:
+    """What the runs of a table take over from the paper where ours differ by default."""
+    return [line["line"] for line in document()["protocol"] if table in line["tables"]]
+
+
 def cases(table: str) -> list[Case]:
     """The runs behind a table, with their figures."""
     found = []
@@ -147,6 +155,7 @@ def _case(table: str, group: dict[str, Any], row: dict[str, Any], attack: str | 
         table, attack, document()["presets"].get(attack), group["dataset"], group["model"], group["norm"],
         group["eps"], 10_000 if attack is None and group["dataset"] == "cifar10" else group["images"],
         row["defense"], row["sigma"], row.get("beta"), row.get("votes", 1), mismatch, tuple(cells),
+        tuple(document()["options"].get(attack, ())),
     )  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def _figures(c: Cut, frame: Frame, method: str) -> dict[str, Any]:
         "n": len(c.image),
         "budget": c.budget,
         "success_seen": interval(c, c.seen, method=method),
-        "success_seen_net": interval(c, c.seen, ~c.initially_wrong, method),
+        "success_seen_net": interval(c, c.seen & ~c.initially_wrong, method=method),
         "success_noisy": interval(c, c.noisy, method=method),
         "success_as_submitted": interval(c, c.as_submitted, method=method),
         "success_clean": interval(c, c.clean, method=method),

@@ -25,8 +25,8 @@ class Point:
         noise_l2: E‖noise‖₂.
         sigma_hat: σ̂, standard deviation of the margin of the probabilities over draws, mean over the clean images.
         summaries: one for each budget, as in the JSON contract.
-        differences: at each budget, of `success_noisy` and `success_seen` from the first setting, with the paired
-            95 % bootstrap interval; filled by `pair`.
+        differences: at each budget, of `success_noisy` and `success_seen` from the setting without noise (the first,
+            where all have noise), with the paired 95 % bootstrap interval; filled by `pair`.
     """
 
     label: str
@@ -45,46 +45,107 @@ class Point:
         return {key: value for key, value in asdict(self).items() if key not in ("outcomes", "summaries")}
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What a sweep says.
+
+    Attributes:
+        verdict: ``recommended``; ``too_costly``, where every setting that helps loses too much accuracy;
+            ``none_helps``; ``undecided``, where no noise-aware attack or no setting without noise was run.
+        best: the setting that is recommended.
+        text: as a sentence.
+    """
+
+    verdict: str
+    best: Point | None
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"verdict": self.verdict, "setting": self.best.label if self.best else None, "text": self.text}
+
+
+def base_of(points: Sequence[Point]) -> Point:
+    """The setting that others are compared with: without noise, or the first where all have noise."""
+    return next((point for point in points if point.sigma == 0), points[0])
+
+
 def pair(points: Sequence[Point]) -> None:
-    """Fills each point's paired differences from the first."""
+    """Fills each point's paired differences from `base_of`.
+
+    The seeds of an image are no independent trials: their differences are averaged, and the bootstrap is over images.
+    """
+    base = base_of(points)
     for point in points:
         for budget, measures in point.outcomes.items():
-            base = points[0].outcomes[budget]
             point.differences[budget] = {}
             for measure_name, mine in measures.items():
-                keys = sorted(mine.keys() & base[measure_name].keys())
-                values = [float(mine[k]) - float(base[measure_name][k]) for k in keys]
+                values = _by_image(mine, base.outcomes[budget][measure_name])
                 # a setting does not differ from itself, and that is certain
-                value, lo, hi = (0.0, 0.0, 0.0) if point is points[0] else statistics.paired_difference(values)
+                value, lo, hi = (0.0, 0.0, 0.0) if point is base else statistics.paired_difference(values)
                 point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi}
 
 
-def recommend(points: Sequence[Point], undefended: float, max_drop: float) -> Point | None:
-    """The setting of lowest `success_noisy` at the last budget whose accuracy is within `max_drop` of `undefended`.
+def _by_image(mine: dict[tuple[int, int], bool], base: dict[tuple[int, int], bool]) -> list[float]:
+    """For each image the mean over its seeds of the difference."""
+    values: dict[int, list[float]] = {}
+    for seed, image in sorted(mine.keys() & base.keys()):
+        values.setdefault(image, []).append(float(mine[seed, image]) - float(base[seed, image]))
+    return [sum(of_image) / len(of_image) for of_image in values.values()]
 
-    Ties go to the higher accuracy. None where no randomised setting qualifies.
+
+def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: bool) -> Advice:
+    """What follows from a sweep: which setting to take, if any, judged at its last budget.
+
+    A setting helps where its `success_noisy` is below that without noise by more than chance: the paired interval of
+    the difference excludes zero. That a published attack fails says nothing of a defense, so nothing is recommended
+    on its word. Of the settings that help and cost at most `max_drop` the one of lowest `success_noisy` is taken;
+    ties go to the higher accuracy.
+
+    Args:
+        points: with their differences (`pair`).
+        undefended: accuracy without noise.
+        max_drop: accuracy that may be lost, a fraction.
+        aware: whether the attack knows of the noise.
     """
-    fit = [p for p in points if p.sigma > 0 and p.accuracy >= undefended - max_drop]
-    return min(fit, key=lambda p: (p.summaries[-1]["success_noisy"]["value"], -p.accuracy), default=None)
-
-
-def recommendation(best: Point | None, undefended: float, max_drop: float) -> str:
-    """The recommendation as a sentence."""
-    if best is None:
-        return f"Recommended: none; every σ loses more than {max_drop:g} points of accuracy."
-    row = best.summaries[-1]
-    noisy, drop = row["success_noisy"], 100 * (undefended - best.accuracy)
-    return (
-        f"Recommended: {best.label}: success_noisy {100 * noisy['value']:.1f} % "
-        f"[{100 * noisy['lo']:.1f}, {100 * noisy['hi']:.1f}] at {row['budget']:,} queries, "
-        f"accuracy lower by {drop:.2f} points. This attack only: an attacker who knows of the noise may do better."
-    )
+    budget = points[0].summaries[-1]["budget"]
+    noisy = [p for p in points if p.sigma > 0]
+    if not aware:
+        return Advice(
+            "undecided", None,
+            "Not decided: published attack only. It fails against noise that an attack that knows of it passes; sweep "
+            "hsja-na, popskipjump or a preset `na`.",
+        )  # fmt: skip
+    if len(noisy) == len(points):
+        return Advice("undecided", None, "Not decided: σ = 0 is not among the settings, so there is no comparison.")
+    helping = [p for p in noisy if p.differences[budget]["success_noisy"]["hi"] < 0]
+    if not helping:
+        return Advice(
+            "none_helps", None,
+            f"Recommended: none: no σ tested helps. At {budget:,} queries no setting's success_noisy is below that "
+            "without noise beyond chance.",
+        )  # fmt: skip
+    fit = [p for p in helping if p.accuracy >= undefended - max_drop]
+    if not fit:
+        return Advice(
+            "too_costly", None,
+            f"Recommended: none: every σ that helps loses more than {100 * max_drop:g} points of accuracy.",
+        )  # fmt: skip
+    best = min(fit, key=lambda p: (p.summaries[-1]["success_noisy"]["value"], -p.accuracy))
+    row, change = best.summaries[-1]["success_noisy"], best.differences[budget]["success_noisy"]
+    return Advice(
+        "recommended", best,
+        f"Recommended: {best.label}: success_noisy {100 * row['value']:.1f} % [{100 * row['lo']:.1f}, "
+        f"{100 * row['hi']:.1f}] at {budget:,} queries, {_difference(change)} points from no noise; accuracy lower by "
+        f"{100 * (undefended - best.accuracy):.2f} points. This attack only, at this budget: more queries or another "
+        "attack may do better.",
+    )  # fmt: skip
 
 
 def table(points: Sequence[Point]) -> Table:
     """Accuracy, noise length and paired differences."""
     budget = points[0].summaries[-1]["budget"]
-    title = f"cost, and difference from {points[0].label} at Q={budget:,} in points, paired on the same images"
+    title = f"cost, and difference from {base_of(points).label} at Q={budget:,} in points, paired on the same images"
     found = Table(title=title, title_justify="left")
     for column in ("setting", "accuracy %", "E‖noise‖", "σ̂", "Δ seen", "Δ noisy"):
         found.add_column(column, justify="left" if column == "setting" else "right")

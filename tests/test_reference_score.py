@@ -1,0 +1,188 @@
+"""Every score attack against a slow one-image form of our own: three images together, or each by itself.
+
+At σ = 0 both send the same points in the same order and hand over the same; under noise they get equally far.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from conftest import generator
+from reference import bandit, nes, simba, square, subspace
+from reference.score_common import Ask, Draw, margin
+from torch import Tensor
+
+from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.oracle import Oracle
+from sndcli.streams import ImageStreams
+
+SEED, CLASSES = 5, 10
+SHAPE = (3, 20, 20)
+Victim = Callable[[Tensor], Tensor]
+
+
+class Curved:
+    """Logits ``a (m_k + b n_k²)`` with linear m and n; with `sigma`, of the image with noise."""
+
+    def __init__(self, shape: tuple[int, ...] = SHAPE, sigma: float = 0.0, gain: float = 5.0) -> None:
+        d = shape[0] * shape[1] * shape[2]
+        self.w = torch.randn(2, CLASSES, d, generator=generator(1), dtype=torch.float64)
+        self.w /= self.w.norm(dim=2, keepdim=True)
+        self.sigma, self.gain, self.generator = sigma, gain, generator(2)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        d = z.flatten(1) - 0.5
+        if self.sigma:
+            d = d + self.sigma * torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
+        return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
+
+    def referred(self, z: Tensor) -> Tensor:
+        """Logits of a reference model: more curved, so that its gradients turn, and mistaking each class for the next."""
+        d, w = z.flatten(1) - 0.5, self.w[0].roll(1, 0)
+        return d @ w.T + 2 * (d @ self.w[1].T).square()
+
+    def vjp(self, x: Tensor, s: Tensor, *_: object) -> Tensor:
+        """``Jᵀ s`` of `referred`."""
+        z = x.clone().requires_grad_()
+        return torch.autograd.grad(self.referred(z), z, s)[0]
+
+    def gradient(self, x: Tensor, wrong: int, y: int) -> Tensor:
+        z = x[None].clone().requires_grad_()
+        logits = self.referred(z)[0]
+        return torch.autograd.grad(logits[wrong] - logits[y], z)[0][0]
+
+
+class Recording(Oracle):
+    """Keeps what each image's queries were."""
+
+    def _ask(self, sent: Tensor, owner: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "sent"):
+            self.sent: list[list[Tensor]] = [[] for _ in self.x0]
+        for point, image in zip(sent, owner.tolist(), strict=True):
+            self.sent[image].append(point)
+        return super()._ask(sent, owner, *rest)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attack, a norm and a preset beside its reference; `settings` go to both."""
+
+    name: str
+    norm: str
+    preset: str
+    reference: Callable[..., Tensor]
+    given: dict[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    budget: int = 300
+    models: bool = False
+    shape: tuple[int, int, int] = SHAPE
+
+    def __str__(self) -> str:
+        shape = ["x".join(map(str, self.shape))] if self.shape != SHAPE else []
+        model = ["model"] if self.models else []
+        return "-".join([self.name, self.norm, self.preset, *self.settings[:1], *model, *shape])
+
+    @property
+    def eps(self) -> float:
+        return 1.0 if self.norm == "l2" else 0.03
+
+    def together(self, victim: Curved, x0: Tensor, y: Tensor, ids: list[int], budget: int) -> Recording:
+        oracle = Recording(victim, x0, y, budget=budget, norm=self.norm, eps=self.eps)
+        oracle.check(scores=True)
+        options = options_of(ATTACKS[self.name], self.preset, self.settings, self.norm)
+        references = ([victim] if self.models else [],) if ATTACKS[self.name].references else ()
+        module = importlib.import_module(ATTACKS[self.name].module)
+        module.run(oracle, ImageStreams(SEED, ids, "attack"), options, *references)
+        oracle.close()
+        return oracle
+
+    def alone(self, victim: Curved, x0: Tensor, y: int, image_id: int, budget: int) -> tuple[Ask, Tensor]:
+        ask, given = Ask(victim, budget), dict(self.given)
+        if self.models:
+            given["gradient"] = victim.gradient
+        norm = () if self.reference is simba.attack else (self.norm,)
+        return ask, self.reference(x0, y, Draw(SEED, image_id), ask, self.eps, *norm, **given)
+
+
+TD = {"fd_eta": 0.01, "exploration": 0.01, "online_lr": 0.1, "image_lr": 0.5}
+TD_LINF = {"fd_eta": 0.1, "exploration": 1.0, "online_lr": 100.0, "image_lr": 0.01}
+NES = {"pairs": 25, "probe": 0.001, "momentum": 0.9, "loss": "cross-entropy", "plateau": 5}
+NES_MARGIN = {"pairs": 15, "probe": 0.01, "momentum": 0.0, "loss": "margin"}
+AUTOATTACK, PAPER = {"p_init": 0.8, "rescale": False}, {"p_init": 0.1, "rescale": True}
+STRIDED = ("order=strided", "freq_dims=4", "stride=2")
+WIDE, GREY = (3, 12, 20), (1, 14, 14)
+
+CASES = [
+    Case("simba", "l2", "pixel", simba.attack),
+    Case("simba", "l2", "fitted", simba.attack, {"step": 0.05}),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 4, "stride": 2}, STRIDED),
+    Case("bandit-td", "l2", "l2", bandit.attack, {**TD, "tiles": 8}, ("tiles=8",)),
+    Case("bandit-td", "linf", "linf", bandit.attack, {**TD_LINF, "tiles": 20}),
+    Case("nes", "linf", "authors", nes.attack, {**NES, "lr": 0.01}, budget=600),
+    Case("nes", "l2", "authors", nes.attack, {**NES, "lr": 0.1}, budget=600),
+    Case("nes", "linf", "margin", nes.attack, {**NES_MARGIN, "lr": 0.01}),
+    Case("nes", "l2", "margin", nes.attack, {**NES_MARGIN, "lr": 0.1}),
+    Case("square", "l2", "autoattack", square.attack, AUTOATTACK, budget=200),
+    Case("square", "linf", "autoattack", square.attack, AUTOATTACK, budget=200),
+    Case("square", "l2", "paper", square.attack, PAPER, budget=200),
+    Case("square", "linf", "paper", square.attack, PAPER, budget=200),
+    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
+    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),
+    Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1e-4}, ("image_lr=0.0001",), models=True),
+    Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.003}, ("image_lr=0.003",), models=True),
+]
+OTHER_SHAPES = [
+    Case("simba", "l2", "pixel", simba.attack, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct", "first": 4, "stride": 2}, STRIDED, shape=WIDE),
+    Case("simba-dct", "l2", "dct", simba.attack, {"basis": "dct"}, shape=GREY),
+    Case("bandit-td", "l2", "l2", bandit.attack, {**TD, "tiles": 12}, shape=WIDE),
+    Case("bandit-td", "linf", "linf", bandit.attack, {**TD_LINF, "tiles": 14}, shape=GREY),
+    *(Case("square", norm, "autoattack", square.attack, AUTOATTACK, budget=100, shape=shape)
+      for norm in ("l2", "linf") for shape in (WIDE, GREY)),
+]  # fmt: skip
+
+
+def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor]:
+    """Images, a fifth of whose pixels lie at the ends of [0, 1], and the classes that the victim sees in them."""
+    x0 = torch.randn(n, *shape, generator=generator(3), dtype=torch.float64).mul(0.4).add(0.5).clamp(0, 1)
+    return x0, victim(x0).argmax(1)
+
+
+@pytest.mark.parametrize("case", [*CASES, *OTHER_SHAPES], ids=str)
+def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
+    victim = Curved(case.shape)
+    x0, y = images(victim, 3, case.shape)
+    oracle = case.together(victim, x0, y, [7, 0, 41], case.budget)
+    for image, image_id in enumerate([7, 0, 41]):
+        ask, handed = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
+        sent = oracle.sent[image]
+        for k, (one, other) in enumerate(zip(sent, ask.sent, strict=False)):
+            assert (one - other).abs().max().item() < 1e-4, f"image {image}, query {k}"
+        assert len(sent) == len(ask.sent)
+        assert (oracle.ledger.held[-1][image] - handed).abs().max().item() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_under_noise_both_get_equally_far(case: Case) -> None:
+    """Median over 20 seeds of the margin at the point handed over, in standard errors of their difference."""
+    quiet, n = Curved(), 20
+    x0, y = (values.expand(n, *values.shape[1:]) for values in images(quiet, 1))
+    oracle = case.together(Curved(sigma=0.01), x0, y, list(range(n)), case.budget)
+    points = {"together": oracle.ledger.held[-1], "alone": []}
+    victim = Curved(sigma=0.01)
+    points["alone"] = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget)[1] for k in range(n)])
+    found = {
+        who: torch.tensor([margin(quiet(point[None]).softmax(1)[0], int(y[0])) for point in handed])
+        for who, handed in points.items()
+    }
+    difference = abs(float(found["together"].median() - found["alone"].median()))
+    error = 1.25 * float(torch.stack(list(found.values())).std(1).square().sum().div(n).sqrt())
+    assert difference <= 3 * error + 1e-6
