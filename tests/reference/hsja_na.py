@@ -69,10 +69,12 @@ def hsja_na(
     def decided(z: Tensor) -> bool:
         return vote(ask, z, votes, lead)
 
+    def width_at(far: Tensor) -> float:
+        return min(0.5, max(1.5 / grid, fineness * sigma / max(ask.distance(far), 1e-6)))
+
     def projected(far: Tensor) -> Tensor:
         nonlocal reached
-        width = min(0.5, max(1.5 / grid, fineness * sigma / max(ask.distance(far), 1e-6)))
-        found = bisect(decided, x, far, width)
+        found = bisect(decided, x, far, width_at(far))
         distance = max(ask.distance(found), 1e-6)
         for k in (1, 2, 4) if confirm else (1,):
             further = 1 + k * (overshoot + safety * sigma / distance)
@@ -100,7 +102,8 @@ def hsja_na(
     if sigma_hat == "estimate":
         sigma = measured(x, point, ask, draw, pairs)
     for t in count(1):
-        reserve = votes * math.ceil(math.log2(grid / 1.5))
+        answers = 1.0 if votes == 1 else 1.5 * lead if lead else 0.75 * votes  # expected of a vote
+        reserve = math.ceil(answers * math.ceil(math.log2(1 / width_at(far)))) + (confirm_lead + 1 if confirm else 0)
         n = min(int(initial_evals * math.sqrt(t)), max_evals, ask.left - reserve)
         if ask.distance(point) < 1e-6 or n < min(30, initial_evals):
             return
