@@ -153,7 +153,8 @@ CASES = [
     Case(boundary_art, "ba", "art13"),
     Case(sign_opt, "sign-opt", "authors", settings=("starts=30",)),
     Case(sign_opt, "sign-opt", "saving", settings=("starts=30",)),
-    Case(geoda, "geoda", "authors", settings=("sub_dim=4",), alike=100),  # on 8 x 8 pixels it bisects to 8e-7
+    # On 8 x 8 pixels it bisects to 8e-7, and its probes are so short that rounding is 0.1 % of their directions.
+    Case(geoda, "geoda", "authors", settings=("sub_dim=4",), tolerance=1e-3, alike=100),
     Case(geoda, "geoda", "authors", "linf", settings=("sub_dim=4",), alike=100),
     Case(geoda, "geoda", "raw-224", settings=("sub_dim=4",), tolerance=1e-3),  # steps of 5 lengthen what rounds
     Case(geoda, "geoda", "step1", settings=("sub_dim=4",)),
