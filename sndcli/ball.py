@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SLACK = 1e-6  # relative; a point at x0 ± ε lies up to 3e-8 outside once it has been rounded to float32
+SLACK = 1e-6  # relative
+ROUNDING = 3.1e-8  # a pixel at x0 ± ε lies up to so much outside once it has been rounded to float32: 2⁻²⁵, and ε's own
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 HALVINGS = 50
 
 
 def reach(eps: float) -> float:
-    """The largest distance that counts as inside ε."""
-    return eps * (1 + SLACK)
+    """The largest distance that counts as inside ε: a relative 1e-6 more, or a rounding where that is more."""
+    return eps + max(SLACK * eps, ROUNDING)
 
 
 @overload
