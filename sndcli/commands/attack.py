@@ -33,7 +33,13 @@ def attack(
     budgets: Annotated[
         str | None, typer.Option(help="Report points: a,b,c. Default 2k, 5k, 10k; imagenet 5k, 10k, 20k.")
     ] = None,
-    eps: Annotated[float | None, typer.Option(help="Default 1.0 (l2; imagenet 5.0) or 8/255 (linf).")] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="ε, or a,b,c: the first bounds the attack, the points are verified at all. Default 1.0 (l2; "
+            "imagenet 5.0) or 8/255 (linf)."
+        ),
+    ] = None,
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None,
     engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native",
     preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None,
@@ -42,7 +48,7 @@ def attack(
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100,
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False,
     border: Annotated[
-        bool, typer.Option("--border/--no-border", help="Decision attacks: where the majority flips (unpaid).")
+        bool, typer.Option("--border/--no-border", help="Find where the majority flips (unpaid).")
     ] = True,
     seed: o.Seed = 0,
     repeats: o.Repeats = 1,

@@ -147,6 +147,22 @@ def counts(text: str | None, option: str) -> tuple[int, ...]:
     return tuple(count(part.strip(), option) for part in text.split(",")) if text else ()
 
 
+def radii(text: str | None) -> tuple[float, ...]:
+    """Positive numbers or fractions such as 8/255, separated by commas; none where there is no text.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    found = []
+    for part in text.split(",") if text else ():
+        above, _, below = part.partition("/")
+        try:
+            found.append(float(above) / float(below or 1))
+        except (ValueError, ZeroDivisionError):
+            raise ConfigError(f"Expected `--eps` to be a number such as 1.0 or 8/255 but got `{part}`.") from None
+    return tuple(found)
+
+
 def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
     """`value` if it is known.
 

@@ -63,7 +63,7 @@ def plan_of(
             wanted = given | {
                 "dataset": case.dataset, "model": at_model if trained else baseline,
                 "images": min(case.images, images or case.images),
-                "norm": case.norm, "eps": case.eps, "preset": case.preset, "mismatch": case.mismatch,
+                "norm": case.norm, "eps": repr(case.eps), "preset": case.preset, "mismatch": case.mismatch,
                 "budget": str(max(points, default=1)), "budgets": ",".join(map(str, points)) or None,
                 "reference": given["reference"] if asks_others else None, "settings": list(case.settings),
                 "select_by": baseline if trained and case.attack is not None else None,

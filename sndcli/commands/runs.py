@@ -50,7 +50,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         points = budgets or [b for b in usual.budgets if b <= budget]
         o.note(f"{budget} queries by the authors' count are {options.paid(budget, votes)} paid ones", given["quiet"])
         budget, budgets = options.paid(budget, votes), tuple(options.paid(b, votes) for b in points)
-    eps = given["eps"] if given["eps"] is not None else (usual.eps if norm == "l2" else 8 / 255)
+    eps, *eps_also = o.radii(given["eps"]) or (usual.eps if norm == "l2" else 8 / 255,)
     select = o.one_of(given["select"], ("correct", "all"), "--select")
     if select == "all" and given["select_by"]:
         raise ConfigError("`--select all` asks no model: no --select-by.")
@@ -72,6 +72,7 @@ def prepare(name: str, given: dict[str, Any], defense: DefenseSpec, votes: int =
         attack=name, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(defense, model), engine=given["engine"],
         preset=given["preset"], settings=settings, votes=votes, norm=norm, eps=eps, budget=budget, budgets=budgets,
+        eps_also=tuple(eps_also),
         images=images, select=select, seed=given["seed"], repeats=given["repeats"], verify=given["verify"],
         unit=given["unit"], quantize=given["quantize"], mismatch=given["mismatch"], border=given["border"],
         precision=precision, compiled=given["compiled"],

@@ -14,6 +14,7 @@ from sndcli.reports import distances
 MEASURES = {
     "success_seen": "seen",
     "success_noisy": "noisy",
+    "success_as_submitted": "as submitted",
     "success_clean": "clean",
     "floor": "floor",
     "l2_last": "last",
