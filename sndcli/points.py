@@ -28,7 +28,7 @@ class Points:
     Attributes:
         image_id, seed, label: int64 ``[n]``.
         clean: uint8 ``[n, C, H, W]``, the clean image rounded to 8 bits.
-        held: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was verified; the clean image where
+        held: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was submitted; the clean image where
             `has_held` is false.
         has_held: bool ``[n]``.
         bare_label: int64 ``[n]``, what the undefended model calls `held`.
