@@ -40,7 +40,8 @@ class RunFiles:
         theirs = results.run_of(table)["config"]
         if results.run_of(table)["id"] != self.config.run_id:
             mine = json.loads(json.dumps(self.config.as_dict()))
-            differing = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
+            keys = [k for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
+            differing = [f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in keys]
             raise ConfigError(
                 f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
                 "Choose another --out, or --fresh to replace it."

@@ -172,6 +172,15 @@ def test_a_file_of_another_protocol_is_not_taken_for_one_of_ours(
     assert f"protocol: {PROTOCOL} there, {PROTOCOL + 1} here" in done.stderr
 
 
+def test_a_file_with_more_in_its_config_says_so(snd: Snd, tmp_path: Path) -> None:
+    out = tmp_path / "a.parquet"
+    options = ("attack", "null", "--images", 1, "--model", TINY, *QUICK, "--out", out)
+    assert snd(*options, "--eps", "1,2").returncode == 0
+    done = snd(*options)
+    assert done.returncode == 2
+    assert "eps_also: [2.0] there, None here" in done.stderr
+
+
 # -- units and subsets ---------------------------------------------------------------------------------------
 
 
@@ -232,7 +241,7 @@ def test_a_subset_of_a_network_is_a_prefix(name: str, snd: Snd, tmp_path: Path) 
 
 def test_seeds_of_a_run_are_the_runs_of_these_seeds(snd: Snd, tmp_path: Path) -> None:
     """A seed of several draws for an image what a run with that seed alone draws for it."""
-    given = ("hsja", *NOISY, "--select", "all", "--images", 40)
+    given = ("hsja", *NOISY, "--select", "all", "--images", 40, "--no-border")
     both = rows_without_id(attacked(snd, tmp_path, *given, "--repeats", 2))
     alone = {row["image_id"]: row for row in rows_without_id(attacked(snd, tmp_path, *given, "--seed", 1))}
     assert {row["seed"] for row in both} == {0, 1}

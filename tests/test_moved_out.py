@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -25,8 +26,10 @@ from sndcli.experiment import Experiment
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.sources import load_model
 from sndcli.oracle import Oracle
+from sndcli.reports import curves
 from sndcli.reports.frame import frame_of
 from sndcli.reports.summary import recompute_notes, summarise
+from sndcli.reports.tables import cell
 from sndcli.victim import Victim
 
 Snd = Callable[..., Done]
@@ -218,7 +221,13 @@ def test_runs_without_a_border_know_no_noisy_success_elsewhere(tmp_path: Path) -
     assert late["success_noisy"] is None
     assert late["success_seen"] is not None
     assert table.to_pylist()[0]["border_l2"] is None
-    assert "success_noisy" in " ".join(recompute_notes([frame_of(table)], (), 0.5))
+    (note, *_) = recompute_notes([frame_of(table)], (), 0.5)
+    assert "success_noisy and success_clean are not known of runs that measured no boundary" in note
+    members = [frame_of(table)]
+    assert curves.success_along_eps("", members, 150, np.array([0.3, 0.5]), noisy=True) is None
+    found = curves.success_along_eps("", members, 150, np.array([0.3, 0.6]), noisy=True)
+    assert found is not None
+    assert found.x.tolist() == [0.6]
 
 
 def test_files_of_protocol_1_verified_the_points_as_submitted(tmp_path: Path, snd: Snd) -> None:
@@ -238,6 +247,21 @@ def test_files_of_protocol_1_verified_the_points_as_submitted(tmp_path: Path, sn
     done = snd("report", path, "--fail-if", "success_noisy@150 > 0.5")
     assert done.returncode == 2
     assert "not known" in done.stderr
+    assert "runs of version 0.1.0 verified points as they were submitted" in snd("report", path).stderr
+    assert len(curves.noisy_along_queries("", [frame_of(read)]).x) == 0
+    assert len(curves.noisy_along_queries("", [frame_of(table)]).x) == 2
+
+
+def test_an_old_file_is_drawn_and_its_unconfirmed_distance_is_infinite(tmp_path: Path, snd: Snd) -> None:
+    table = half_space_run(tmp_path / "new", "square", budget=2, budgets=(1,))  # too few queries for any success
+    path = tmp_path / "old.parquet"
+    results.write_table(path, table.drop_columns(["p_adv_submitted", "adv_clean_submitted"]), results.run_of(table))
+    (_, late) = summarise([results.read(path)])
+    assert late["success_as_submitted"]["value"] == 0.0
+    assert cell(late, "l2_verified") == "∞"
+    done = snd("report", path, "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html")
+    assert done.returncode == 0, done.stderr
+    assert "<svg" in (tmp_path / "a.svg").read_text()
 
 
 # -- images that the model errs on ---------------------------------------------------------------------------
@@ -255,7 +279,7 @@ def wrong() -> ImageSet:
 
 @pytest.mark.parametrize(("name", "preset"), [
     ("ba", "foolbox"), ("ba", "art"), ("hsja", None), ("sign-opt", None), ("geoda", None), ("square", None),
-    ("hsja-na", None),
+    ("hsja-na", None), ("ba", "engine"),
 ])  # fmt: skip
 @pytest.mark.parametrize("sigma", [0.0, 0.005])
 def test_an_image_that_is_wrong_is_submitted_as_it_is(
@@ -263,7 +287,8 @@ def test_an_image_that_is_wrong_is_submitted_as_it_is(
 ) -> None:
     defense = DefenseSpec("snd", sigma) if sigma else DefenseSpec()
     victim = Victim.prepare(load_model("resnet20"), defense, CPU, 64)
-    config = RunConfig(name, "cifar10", wrong.source, "", "resnet20", "", defense, preset=preset, budget=40,
+    engine, preset = ("foolbox", None) if preset == "engine" else ("native", preset)
+    config = RunConfig(name, "cifar10", wrong.source, "", "resnet20", "", defense, engine, preset, budget=40,
                        budgets=(1, 40), images=3, select="all", verify=20, border=False)  # fmt: skip
     table = Experiment(config, wrong, victim, tmp_path, debug=True).run()
     surely = [row for row in table.to_pylist() if row["p0"] >= 0.9 and row["initially_wrong"]]

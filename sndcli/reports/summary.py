@@ -257,7 +257,6 @@ def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bo
 
 def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | None) -> list[str]:
     """What a reader must know of figures at points that the runs did not store; a line each."""
-
     lines = []
     for budget in at:
         short = sorted({_name(f) for f in frames if f.budget < budget})
@@ -272,10 +271,21 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
             "hold about 0.8 of it."
         )
     changed = [f for f in frames if eps is not None and f.setting["eps"] != eps]
-    if any(eps not in f.also for f in changed):
+    elsewhere = [f for f in changed if eps not in f.also]
+    if any(f.border is not None for f in elsewhere):
         lines.append(
             f"at ε = {eps:g} success_noisy is whether the majority boundary on the ray of the submitted point lies "
             "within ε, and success_clean is not known; `snd attack --eps a,b` verifies at several."
+        )
+    if any(f.border is None for f in elsewhere):
+        lines.append(
+            f"at ε = {eps:g} success_noisy and success_clean are not known of runs that measured no boundary "
+            "(--no-border); `snd attack --eps a,b` verifies at several."
+        )
+    if any(f.p_adv is None and eps in (None, f.setting["eps"]) for f in frames):
+        lines.append(
+            "runs of version 0.1.0 verified points as they were submitted (success_as_submitted): success_noisy and "
+            "success_clean, of points moved out to ε, are not known of them."
         )
     aware = sorted({_named(f) for f in changed if _uses_eps(f)})
     if aware:
