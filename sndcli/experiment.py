@@ -117,7 +117,7 @@ class Experiment:
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
             part = self.files.part(seed, number)
-            rows = self.files.rows_of(part, self.warn)
+            rows = self.files.rows_of(part, self.warn, self.data.ids[index].tolist())
             if rows is None:
                 began = time.perf_counter()
                 base = Tick(queries, ended, total, seen)
