@@ -488,7 +488,7 @@ def test_reproduce_finds_the_runs_of_a_trained_defense(snd: Snd, tmp_path: Path)
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == [cell]
 
 
-def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
+def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
     unrun = json.loads(snd(*options, "--no-run").stdout)
     assert not unrun["cells"]
@@ -501,6 +501,8 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
     assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
+    monkeypatch.setattr("sndcli.config.PROTOCOL", 3)  # draws of another law are not taken for those of this one
+    assert not json.loads(snd(*options, "--no-run").stdout)["cells"]
 
 
 def test_mismatch_on_clean_images_is_of_images_that_are_right(
