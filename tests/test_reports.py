@@ -87,6 +87,19 @@ def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expe
     assert row["l2_last"] is None or budget in (100, 1000)
 
 
+@pytest.mark.parametrize(
+    ("attack", "preset", "told"),
+    [("hsja", None, False), ("ba", "na", True), ("hsja-na", None, True), ("hsja-na", "majority", False),
+     ("simba", None, True)],
+)  # fmt: skip
+def test_another_bound_is_noted_where_points_depend_on_it(
+    tmp_path: Path, attack: str, preset: str | None, told: bool
+) -> None:
+    frames = [frame.frame_of(results.read(write_run(tmp_path, [HIT], replace(BASE, attack=attack, preset=preset))))]
+    assert any("choose what they submit" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
+    assert not summary.recompute_notes(frames, (), 1.0)
+
+
 def test_net_keeps_every_image_in_the_denominator(tmp_path: Path) -> None:
     """Four images, one wrong from the start: (3 seen - 1) of 4, not 2 of 3."""
     at_once = write_run(tmp_path / "a", [[(1, 0.0)]], first_image=0, initially_wrong=True)

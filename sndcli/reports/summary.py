@@ -257,8 +257,6 @@ def outcomes(table: pa.Table, budget: int) -> dict[str, dict[tuple[int, int], bo
 
 def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | None) -> list[str]:
     """What a reader must know of figures at points that the runs did not store; a line each."""
-    from sndcli.attacks.registry import ATTACKS
-
     lines = []
     for budget in at:
         short = sorted({_name(f) for f in frames if f.budget < budget})
@@ -272,19 +270,21 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
             "attack that plans its whole budget (geoda) is not what a run of that budget would reach."
         )
     changed = [f for f in frames if eps is not None and f.setting["eps"] != eps]
-    aware = sorted({a for a in (f.setting["attack"] for f in changed) if a not in ATTACKS or _uses_eps(a)})
+    aware = sorted({f.setting["attack"] for f in changed if _uses_eps(f)})
     if aware:
         lines.append(
-            f"{', '.join(aware)} attack inside a given ε and stop there: figures at ε = {eps:g} are those of runs "
-            "with another ε, a lower bound of what the attack reaches."
+            f"{', '.join(aware)} attack inside a given ε or choose what they submit by it: figures at ε = {eps:g} are "
+            "those of runs with another ε, a lower bound of what the attack reaches."
         )
     return lines
 
 
-def _uses_eps(attack: str) -> bool:
+def _uses_eps(frame: Frame) -> bool:
+    """Whether what an attack submits depends on ε: that of score attacks, of hand-overs and perhaps of plug-ins."""
     from sndcli.attacks.registry import ATTACKS
 
-    return ATTACKS[attack].access == "scores"
+    attack, options = frame.setting["attack"], frame.run["config"].get("options") or {}
+    return attack not in ATTACKS or ATTACKS[attack].access == "scores" or bool(options.get("confirm"))
 
 
 def _name(frame: Frame) -> str:
