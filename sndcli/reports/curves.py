@@ -74,12 +74,17 @@ def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = 
     return _curve(label, [budget for budget, _ in able], found)
 
 
-def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:
-    """`success_noisy` at the report points: between them nothing is verified."""
+def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve | None:
+    """`success_noisy` at the report points, between which nothing is verified; None where it is not known at any."""
     points = sorted({b for f in frames for b in f.budgets})
     bound = frames[0].setting["eps"] if eps is None else eps
-    found = [_rate(cut([f for f in frames if b in f.position], b, bound), noisy=True) for b in points]
-    return _curve(label, points, found)
+    return _known(label, points, [cut([f for f in frames if b in f.position], b, bound) for b in points])
+
+
+def _known(label: str, x: Sequence[float] | Floats, cuts: Sequence[Cut]) -> Curve | None:
+    """`success_noisy` where it is known: an older file, or one without borders, does not know it at every ε."""
+    found = [(place, _rate(c, noisy=True)) for place, c in zip(x, cuts, strict=True) if c.noisy is not None]
+    return _curve(label, [place for place, _ in found], [rate for _, rate in found]) if found else None
 
 
 def _rate(c: Cut, noisy: bool) -> statistics.Rate:
@@ -108,11 +113,12 @@ def distance_along_queries(label: str, frames: Sequence[Frame]) -> Curve:
 def success_along_eps(
     label: str, frames: Sequence[Frame], budget: int, grid: Floats, noisy: bool = False
 ) -> Curve | None:
-    """Success at `budget` for every ε of `grid`: seen, or verified where the runs stored that point (else None)."""
+    """Success at `budget` for every ε of `grid`: seen, or noisy where it is known (None where it is at no ε)."""
     able = [f for f in frames if f.budget >= budget]
     if not able or (noisy and not all(budget in f.position for f in able)):
         return None
-    return _curve(label, grid, [_rate(cut(able, budget, float(eps)), noisy) for eps in grid])
+    cuts = [cut(able, budget, float(eps)) for eps in grid]
+    return _known(label, grid, cuts) if noisy else _curve(label, grid, [_rate(c, noisy=False) for c in cuts])
 
 
 def _by_image(values: Floats, image: object) -> Floats:
