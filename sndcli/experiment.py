@@ -30,7 +30,7 @@ from sndcli.models.reference import Reference
 from sndcli.oracle import Oracle
 from sndcli.runfiles import RunFiles
 from sndcli.statistics import HALF, best_distance
-from sndcli.streams import Purpose, Streams, drawing
+from sndcli.streams import Purpose, Streams, drawing, hashed
 from sndcli.verification import Verification
 from sndcli.victim import Victim, first_line, versions
 
@@ -88,6 +88,7 @@ class Experiment:
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.model_draws = False  # whether the bare model has randomness of its own
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
@@ -113,11 +114,12 @@ class Experiment:
             for number, index in enumerate(chosen.split(self.config.unit))
         ]
         self.passes_differ = self._passes_differ(chosen)
+        self.model_draws = len(chosen) > 0 and self._differ(self.victim.undefended, chosen)
         ended, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
             part = self.files.part(seed, number)
-            rows = self.files.rows_of(part, self.warn)
+            rows = self.files.rows_of(part, self.warn, self.data.ids[index].tolist())
             if rows is None:
                 began = time.perf_counter()
                 base = Tick(queries, ended, total, seen)
@@ -149,7 +151,8 @@ class Experiment:
             quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
             streams=streams("defense"),
         )  # fmt: skip
-        with reproducible_kernels():
+        with reproducible_kernels(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
             ledger = oracle.close()
             check = Verification(self.victim, c.verify, c.defense.random, streams)
@@ -223,10 +226,14 @@ class Experiment:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
         if not self.config.defense.random or not len(chosen):
             return None
+        return self._differ(self.victim.defended, chosen)
+
+    def _differ(self, forward: Forward, chosen: Tensor) -> bool:
+        """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
         one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
         with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
-            logits = self.victim.defended(one)
+            logits = forward(one)
         return bool((logits != logits[:1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
@@ -237,7 +244,7 @@ class Experiment:
             "config": self.config.as_dict(),
             "protocol": PROTOCOL,
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "streams": self.victim.streams_are,
+            "streams": "unit" if self.model_draws else self.victim.streams_are,
             "unit": self.config.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),

@@ -134,9 +134,8 @@ def _check(path: Path, schema: pa.Schema) -> None:
 def _with_added(table: pa.Table, without: Sequence[str]) -> pa.Table:
     """Fills in what an older file lacks, so that all tables have the columns of the schema, in its order."""
     if "p_adv" in table.column_names and "p_adv_submitted" not in table.column_names:
-        metadata = table.schema.metadata  # renaming loses it
-        table = table.rename_columns([AS_SUBMITTED.get(name, name) for name in table.column_names])
-        table = table.replace_schema_metadata(metadata)
+        renamed = table.rename_columns([AS_SUBMITTED.get(name, name) for name in table.column_names])
+        table = renamed.replace_schema_metadata(table.schema.metadata)  # which renaming drops
     for name in {*ADDED, *AS_SUBMITTED} - set(table.column_names) - set(without):
         table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     ours = [name for name in SCHEMA.names if name in table.column_names]

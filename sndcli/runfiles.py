@@ -54,6 +54,9 @@ class RunFiles:
         """Removes the result and all parts."""
         self.path.unlink(missing_ok=True)
         points.path_of(self.path).unlink(missing_ok=True)
+        self._discard_parts()
+
+    def _discard_parts(self) -> None:
         for pattern in ("*.parquet*", "*.safetensors*"):
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
@@ -77,8 +80,15 @@ class RunFiles:
         """Where a unit's rows go."""
         return self.parts / f"seed{seed}-unit{number:04d}.parquet"
 
-    def rows_of(self, part: Path, warn: Callable[[str], None]) -> list[dict[str, Any]] | None:
+    def rows_of(
+        self, part: Path, warn: Callable[[str], None], images: list[int] | None = None
+    ) -> list[dict[str, Any]] | None:
         """The rows of a finished unit; None where it has to be run (again).
+
+        Args:
+            part: of the unit.
+            warn: told why a part that is there does not count.
+            images: ids of the unit's images, where a part of others (of a run with another ``--unit``) does not count.
 
         Raises:
             ConfigError: the part belongs to another config.
@@ -93,6 +103,9 @@ class RunFiles:
         if results.run_of(table)["id"] != self.config.run_id:
             raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
         if self.save_points and not points.path_of(part).is_file():
+            return None
+        if images is not None and table.column("image_id").to_pylist() != images:
+            warn(f"{part} was made with another --unit. It is run again.")
             return None
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
@@ -112,7 +125,6 @@ class RunFiles:
         if self.save_points:
             points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
-        for part in [*parts, *kept]:
-            part.unlink(missing_ok=True)
+        self._discard_parts()  # of other --unit too
         self.parts.rmdir()
         return merged

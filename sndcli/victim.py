@@ -88,7 +88,7 @@ class Victim:
 
         On CUDA one stream serves the whole unit, whose number then counts.
         """
-        if not self.per_image:
+        if not self.per_image and purpose != "attack":
             self.reseed(hashed(seed, unit, purpose))
         if self.defended.device.type == "cpu":
             return ImageStreams(seed, image_ids.tolist(), purpose)

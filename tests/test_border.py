@@ -5,11 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 import torch
-from conftest import SHAPE, half_space
+from conftest import SHAPE, HalfSpace, half_space
 from torch import Tensor
 
 from sndcli import results
-from sndcli.border import border_points, majority_wrong
+from sndcli.border import Wrong, border_points, majority_wrong
 from sndcli.errors import DataError
 from sndcli.reports import frame, summary, tables
 
@@ -25,12 +25,16 @@ def rays(w: Tensor, along: list[float], side: float = 0.2) -> tuple[Tensor, Tens
     return torch.full((len(along), *SHAPE), 0.5), z
 
 
+def majority_of(h: HalfSpace, images: int, draws: int) -> Wrong:
+    return majority_wrong(lambda z, _: h(z), torch.zeros(images, dtype=torch.int64), torch.arange(images), draws)
+
+
 @pytest.mark.parametrize("sigma", [0.0, 0.01])
 def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
     """From inside and from outside: m/cos ψ, within a bracket of 1/512, or within the noise of 25 votes."""
     h = half_space(1, sigma=sigma)
     x0, z = rays(h.w, [0.3, 0.12, 0.07, 0.01])
-    wrong = majority_wrong(h, torch.zeros(4, dtype=torch.int64), 25 if sigma else 1)
+    wrong = majority_of(h, 4, 25 if sigma else 1)
     points, flips = border_points(wrong, x0, z)
     assert bool(flips.all())
     component = (points - 0.5).flatten(1) @ h.w
@@ -47,7 +51,7 @@ def test_no_border_where_nothing_flips() -> None:
     h = half_space(1)
     x0, z = rays(h.w, [-0.1, 0.0])
     z[1] = x0[1]  # no ray at all
-    _, flips = border_points(majority_wrong(h, torch.zeros(2, dtype=torch.int64), 1), x0, z)
+    _, flips = border_points(majority_of(h, 2, 1), x0, z)
     assert flips.tolist() == [False, False]
 
 
@@ -66,7 +70,8 @@ def run_of(
         {"run_id": "x", "attack": "hsja", "engine": "native", "dataset": "d", "model": "m", "defense": "snd",
          "sigma": 0.01, "votes": 1, "norm": "l2", "eps": 1.0, "seed": 0, "image_id": first + k, "status": "ok",
          "queries": 20, "budgets": [10, 20], "best_l2": [INF, INF], "last_l2": [0.5, 0.5], "held_l2": held[k],
-         "p_adv": p_adv[k], "adv_clean": [False, False], "border_l2": None if border is None else border[k],
+         "p_adv": p_adv[k], "adv_clean": [False, False], "p_adv_submitted": p_adv[k],
+         "adv_clean_submitted": [False, False], "border_l2": None if border is None else border[k],
          "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_l2": []}
         for k in range(len(held))
     ]  # fmt: skip

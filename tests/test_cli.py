@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ import torch
 from conftest import Done
 
 from sndcli import results
+from sndcli.experiment import Experiment
 
 Snd = Callable[..., Done]
 QUICK = ("--no-border", "--batch-size", 64, "--no-progress")
@@ -114,6 +116,33 @@ def test_killed_and_resumed_equals_uninterrupted(snd: Snd, tmp_path: Path) -> No
     assert snd(*options, "--out", killed).returncode == 0
     assert rows_of(whole) == rows_of(killed)
     assert not killed.with_suffix(".parts").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4)])
+def test_a_run_continued_with_another_unit_has_every_image_once(
+    snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int
+) -> None:
+    """The unit is no part of a run's id, so parts of the one lie where the other looks for its own."""
+    options = ("attack", "null", "--sigma", 0.01, "--images", 8, "--budget", 5, "--budgets", 5, "--verify", 4, *QUICK)
+    assert snd(*options, "--out", tmp_path / "whole.parquet").returncode == 0
+    run_unit, ended = Experiment._unit, list[int]()
+
+    def killed_late(self: Experiment, *args: Any) -> Any:
+        if sum(ended) >= 4:
+            raise KeyboardInterrupt
+        rows = run_unit(self, *args)
+        ended.append(len(rows))
+        return rows
+
+    out = tmp_path / "a.parquet"
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, "_unit", killed_late)
+        assert snd(*options, "--unit", before, "--out", out).returncode == 130
+    done = snd(*options, "--unit", after, "--out", out)
+    assert done.returncode == 0
+    assert "another --unit" in done.stderr
+    assert rows_of(out) == rows_of(tmp_path / "whole.parquet")
+    assert not out.with_suffix(".parts").exists()
 
 
 def test_interrupt_saves_and_exits_130(snd: Snd, tmp_path: Path) -> None:

@@ -72,3 +72,23 @@ def test_a_broken_package_is_one_line(snd: Snd, monkeypatch: pytest.MonkeyPatch)
     done = snd("attack", "broken")
     assert done.returncode == 2
     assert "cannot be imported: No module named 'no_such_module'" in done.stderr
+
+
+def test_a_defense_that_is_changed_where_it_is_defined_is_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its entry point names the package, which only passes it on."""
+    package = tmp_path / "passing_on"
+    package.mkdir()
+    (package / "__init__.py").write_text("from passing_on.inside import Own\n")
+    (package / "inside.py").write_text("class Own:\n    width = 0.05\n")
+    point = importlib.metadata.EntryPoint("own", "passing_on:Own", plugins.DEFENSES)
+    monkeypatch.setattr(
+        importlib.metadata,
+        "entry_points",
+        lambda **select: [point] if select["group"] == point.group and select.get("name", "own") == "own" else [],
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = plugins.identities("null", ["own"])
+    (package / "inside.py").write_text("class Own:\n    width = 0.5\n")
+    assert plugins.identities("null", ["own"]) != before

@@ -27,7 +27,7 @@ from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
 from sndcli.inference import Forward
-from sndcli.reports import baseline, frame, gates, published, summary, tables
+from sndcli.reports import baseline, frame, gates, plots, published, summary, tables
 
 Snd = Callable[..., Done]
 BASE = RunConfig(
@@ -50,8 +50,9 @@ def write_run(
             "image_id": first_image + k, "label": 0, "status": "ok", "stop_reason": "budget", "queries": config.budget,
             "queries_by_phase": [("walk", config.budget)], "budgets": points, "best_l2": best,
             "last_l2": [0.5] * len(points), "held_l2": best, "p_adv": [p_adv] * len(points),
-            "adv_clean": [False] * len(points), "verify_draws": 10, "p0": 0.0, "p_mis_clean": 0.0, "clean_draws": 30,
-            "initially_wrong": False, "mismatches": None, "event_query": [q for q, _ in found],
+            "adv_clean": [False] * len(points), "p_adv_submitted": [p_adv] * len(points),
+            "adv_clean_submitted": [False] * len(points), "verify_draws": 10, "p0": 0.0, "p_mis_clean": 0.0,
+            "clean_draws": 30, "initially_wrong": False, "mismatches": None, "event_query": [q for q, _ in found],
             "event_l2": [d for _, d in found],
         } | changes)  # fmt: skip
     path = folder / config.file_name
@@ -81,8 +82,22 @@ def test_known_rows(tmp_path: Path) -> None:
 def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expected: int) -> None:
     (row,) = rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]), at=[budget], eps=eps)
     assert row["success_seen"]["value"] == expected / 4
-    assert (row["success_noisy"] is None) == (budget not in (100, 1000))
+    assert (row["success_as_submitted"] is None) == (budget not in (100, 1000))
+    assert (row["success_noisy"] is None) == (budget not in (100, 1000) or eps != BASE.eps)  # no boundary is stored
     assert row["l2_last"] is None or budget in (100, 1000)
+
+
+@pytest.mark.parametrize(
+    ("attack", "preset", "told"),
+    [("hsja", None, False), ("ba", "na", True), ("hsja-na", None, True), ("hsja-na", "majority", False),
+     ("simba", None, True)],
+)  # fmt: skip
+def test_another_bound_is_noted_where_points_depend_on_it(
+    tmp_path: Path, attack: str, preset: str | None, told: bool
+) -> None:
+    frames = [frame.frame_of(results.read(write_run(tmp_path, [HIT], replace(BASE, attack=attack, preset=preset))))]
+    assert any("choose what they submit" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
+    assert not summary.recompute_notes(frames, (), 1.0)
 
 
 def test_net_keeps_every_image_in_the_denominator(tmp_path: Path) -> None:
@@ -244,6 +259,26 @@ def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: 
     never = rows_of(write_run(tmp_path / "never", [[]]))
     assert gates.check(gates.parse("l2_verified > 100", count), never)[0]
     assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
+
+
+def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
+    """What they call p_adv is of the points as they were submitted; success_noisy is not known of them."""
+    path = write_run(tmp_path / "old", [[], [], []])
+    table = pq.read_table(path)
+    kept = [name for name in table.column_names if name not in results.ADDED]
+    pq.write_table(table.select(kept), path)
+    (row,) = rows_of(path, at=(1000,))
+    assert row["success_noisy"] is None
+    assert row["success_as_submitted"]["value"] == 0
+    assert gates.check(gates.parse("l2_verified > 100", count), [row])[0]  # infinite, not unknown
+    for kind in ("queries", "eps"):
+        plots.draw(frame.load([path], events=True)[0], kind)
+    now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no border
+    for kind in ("queries", "eps"):
+        plots.draw(frame.load([now], events=True)[0], kind, eps=0.5 if kind == "queries" else None)
+    found, notes = baseline.compare(frame.load([now])[0], frame.load([path])[0])
+    assert {c.measure for c in found} == {"success_seen"}
+    assert any("success_noisy at 1,000 queries is not compared" in line for line in notes)
 
 
 def test_exit_codes_of_a_pipeline(snd_process: Snd, snd: Snd, tmp_path: Path) -> None:
@@ -488,7 +523,7 @@ def test_reproduce_finds_the_runs_of_a_trained_defense(snd: Snd, tmp_path: Path)
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == [cell]
 
 
-def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
+def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
     unrun = json.loads(snd(*options, "--no-run").stdout)
     assert not unrun["cells"]
@@ -501,6 +536,8 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path) -> None:
     assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
+    monkeypatch.setattr("sndcli.config.PROTOCOL", 3)  # draws of another law are not taken for those of this one
+    assert not json.loads(snd(*options, "--no-run").stdout)["cells"]
 
 
 def test_mismatch_on_clean_images_is_of_images_that_are_right(

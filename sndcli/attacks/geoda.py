@@ -91,7 +91,9 @@ class _Machine:
         self.oracle, self.streams, self.o = oracle, streams, options
         self.rows, self.columns = (dct_rows(side)[:sub_dim].to(device) for side in size)
         self.plan = torch.tensor(allocate(oracle.budget // oracle.votes, options.allocation), device=device)
-        probe, tolerance, self.step = rescaled(options.probe, options.tolerance, options.step, x0[0].numel())
+        probe, tolerance, self.step = rescaled(
+            options.probe, options.tolerance, options.step, x0[0].numel(), oracle.norm
+        )
         self.probe = (2 * sigma_hat).clamp_min(probe)
         self.tolerance = sigma_hat.clamp_min(tolerance)
         self.sigma_hat, self.hand_over = sigma_hat, handing(oracle, options.confirm)

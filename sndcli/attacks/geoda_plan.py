@@ -23,16 +23,18 @@ def low_frequencies(weights: Tensor, rows: Tensor, columns: Tensor | None = None
     return images
 
 
-def rescaled(probe: float, tolerance: float, step: float, d: int) -> tuple[float, float, float]:
+def rescaled(probe: float, tolerance: float, step: float, d: int, norm: str = "l2") -> tuple[float, float, float]:
     """The three lengths for images of `d` values in [0, 1]; those given as 0 are the authors'.
 
-    A length in their space is 0.226 times as long in pixels. Lengths that are L2 norms of whole images (the width of
-    a bisection; the step, which multiplies a direction whose length does not grow with d) are as large a part of an
-    image of d values when they are √(d / 150,528) times as long. The probe multiplies draws for each coefficient,
-    whose number grows with d by itself.
+    A length in their space is 0.226 times as long in pixels. The width of a bisection, an L2 norm, is as large a part
+    of an image of d values when it is √(d / 150,528) times as long. The probe multiplies a draw for each coefficient,
+    and the L2 step the summed normal, mostly noise of as many coefficients: both grow with √d by themselves. The L∞ step
+    is divided by the length of that normal and so falls as it grows, though a pixel should move as far at any d: it
+    needs the factor.
     """
-    whole = THEIR_STD * (d / THEIR_SIZE) ** 0.5
-    return probe or PROBE * THEIR_STD, tolerance or TOLERANCE * whole, step or STEP * whole
+    whole = (d / THEIR_SIZE) ** 0.5
+    step = step or STEP * THEIR_STD * (whole if norm == "linf" else 1.0)
+    return probe or PROBE * THEIR_STD, tolerance or TOLERANCE * THEIR_STD * whole, step
 
 
 def allocate(queries: int, allocation: float = 0.6) -> list[int]:

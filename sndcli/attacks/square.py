@@ -97,7 +97,7 @@ def stripes(x0: Tensor, eps: float, streams: Streams, image: Tensor) -> Tensor:
 def windows(size: int, like: Tensor, streams: Streams, image: Tensor) -> Tensor:
     """``[n, 2]`` upper left corners of squares inside images of the height and width of `like`."""
     u = streams.uniform(image, like.new_empty(1, 2, dtype=torch.float64))
-    return (u * (u.new_tensor(like.shape[2:]) - size + 1)).long()
+    return (u * (torch.tensor(like.shape[2:], device=u.device) - size + 1)).long()
 
 
 def mask_of(corner: Tensor, size: int, like: Tensor) -> Tensor:

@@ -147,6 +147,7 @@ def _finished(plan: Plan) -> Path:
     """Where a plan's outcome lies once it has one."""
     import hashlib
 
+    from sndcli.config import PROTOCOL
     from sndcli.runfiles import RunFiles
 
     job, spec = _ready(plan)
@@ -156,6 +157,7 @@ def _finished(plan: Plan) -> Path:
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
     what += [P_MIS_IMAGES] if "p_mis_clean" in wanted else []
+    what += [PROTOCOL]
     return job.out / f"clean_{hashlib.sha256(jsonlib.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 

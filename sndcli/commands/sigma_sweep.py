@@ -116,7 +116,7 @@ def _measure(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
     index = _positions(job.data, run)
     spreads = margin_std(victim, job.data.pixels(index), job.data.labels[index], MARGIN_DRAWS)
     length = noise_length(spec, job.data, index)
-    summaries = summarise([run])
+    summaries = summarise([run], eps=job.config.eps)
     found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
     label = defense_label(summaries[0]) if spec.random else "none"
     return Point(

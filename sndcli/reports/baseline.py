@@ -101,6 +101,11 @@ def compare(new: Sequence[Frame], old: Sequence[Frame]) -> tuple[list[Comparison
                 notes.append(
                     f"{_words(ours[key][0])} shares no image and seed with the baseline at {budget:,} queries."
                 )
+            if added and any(c.noisy is None for c in pair):
+                notes.append(
+                    f"{_words(ours[key][0])}: success_noisy at {budget:,} queries is not compared: one side is of an "
+                    "older protocol, which did not move points out to ε."
+                )
             found += added
     if not found:
         raise DataError("\n".join(["Nothing in the results can be compared with the baseline.", *notes]))

@@ -70,28 +70,33 @@ def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = 
     """`success_seen` at every budget, from the events; Wilson band."""
     able = [(budget, [f for f in frames if f.budget >= budget]) for budget in query_grid(frames)]
     bound = frames[0].setting["eps"] if eps is None else eps
-    return _curve(label, [(budget, _rate(cut(members, budget, bound), noisy=False)) for budget, members in able])
+    found = [_rate(cut(members, budget, bound), noisy=False) for budget, members in able]
+    return _curve(label, [budget for budget, _ in able], found)
 
 
-def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:
-    """`success_noisy` at the report points, where it is known: between them nothing is verified."""
+def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve | None:
+    """`success_noisy` at the report points, between which nothing is verified; None where it is not known at any."""
     points = sorted({b for f in frames for b in f.budgets})
     bound = frames[0].setting["eps"] if eps is None else eps
-    return _curve(
-        label, [(b, _rate(cut([f for f in frames if b in f.position], b, bound), noisy=True)) for b in points]
-    )
+    return _known(label, points, [cut([f for f in frames if b in f.position], b, bound) for b in points])
 
 
-def _rate(c: Cut, noisy: bool) -> statistics.Rate | None:
-    """None where it is not known: of points that were verified elsewhere only, or not moved out."""
+def _known(label: str, x: Sequence[float] | Floats, cuts: Sequence[Cut]) -> Curve | None:
+    """`success_noisy` where it is known: an older file, or one without borders, does not know it at every ε."""
+    found = [(place, _rate(c, noisy=True)) for place, c in zip(x, cuts, strict=True) if c.noisy is not None]
+    return _curve(label, [place for place, _ in found], [rate for _, rate in found]) if found else None
+
+
+def _rate(c: Cut, noisy: bool) -> statistics.Rate:
     hits = c.noisy if noisy else c.seen
-    return None if hits is None else statistics.pooled_rate(hits, c.seed, c.image)
+    if hits is None:
+        raise ValueError(f"Expected {c.budget} to be a report point of all runs.")
+    return statistics.pooled_rate(hits, c.seed, c.image)
 
 
-def _curve(label: str, points: Sequence[tuple[float, statistics.Rate | None]]) -> Curve:
-    known = [(x, rate.value, rate.lo, rate.hi) for x, rate in points if rate is not None]
-    x, y, lo, hi = np.array(known, dtype=np.float64).reshape(-1, 4).T
-    return Curve(label, x, y, lo, hi)
+def _curve(label: str, x: Sequence[float] | Floats, rates: Sequence[statistics.Rate]) -> Curve:
+    y, lo, hi = (np.array([getattr(rate, name) for rate in rates]) for name in ("value", "lo", "hi"))
+    return Curve(label, np.asarray(x, dtype=np.float64), y, lo, hi)
 
 
 def distance_along_queries(label: str, frames: Sequence[Frame]) -> Curve:
@@ -108,12 +113,12 @@ def distance_along_queries(label: str, frames: Sequence[Frame]) -> Curve:
 def success_along_eps(
     label: str, frames: Sequence[Frame], budget: int, grid: Floats, noisy: bool = False
 ) -> Curve | None:
-    """Success at `budget` for every ε of `grid`: seen, or verified where that is known (None where it never is)."""
+    """Success at `budget` for every ε of `grid`: seen, or noisy where it is known (None where it is at no ε)."""
     able = [f for f in frames if f.budget >= budget]
     if not able or (noisy and not all(budget in f.position for f in able)):
         return None
-    curve = _curve(label, [(float(eps), _rate(cut(able, budget, float(eps)), noisy)) for eps in grid])
-    return curve if len(curve.x) else None
+    cuts = [cut(able, budget, float(eps)) for eps in grid]
+    return _known(label, grid, cuts) if noisy else _curve(label, grid, [_rate(c, noisy=False) for c in cuts])
 
 
 def _by_image(values: Floats, image: object) -> Floats:

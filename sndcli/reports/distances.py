@@ -43,4 +43,4 @@ def unbounded(row: dict[str, Any], measure: str) -> bool:
         return False
     if measure == "l2_border":
         return bool(row["border_measured"])
-    return measure == "l2_best" or row["success_as_submitted"] is not None  # where the points handed over are stored
+    return measure == "l2_best" or row["success_as_submitted"] is not None  # where the points are stored

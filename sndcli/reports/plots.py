@@ -133,6 +133,8 @@ def _queries(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], eps:
         curve = curves.seen_along_queries(label, members, eps)
         _band(left, curve, k, 100, _at(curve, members))
         c = curves.noisy_along_queries(label, members, eps)
+        if c is None:
+            continue
         aside = 1 + 0.03 * (k - (len(lines) - 1) / 2)  # bars of several lines beside each other
         right.errorbar(
             c.x * aside, 100 * c.y, yerr=100 * np.array([c.y - c.lo, c.hi - c.y]), capsize=2.5, elinewidth=1,
@@ -143,6 +145,8 @@ def _queries(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], eps:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axes.set_xlabel("paid queries an image")
+    if not right.lines:
+        right.annotate("not known at this ε", (0.5, 0.5), xycoords="axes fraction", ha="center")
     right.minorticks_off()
     points = sorted({b for f in frames for b in f.budgets})
     right.set_xticks(points if len(points) < 7 else points[:: len(points) // 6 + 1])
@@ -208,7 +212,7 @@ def _eps(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], at: int 
         for eps in sorted({f.setting["eps"] for f in frames}):
             axes.axvline(eps, color="0.4", linewidth=0.8, linestyle=":")
     if not right.lines[: -len({f.setting["eps"] for f in frames})]:
-        right.annotate("not stored at this budget", (0.5, 0.5), xycoords="axes fraction", ha="center")
+        right.annotate("not known at this budget", (0.5, 0.5), xycoords="axes fraction", ha="center")
     left.set_ylabel("success, % (95 % interval)")
     _finish(figure, left, f"{curves.shared_words(frames)}; {budget:,} queries", 2)
     return figure

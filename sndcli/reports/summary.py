@@ -297,20 +297,15 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
 
 
 def _uses_eps(frame: Frame) -> bool:
-    """Whether the attack keeps to ε: scores, those that know of the noise, and those we know nothing of."""
-    from sndcli.attacks.registry import ATTACKS, noise_aware
+    """Whether what an attack submits depends on ε: that of score attacks, of hand-overs and perhaps of plug-ins."""
+    from sndcli.attacks.registry import ATTACKS
 
-    attack = frame.setting["attack"]
-    return attack not in ATTACKS or ATTACKS[attack].access == "scores" or noise_aware(attack, _preset(frame))
-
-
-def _preset(frame: Frame) -> str | None:
-    preset: str | None = frame.run["config"].get("preset")
-    return preset
+    attack, options = frame.setting["attack"], frame.run["config"].get("options") or {}
+    return attack not in ATTACKS or ATTACKS[attack].access == "scores" or bool(options.get("confirm"))
 
 
 def _named(frame: Frame) -> str:
-    return " ".join([frame.setting["attack"], *filter(None, [_preset(frame)])])
+    return " ".join([frame.setting["attack"], *filter(None, [frame.run["config"].get("preset")])])
 
 
 def _name(frame: Frame) -> str:

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from sndcli import statistics
 
+SIGNIFICANT = 0.05
+
 
 @dataclass
 class Point:
@@ -26,7 +28,8 @@ class Point:
         sigma_hat: σ̂, standard deviation of the margin of the probabilities over draws, mean over the clean images.
         summaries: one for each budget, as in the JSON contract.
         differences: at each budget, of `success_noisy` and `success_seen` from the setting without noise (the first,
-            where all have noise), with the paired 95 % bootstrap interval; filled by `pair`.
+            where all have noise), with the paired 95 % bootstrap interval and the p of the exact sign test; filled by
+            `pair`.
     """
 
     label: str
@@ -83,7 +86,8 @@ def pair(points: Sequence[Point]) -> None:
                 values = _by_image(mine, base.outcomes[budget][measure_name])
                 # a setting does not differ from itself, and that is certain
                 value, lo, hi = (0.0, 0.0, 0.0) if point is base else statistics.paired_difference(values)
-                point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi}
+                p = statistics.mcnemar(sum(v > 0 for v in values), sum(v < 0 for v in values))
+                point.differences[budget][measure_name] = {"value": value, "lo": lo, "hi": hi, "p": p}
 
 
 def _by_image(mine: dict[tuple[int, int], bool], base: dict[tuple[int, int], bool]) -> list[float]:
@@ -98,9 +102,9 @@ def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: b
     """What follows from a sweep: which setting to take, if any, judged at its last budget.
 
     A setting helps where its `success_noisy` is below that without noise by more than chance: the paired interval of
-    the difference excludes zero. That a published attack fails says nothing of a defense, so nothing is recommended
-    on its word. Of the settings that help and cost at most `max_drop` the one of lowest `success_noisy` is taken;
-    ties go to the higher accuracy.
+    the difference excludes zero, and so does the exact sign test (the bootstrap alone is too sure of few images). That a
+    published attack fails says nothing of a defense, so nothing is recommended on its word. Of the settings that help
+    and cost at most `max_drop` the one of lowest `success_noisy` is taken; ties go to the higher accuracy.
 
     Args:
         points: with their differences (`pair`).
@@ -118,7 +122,8 @@ def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: b
         )  # fmt: skip
     if len(noisy) == len(points):
         return Advice("undecided", None, "Not decided: σ = 0 is not among the settings, so there is no comparison.")
-    helping = [p for p in noisy if p.differences[budget]["success_noisy"]["hi"] < 0]
+    changes = {p.label: p.differences[budget]["success_noisy"] for p in noisy}
+    helping = [p for p in noisy if changes[p.label]["hi"] < 0 and changes[p.label]["p"] < SIGNIFICANT]
     if not helping:
         return Advice(
             "none_helps", None,
