@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -253,9 +254,17 @@ def test_seeds_of_a_run_are_the_runs_of_these_seeds(snd: Snd, tmp_path: Path) ->
 # -- plug-ins ------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Site:
+    """Where the modules of a package are, and its name and version."""
+
+    folder: Path
+    package: SimpleNamespace
+
+
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with an attack and two defenses, as if a package had installed them."""
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
+    """An attack and two defenses, as if a package had installed them."""
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "walk_attack.py").write_text(ATTACK)
@@ -276,16 +285,15 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    monkeypatch.setattr(plugins, "package", package, raising=False)
     forget(monkeypatch)
-    return folder
+    return Site(folder, package)
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As another process would start: with no module of the package imported."""
     for module in ("walk_attack", "bright_defense"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    sys.dont_write_bytecode = True
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a change within a second would go unseen
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -294,16 +302,16 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_a_plug_in_is_known_by_package_version_and_source(installed: Path) -> None:
+def test_a_plug_in_is_known_by_package_version_and_source(installed: Site) -> None:
     first = plugins.identities("walk", ["brightness", "snd"])
     assert set(first) == {"walk", "brightness"}
     assert all(re.fullmatch(r"bright 1\.0 [0-9a-f]{12}", text) for text in first.values())
     assert plugins.identities("hsja", ["snd"]) == {}
-    change(installed / "bright_defense.py", "0.1 * shift", "1.0 * shift")
+    change(installed.folder / "bright_defense.py", "0.1 * shift", "1.0 * shift")
     second = plugins.identities("walk", ["brightness"])
     assert second["walk"] == first["walk"]
     assert second["brightness"] != first["brightness"]
-    plugins.package.version = "1.1"  # type: ignore[attr-defined]
+    installed.package.version = "1.1"
     third = plugins.identities("walk", ["brightness"])
     assert third["brightness"] == second["brightness"].replace("1.0", "1.1")
 
@@ -313,21 +321,21 @@ def test_a_plug_in_is_known_by_package_version_and_source(installed: Path) -> No
     ("walk_attack.py", "0.05 *", "0.5 *", ("walk", *NOISY)),
 ])  # fmt: skip
 def test_a_changed_plug_in_is_run_anew(
-    file: str, old: str, new: str, arguments: tuple[object, ...], snd: Snd, tmp_path: Path, installed: Path,
+    file: str, old: str, new: str, arguments: tuple[object, ...], snd: Snd, tmp_path: Path, installed: Site,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "results"
     first = attacked(snd, out, *arguments, "--images", 2)
     assert results.run_of(first)["config"]["plugins"]
     assert "already there" in snd("attack", *arguments, "--images", 2, "--model", TINY, *QUICK, "--out", out).stderr
-    change(installed / file, old, new)
+    change(installed.folder / file, old, new)
     forget(monkeypatch)
     second = attacked(snd, out, *arguments, "--images", 2)
     assert results.run_of(second)["id"] != results.run_of(first)["id"]
     assert rows_without_id(second) != rows_without_id(first)
 
 
-def test_a_plug_in_attack_draws_from_streams_of_images(snd: Snd, tmp_path: Path, installed: Path) -> None:
+def test_a_plug_in_attack_draws_from_streams_of_images(snd: Snd, tmp_path: Path, installed: Site) -> None:
     few, many = (attacked(snd, tmp_path, "walk", *NOISY, "--images", count) for count in (2, 5))
     assert rows_without_id(few) == rows_without_id(many)[:2]
     assert few.column("status").to_pylist() == ["ok", "ok"]
@@ -339,7 +347,7 @@ def test_a_plug_in_attack_draws_from_streams_of_images(snd: Snd, tmp_path: Path,
     ("rnp", "image"), ("none", "image"),
 ])  # fmt: skip
 def test_the_file_says_whose_the_streams_are(
-    defense: str, streams: str, snd: Snd, tmp_path: Path, installed: Path
+    defense: str, streams: str, snd: Snd, tmp_path: Path, installed: Site
 ) -> None:
     tables = [
         attacked(snd, tmp_path / f"{unit}.parquet", "null", "--defense", defense, "--images", 2, "--unit", unit)

@@ -45,7 +45,7 @@ def on_the_ray(x0: Tensor, z: Tensor, s: float, quantize: bool) -> Tensor:
     return as_sent(x0 + s * (z - x0), quantize)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     norm=st.sampled_from(["l2", "linf"]), quantize=st.booleans(), seed=st.integers(0, 10_000),
     eps=st.floats(0.02, 3.0), size=st.floats(1e-3, 1.5), sparse=st.booleans(),
