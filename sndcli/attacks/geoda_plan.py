@@ -28,9 +28,9 @@ def rescaled(probe: float, tolerance: float, step: float, d: int, norm: str = "l
 
     A length in their space is 0.226 times as long in pixels. The width of a bisection, an L2 norm, is as large a part
     of an image of d values when it is √(d / 150,528) times as long. The probe multiplies a draw for each coefficient,
-    and the L2 step the summed normal, mostly noise of as many coefficients: both grow with √d by themselves. The L∞ step
-    is divided by the length of that normal and so falls as it grows, though a pixel should move as far at any d: it
-    needs the factor.
+    and the L2 step the summed normal, mostly noise of as many coefficients: both grow with √d by themselves. The L∞
+    step is divided by the length of that normal and so falls as it grows, though a pixel should move as far at any d:
+    it needs the factor.
     """
     whole = (d / THEIR_SIZE) ** 0.5
     step = step or STEP * THEIR_STD * (whole if norm == "linf" else 1.0)

@@ -102,9 +102,9 @@ def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: b
     """What follows from a sweep: which setting to take, if any, judged at its last budget.
 
     A setting helps where its `success_noisy` is below that without noise by more than chance: the paired interval of
-    the difference excludes zero, and so does the exact sign test (the bootstrap alone is too sure of few images). That a
-    published attack fails says nothing of a defense, so nothing is recommended on its word. Of the settings that help
-    and cost at most `max_drop` the one of lowest `success_noisy` is taken; ties go to the higher accuracy.
+    the difference excludes zero, and so does the exact sign test (the bootstrap alone is too sure of few images). That
+    a published attack fails says nothing of a defense, so nothing is recommended on its word. Of the settings that
+    help and cost at most `max_drop` the one of lowest `success_noisy` is taken; ties go to the higher accuracy.
 
     Args:
         points: with their differences (`pair`).
