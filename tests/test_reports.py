@@ -96,7 +96,7 @@ def test_another_bound_is_noted_where_points_depend_on_it(
     tmp_path: Path, attack: str, preset: str | None, told: bool
 ) -> None:
     frames = [frame.frame_of(results.read(write_run(tmp_path, [HIT], replace(BASE, attack=attack, preset=preset))))]
-    assert any("choose what they submit" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
+    assert any("submitted depends on ε" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
     assert not summary.recompute_notes(frames, (), 1.0)
 
 
@@ -189,6 +189,7 @@ GOLDEN = """\
 | --- | --- | ---: | ---: |
 | snd 0.01 (n=4) | seen | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
 |  | noisy | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
+|  | as submitted | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
 |  | clean | 0.0 [0.0, 49.0] | 0.0 [0.0, 49.0] |
 |  | floor | 0.0 | 0.0 |
 |  | last | 0.50 | 0.50 |
