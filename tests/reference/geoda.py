@@ -29,7 +29,8 @@ def geoda(
     """
     # The authors' numbers are of 224 x 224 pixels over a standard deviation of 0.226 (`geoda_plan.rescaled`).
     part = 0.226 * math.sqrt(x.numel() / (3 * 224 * 224))
-    probe, tolerance, step = probe or 2e-4 * 0.226, tolerance or 1e-4 * part, step or 5 * part
+    probe, tolerance = probe or 2e-4 * 0.226, tolerance or 1e-4 * part
+    step = step or 5 * (part if ask.norm == "linf" else 0.226)
     plan, best = allocated(ask.budget, allocation), math.inf
     basis = low_frequencies(x.shape[-1], sub_dim or max(1, 75 * x.shape[-1] // 224))
     for k in range(1, start_draws + 1):
