@@ -16,7 +16,7 @@ from conftest import Done
 from sndcli import results
 from sndcli.commands.attack import attack
 from sndcli.commands.plans import Plan, plan_of
-from sndcli.commands.reproduce import noise_length
+from sndcli.commands.sigma_sweep import noise_length
 from sndcli.datasets import cifar10
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec
@@ -56,8 +56,9 @@ def test_noise_is_clipped(table: str, attack: str | None) -> None:
 def test_lengths_of_table_7_are_those_of_clipped_noise(sigma: float, clipped: float, plain: float) -> None:
     """The paper prints 0.055, 0.550 and 1.098."""
     data = cifar10.load_shipped()
-    assert noise_length(DefenseSpec("snd", sigma, clip=True), data) == pytest.approx(clipped, rel=1e-3)
-    assert noise_length(DefenseSpec("snd", sigma), data) == pytest.approx(plain, rel=1e-3)
+    everyone = torch.arange(len(data))
+    assert noise_length(DefenseSpec("snd", sigma, clip=True), data, everyone) == pytest.approx(clipped, rel=1e-3)
+    assert noise_length(DefenseSpec("snd", sigma), data, everyone) == pytest.approx(plain, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_real_gain_is_recommended() -> None:
 def test_settings_are_compared_with_none_wherever_it_stands() -> None:
     points = [point(0.01, first(15)), point(0, first(40))]
     assert advice(points).best is points[0]
-    assert points[1].differences[100]["success_noisy"] == {"value": 0, "lo": 0, "hi": 0}
+    assert points[1].differences[100]["success_noisy"] == {"value": 0, "lo": 0, "hi": 0, "p": 1}
     assert points[0].differences[100]["success_noisy"]["value"] == pytest.approx(-25 / 40)
     alone = advice([point(0.01, first(15)), point(0.02, first(5))])
     assert alone.verdict == "undecided"
