@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from sndcli.defenses.small_noise import SmallNoise
 from sndcli.inference import Forward, optimise
 from sndcli.models.sources import load_model
 from sndcli.training.loop import build, with_noise
-from sndcli.training.objectives import objective_of
+from sndcli.training.objectives import Objective, objective_of
 from sndcli.training.recipe import recipe_of
 
 CPU = torch.device("cpu")
@@ -49,7 +50,7 @@ def inference(batch: int, rounds: int) -> None:
     x = torch.rand(batch, 3, 32, 32)
     forwards = {name: Forward(victim.eval(), CPU, -(-batch // 8) * 8) for name, victim in victims.items()}
     for name, forward in forwards.items():
-        bare, mine = best(lambda: forwards["none"](x), rounds), best(lambda f=forward: f(x), rounds)
+        bare, mine = best(partial(forwards["none"], x), rounds), best(partial(forward, x), rounds)
         print(f"{name:10} {batch / mine:8.0f} rows/s, {bare / mine:.2f} of the bare network")
 
 
@@ -63,7 +64,11 @@ def training(rounds: int) -> None:
         model = with_noise(recipe, classifier, CPU) or classifier
         objective = objective_of(recipe)
         model.train()
-        took = best(lambda m=model, f=objective: f(m, x, y, 0, torch.Generator())[0].backward(), rounds)
+
+        def step(model: nn.Module = model, objective: Objective = objective) -> None:
+            objective(model, x, y, 0, torch.Generator())[0].backward()
+
+        took = best(step, rounds)
         plain = plain or took
         print(f"{defense:10} {128 / took:8.0f} images/s, {took / plain:.2f} of a plain step; {recipe.pgd}")
 

@@ -31,7 +31,7 @@ def attack(oracle: Oracle, name: str, preset: str | None = None, seed: int = 0, 
 
 def curve(name: str, preset: str, budgets: list[int], n: int = 3, sigma: float = 0.0, **changes: object) -> list[float]:
     """Median D/m of what is handed over at each budget."""
-    oracle = attack(oracle_on(half_space(1, sigma=sigma), n, budgets[-1], budgets=budgets), name, preset, **changes)
+    oracle = attack(oracle_on(half_space(1, sigma=sigma), n, budgets[-1], budgets=budgets), name, preset, 0, **changes)
     return (held_distance(oracle).median(0).values / M).tolist()
 
 
@@ -321,7 +321,8 @@ def in_subspace() -> Tensor:
 
     weights = torch.randn(3, 100, generator=generator(4))
     w = low_frequencies(weights, dct_rows(32)[:10]).flatten()
-    return w / w.norm()
+    w /= w.norm()
+    return w
 
 
 def test_geoda_basis_is_orthonormal() -> None:
@@ -396,6 +397,6 @@ def test_rays_flips_every_index_once_a_level() -> None:
     for _ in range(60):
         if level.item() == 6:
             break
-        flips[level.item()] += rays.flip(torch.ones(1, d), level, block)[0] < 0
+        flips[int(level)] += rays.flip(torch.ones(1, d), level, block)[0] < 0
         rays.advance(torch.tensor([0]), level, block, d)
     assert flips[:5].eq(1).all()

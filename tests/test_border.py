@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -105,7 +106,7 @@ def test_pooled_runs_need_a_border_each() -> None:
     assert (late["l2_verified"], late["l2_border"], late["border_measured"]) == (3.0, None, False)
 
 
-def test_files_without_the_column_are_still_read(tmp_path) -> None:
+def test_files_without_the_column_are_still_read(tmp_path: Path) -> None:
     new = run_of(HELD, CONFIRMED, BORDERS)
     old = new.drop_columns(["border_l2"])
     results.write_table(tmp_path / "old.parquet", old, results.run_of(new))

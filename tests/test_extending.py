@@ -26,13 +26,12 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
     page = PAGE.read_text()
     modules = set()
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        name = re.match(r"# (\w+)\.py", block)
-        assert name is not None
-        (tmp_path / f"{name[1]}.py").write_text(block)
-        modules.add(name[1])
+        (module,) = re.findall(r"\A# (\w+)\.py", block)
+        (tmp_path / f"{module}.py").write_text(block)
+        modules.add(module)
     points = [
-        importlib.metadata.EntryPoint(*re.fullmatch(r'(\S+) = "(\S+)"', line).groups(), group)  # type: ignore[union-attr]
-        for group, line in re.findall(r'\[project\.entry-points\."(.+?)"\]\n(.+)\n', page)
+        importlib.metadata.EntryPoint(name, value, group)
+        for group, name, value in re.findall(r'\[project\.entry-points\."(.+?)"\]\n(\S+) = "(\S+)"\n', page)
     ]
     real = importlib.metadata.entry_points
 

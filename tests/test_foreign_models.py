@@ -40,7 +40,7 @@ def robustness_checkpoint(path: Path, extra: object = None, change: Callable[[di
                           key: str = "model") -> nn.Module:  # fmt: skip
     """A file in the library's layout: DataParallel(AttackerModel), the network twice, its normalisation twice."""
     torch.manual_seed(0)
-    network = models.resnet18(weights=None, num_classes=7).eval()
+    network: nn.Module = models.resnet18(weights=None, num_classes=7).eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     state: dict[str, object] = {
         "module.normalizer.new_mean": mean, "module.normalizer.new_std": std,

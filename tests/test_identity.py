@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +40,7 @@ def tiny():
 """
 
 ATTACK = """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sndcli.attacks.registry import AttackSpec
 
@@ -80,9 +80,7 @@ class Rows(Defense):
 
 
 def run_config(**changes: Any) -> RunConfig:
-    given = {"attack": "hsja", "dataset": "cifar10", "dataset_source": "s", "dataset_digest": "d", "model": "m",
-             "model_digest": "m", "defense": DefenseSpec("snd", 0.01)} | changes  # fmt: skip
-    return RunConfig(**given)
+    return replace(RunConfig("hsja", "cifar10", "s", "d", "m", "m", DefenseSpec("snd", 0.01)), **changes)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Done
 from PIL import Image
+from torch import Tensor
 from torchvision import models
 from torchvision.transforms.functional import normalize
 
@@ -142,7 +143,12 @@ def test_choosing_decodes_no_more_than_it_needs(tmp_path: Path, monkeypatch: pyt
     data = imagenet.load(tmp_path, Reading(whole(8)))
     read: list[int] = []
     original = FolderSet._read
-    monkeypatch.setattr(FolderSet, "_read", lambda self, k: (read.append(k), original(self, k))[1])
+
+    def noted(self: FolderSet, k: int) -> tuple[Tensor | None, str]:
+        read.append(k)
+        return original(self, k)
+
+    monkeypatch.setattr(FolderSet, "_read", noted)
     choose(data, 5, "all", 0, lambda x: x)
     assert len(read) <= 128
     data.digest()

@@ -13,7 +13,7 @@ from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError, DataError
 from sndcli.inference import Forward, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier, Normalisation
-from sndcli.models.resnet_cifar import resnet20
+from sndcli.models.resnet_cifar import BasicBlock, resnet20
 from sndcli.models.sources import load_model, save_weights
 from sndcli.victim import Victim
 
@@ -29,6 +29,7 @@ def test_resnet20_is_the_published_one() -> None:
 
 def test_shortcut_is_option_a() -> None:
     block = resnet20().layer2[0]
+    assert isinstance(block, BasicBlock)
     x = torch.rand(1, 16, 8, 8)
     shortcut = block.shortcut(x)
     assert torch.equal(shortcut[:, 8:24], x[:, :, ::2, ::2])

@@ -13,7 +13,7 @@ from test_score_attacks import attack as score_attack
 from torch import Tensor
 
 from sndcli.attacks import geometry, noise, popskipjump
-from sndcli.attacks.infomax import Sigmoids, infomax
+from sndcli.attacks.infomax import Found, Sigmoids, infomax
 from sndcli.attacks.prior import Prior
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.attacks.scores import Incumbent, stop_at_success
@@ -288,7 +288,7 @@ def test_probes_grow_as_the_slope_falls(grid: int, s: float, ratio: float) -> No
     assert popskipjump.probes_needed(10_000, slope, floor, capped).item() == 50
 
 
-def search(h: HalfSpace, n: int, length: float, grid: int = 100, seed: int = 0, budget: int = 600) -> object:
+def search(h: HalfSpace, n: int, length: float, grid: int = 100, seed: int = 0, budget: int = 600) -> Found:
     """Searches segments of one length along w, x̃ on the adversarial side; the boundary is at t = 1 - m/length."""
     oracle = oracle_on(h, n, budget)
     far = 0.5 + length * h.w.view(1, *SHAPE).expand(n, *SHAPE)

@@ -21,7 +21,8 @@ PUBLISHED = [("hsja", "authors"), ("hsja", "art"), ("ba", "foolbox"), ("ba", "ar
 def border(h: HalfSpace, points: Tensor) -> Tensor:
     """Distance in units of m at which the majority answer flips on the ray through each point."""
     direction = (points - 0.5).flatten(1)
-    return direction.norm(dim=1) / (direction @ h.w).clamp_min(1e-12)
+    distance: Tensor = direction.norm(dim=1)
+    return distance / (direction @ h.w).clamp_min(1e-12)
 
 
 def p_adv(h: HalfSpace, points: Tensor) -> Tensor:

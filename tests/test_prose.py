@@ -39,7 +39,7 @@ def number(text: str) -> float:
 def says(text: str, value: float) -> bool:
     """Whether a number, as written, is `value` rounded."""
     digits = len(text.partition(".")[2])
-    return abs(number(text) - value) <= 0.5 * 10**-digits + 1e-9
+    return abs(number(text) - value) <= 0.5 * 10.0**-digits + 1e-9
 
 
 def first_number(cell: str) -> str:

@@ -176,12 +176,11 @@ def test_under_noise_both_get_equally_far(case: Case) -> None:
     quiet, n = Curved(), 20
     x0, y = (values.expand(n, *values.shape[1:]) for values in images(quiet, 1))
     oracle = case.together(Curved(sigma=0.01), x0, y, list(range(n)), case.budget)
-    points = {"together": oracle.ledger.held[-1], "alone": []}
     victim = Curved(sigma=0.01)
-    points["alone"] = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget)[1] for k in range(n)])
+    alone = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget)[1] for k in range(n)])
     found = {
         who: torch.tensor([margin(quiet(point[None]).softmax(1)[0], int(y[0])) for point in handed])
-        for who, handed in points.items()
+        for who, handed in (("together", oracle.ledger.held[-1]), ("alone", alone))
     }
     difference = abs(float(found["together"].median() - found["alone"].median()))
     error = 1.25 * float(torch.stack(list(found.values())).std(1).square().sum().div(n).sqrt())

@@ -38,11 +38,11 @@ Snd = Callable[..., Done]
 
 def linear_network(w: Tensor, sign: float = 1.0) -> nn.Module:
     """Logits (0, w · x)."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(D, 2))
+    linear = nn.Linear(D, 2)
     with torch.no_grad():
-        network[1].weight.copy_(torch.stack([torch.zeros(D), sign * w]))
-        network[1].bias.zero_()
-    return network
+        linear.weight.copy_(torch.stack([torch.zeros(D), sign * w]))
+        linear.bias.zero_()
+    return nn.Sequential(nn.Flatten(), linear)
 
 
 def reference(network: nn.Module, size: tuple[int, ...] = SHAPE) -> Reference:
@@ -110,7 +110,8 @@ class Aligned:
         noise = torch.randn(len(x), D, generator=self.generator)
         noise -= (noise @ self.w)[:, None] * self.w
         noise /= noise.norm(dim=1, keepdim=True)
-        return (self.cosine * self.w + (1 - self.cosine**2) ** 0.5 * noise).view_as(x)
+        gradient: Tensor = self.cosine * self.w + (1 - self.cosine**2) ** 0.5 * noise
+        return gradient.view_as(x)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ HALF_SLACK = 1 - SLACK / 2
 
 def weights() -> Tensor:
     w = torch.randn(64, generator=generator(3))
-    return w / w.norm()
+    w /= w.norm()
+    return w
 
 
 class Surface(nn.Module):

@@ -36,11 +36,17 @@ class Stem(nn.Module):
         nn.init.normal_(self.conv.weight, generator=generator(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).flatten(1)
+        out: Tensor = self.conv(x)
+        return out.flatten(1)
 
 
 def stem(normalisation: Normalisation = IDENTITY) -> Classifier:
     return Classifier(Stem(), normalisation, (3, 3, 3), "stem").eval()
+
+
+def stem_weight(model: Classifier) -> Tensor:
+    assert isinstance(model.network, Stem)
+    return model.network.conv.weight.detach().clone()
 
 
 def alphas_of(network: nn.Module, value: float) -> dict[str, Tensor]:
@@ -65,7 +71,7 @@ def test_rse_variance_at_the_stem(pixel_units: bool) -> None:
     """Var over passes of output c is σ² ‖W_c‖² in the space that the convolution sees: σ, or σ / std on pixels."""
     normalisation = Normalisation((0.5, 0.5, 0.5), (0.25, 0.2, 0.5))
     model = stem(normalisation)
-    w = model.network.conv.weight.detach()  # type: ignore[union-attr]
+    w = stem_weight(model)
     sigma = 0.2 / torch.tensor(normalisation.std).view(3, 1, 1) if pixel_units else torch.full((3, 1, 1), 0.2)
     expected = (sigma**2 * w**2).flatten(1).sum(1)
     defense = RSE(model, 0.2, pixel_units=pixel_units, generator=generator()).train()  # one pass, plain outputs
@@ -133,7 +139,7 @@ def patches() -> Tensor:
 def test_pni_variance_and_covariance(shared: bool) -> None:
     """Var = α_c² s² ‖patch‖²; two rows of a pass have Cov = α_c² s² ⟨patch₁, patch₂⟩ if they share the draw, else 0."""
     model = stem()
-    w = model.network.conv.weight.detach().clone()  # type: ignore[union-attr]
+    w = stem_weight(model)
     alphas = alphas_of(model.network, 0.4)
     defense: Defense = SharedPNI(model, generator()) if shared else PNI(model, alphas, CPU, generator=generator())
     if isinstance(defense, SharedPNI):

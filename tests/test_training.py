@@ -175,7 +175,7 @@ def test_what_is_shipped_is_what_was_trained(defense: str, tmp_path: Path) -> No
         assert torch.equal(again(data.pixels()), network(data.pixels()))
     else:
         weights = trained.read(f"file:{path}", defense)
-        assert weights.settings == (network.settings if defense == "rse" else {})  # type: ignore[union-attr]
+        assert weights.settings == (network.settings if defense == "rse" else {})
         assert sum(a.numel() for a in weights.alphas.values()) == (698 if defense == "pni" else 0)
 
 

@@ -21,7 +21,9 @@ def attack(
     x, g = x0, torch.zeros_like(x0)
     history: list[float] = []
     while ask.left >= 2:
-        probes, answers, losses = [], [], []
+        probes: list[Tensor] = []
+        answers: list[Tensor] = []
+        losses: list[float] = []
         estimate = torch.zeros_like(x0)
         q = min(pairs, ask.left // 2)
         for _ in range(q):
