@@ -51,6 +51,7 @@ def first_number(cell: str) -> str:
 def accuracies() -> dict[str, tuple[float, float]]:
     """Defense -> accuracy and the points that it costs, as measured (docs/results/accuracy.md)."""
     head, *rows = rows_of(RESULTS / "accuracy.md")
+    rows = [row for row in rows if len(row) == len(head)]  # the page's first table
     value, change = head.index("measured"), head.index("change measured")
     return {row[0]: (float(first_number(row[value])), -float(first_number(row[change]))) for row in rows}
 
