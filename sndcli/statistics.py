@@ -37,6 +37,11 @@ def rate(successes: int, n: int, method: str = "wilson") -> Rate:
         successes: how many of n.
         n: trials, taken as independent. For several seeds of the same images use `crossed_rate`.
         method: ``wilson`` or ``clopper-pearson``.
+
+    Example:
+        >>> found = rate(35, 200)
+        >>> found.value, round(found.lo, 3), round(found.hi, 3)
+        (0.175, 0.129, 0.234)
     """
     if n == 0:
         return Rate(float("nan"), 0.0, 1.0, 0)
@@ -148,7 +153,12 @@ def floor(p0: Sequence[float] | Floats, budget: int, votes: int = 1) -> float:
 
 
 def median(values: Sequence[float] | Floats) -> float:
-    """Median in which failures count as infinite; between a finite and an infinite value it is infinite."""
+    """Median in which failures count as infinite; between a finite and an infinite value it is infinite.
+
+    Example:
+        >>> median([1.0, math.inf, 2.0]), median([1.0, math.inf])
+        (2.0, inf)
+    """
     return float(np.median(np.asarray(values, dtype=np.float64))) if len(values) else math.nan
 
 

@@ -134,6 +134,10 @@ def count(text: str, option: str) -> int:
 
     Raises:
         ConfigError: none of these.
+
+    Example:
+        >>> count("2kx10", "--budget")
+        20000
     """
     matched = re.fullmatch(r"(-?\d+)(k?)(?:x(\d+))?", text.strip().lower())
     if matched is None:

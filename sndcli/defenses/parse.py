@@ -58,6 +58,11 @@ def parse(
 
     Raises:
         ConfigError: an unknown name, a negative σ, or options that contradict each other.
+
+    Example:
+        >>> spec = parse(None, 0.02, None)
+        >>> spec.name, spec.sigma
+        ('snd', 0.02)
     """
     if sigma is not None and not 0 <= sigma < float("inf"):
         raise ConfigError(f"Expected `--sigma` to be a number >= 0 but got {sigma}.")

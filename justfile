@@ -1,0 +1,20 @@
+# `just check test` is what a change needs to pass.
+
+# Lint, format and types.
+check:
+    uv run ruff check .
+    uv run ruff format --check .
+    uv run mypy
+
+# The default tests; `just test -m slow` for the long ones, `just test --cov` for branch coverage.
+test *arguments:
+    uv run pytest {{ arguments }}
+
+# Wheel and sdist in dist/.
+build:
+    uv build
+
+# Raises constraints.txt to today's versions.
+constraints:
+    uv pip compile pyproject.toml --quiet --all-extras --group dev --python-version 3.11 --upgrade \
+        --no-annotate --custom-compile-command "just constraints" --output-file constraints.txt
