@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,7 @@ class Experiment:
             "id": self.config.run_id,
             "config": self.config.as_dict(),
             "protocol": PROTOCOL,
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "streams": "unit" if self.model_draws else self.victim.streams_are,
             "unit": self.config.unit,
             "wall_s": round(wall_s, 3),
