@@ -267,8 +267,7 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
         lines.append(
             f"at {', '.join(f'{b:,}' for b in away)} queries success_noisy, success_clean and l2_last are not stored "
             "and cannot be recomputed; success_seen and l2_best come from the events of longer runs. An attack that "
-            "plans for its whole budget (geoda, hsja) would reach more in a run of its own: hsja's small report points "
-            "hold about 0.8 of it."
+            "plans for its whole budget (geoda, hsja) can reach more in a run of its own."
         )
     changed = [f for f in frames if eps is not None and f.setting["eps"] != eps]
     elsewhere = [f for f in changed if eps not in f.also]
