@@ -13,8 +13,3 @@ test *arguments:
 # Wheel and sdist in dist/.
 build:
     uv build
-
-# Raises constraints.txt to today's versions.
-constraints:
-    uv pip compile pyproject.toml --quiet --all-extras --group dev --python-version 3.11 --upgrade \
-        --no-annotate --custom-compile-command "just constraints" --output-file constraints.txt

@@ -165,7 +165,7 @@ def test_interrupt_saves_and_exits_130(snd: Snd, tmp_path: Path) -> None:
     while not list(out.with_suffix(".parts").glob("*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(180) == 130
     assert process.stderr is not None
     assert "interrupted" in process.stderr.read()
     assert list(out.with_suffix(".parts").glob("*.parquet"))
@@ -315,7 +315,7 @@ def test_sigma_sweep_pairs_its_settings(snd: Snd, tmp_path: Path) -> None:
     assert answer["sweep"][0]["noise_l2"] == 0
     assert answer["sweep"][1]["noise_l2"] == pytest.approx(0.05 * 3072**0.5, rel=0.01)
     assert answer["sweep"][1]["accuracy"] < answer["sweep"][0]["accuracy"]
-    assert answer["sweep"][0]["differences"]["150"]["success_seen"] == {"value": 0, "lo": 0, "hi": 0}
+    assert answer["sweep"][0]["differences"]["150"]["success_seen"] == {"value": 0, "lo": 0, "hi": 0, "p": 1}
     assert len(list(tmp_path.glob("*.parquet"))) == 3
     assert "<svg" in picture.read_text()
     alone = snd("attack", "hsja", "--sigma", 0, *options, "--out", tmp_path / "alone")

@@ -1,4 +1,4 @@
-"""What the files around the package say of it: NOTICE, CITATION.cff, CHANGELOG.md, constraints.txt, the version."""
+"""What the files around the package say of it: NOTICE, CITATION.cff, CHANGELOG.md, the version."""
 
 from __future__ import annotations
 
@@ -29,17 +29,6 @@ def test_version_stands_in_one_place() -> None:
     assert project["dynamic"] == ["version"]
     assert not re.search(r"^version:", text("CITATION.cff"), re.MULTILINE)
     assert f"## [{sndcli.__version__}]" in text("CHANGELOG.md")
-
-
-def test_constraints_name_every_dependency_and_no_host() -> None:
-    pins = dict(re.findall(r"^([\w-]+)==(\S+)", text("constraints.txt"), re.MULTILINE))
-    parts = tomllib.loads(text("pyproject.toml"))
-    groups = [parts["project"]["dependencies"], *parts["project"]["optional-dependencies"].values()]
-    groups += parts["dependency-groups"].values()
-    wanted = {re.split(r"[<>=\[]", line)[0] for group in groups for line in group if isinstance(line, str)}
-    assert wanted <= set(pins)
-    assert "://" not in text("constraints.txt")
-    assert all(re.fullmatch(r"[\w.-]+==\S+( ; .+)?|#.*|", line) for line in text("constraints.txt").splitlines())
 
 
 def test_types_are_shipped() -> None:
