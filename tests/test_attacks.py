@@ -234,6 +234,7 @@ def test_ba_art_steps_have_the_right_length() -> None:
     torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-3, atol=0)
 
 
+@pytest.mark.slow
 def test_ba_of_art_1_2_does_not_converge() -> None:
     """ART 1.2.0: D/m stays near 40 or above; with the division by √(1 + δ²) of 1.3.0 it is 3.1 at 5,000 queries."""
     assert min(curve("ba", "art12", [1000, 2500, 5000, 10_000])) > 30

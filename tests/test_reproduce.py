@@ -85,6 +85,7 @@ def test_a_budget_limits_paid_queries_whatever_the_count() -> None:
     assert (found.job.config.budget, found.job.config.report_points) == (31, [16, 31])
 
 
+@pytest.mark.slow
 def test_rows_of_the_trained_network_follow_the_baselines_images(
     snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
