@@ -82,7 +82,7 @@ def moved_out(x0: Tensor, z: Tensor, eps: float, norm: str, quantize: bool = Fal
         return as_sent(x0 + s.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1)) * difference, quantize)
 
     def inside(s: Tensor) -> Tensor:
-        return length(at(s) - x0, norm) <= reach(eps)
+        return within(length(at(s) - x0, norm), eps)
 
     start = length(difference, norm)
     movable = (start >= COLLAPSED) & inside(one)

@@ -171,12 +171,12 @@ class Experiment:
         everyone = torch.arange(len(index), device=device)
         held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
         held_l2[~ledger.has_held] = float("inf")
-        rows = []
+        rows, run_id = [], c.run_id  # hashed once, not for each row
         for i, (position, events) in enumerate(zip(index.tolist(), ledger.events_by_image(), strict=True)):
             failed = ledger.stop_reason[i].startswith(FAILURES)
             rows.append(
                 {
-                    "run_id": c.run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
+                    "run_id": run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
                     "model": c.model, "defense": c.defense.name, "sigma": c.defense.sigma, "beta": c.defense.beta,
                     "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed,
                     "image_id": int(self.data.ids[position]), "label": int(y[i]),

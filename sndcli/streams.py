@@ -59,13 +59,7 @@ def seed_of(seed: int, image_id: int, purpose: Purpose, site: int = 0) -> int:
 
 
 class Streams(Protocol):
-    """Draws for rows, each of which belongs to an image.
-
-    Attributes:
-        per_image: whether an image's draws are its own, whoever shares its batch.
-    """
-
-    per_image: bool
+    """Draws for rows, each of which belongs to an image."""
 
     def normal(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """Standard normal ``[M, …]`` in the shape of the rows of `like`, on its device, in its type.
@@ -99,8 +93,6 @@ class ImageStreams:
         image_ids: ids of the images, by index.
         purpose: what the draws are for.
     """
-
-    per_image = True
 
     def __init__(self, seed: int, image_ids: Sequence[int], purpose: Purpose) -> None:
         self._seed, self._ids, self._purpose = seed, [int(i) for i in image_ids], purpose
@@ -148,8 +140,6 @@ class UnitStreams:
         seed: of this unit and purpose.
         device: where to draw.
     """
-
-    per_image = False
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed, self._device = seed, device

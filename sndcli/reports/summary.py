@@ -192,20 +192,17 @@ def _measured(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def interval(
-    c: Cut, hits: Flags | None, of: Flags | slice = slice(None), method: str = "wilson"
-) -> dict[str, float | None] | None:
+def interval(c: Cut, hits: Flags | None, method: str = "wilson") -> dict[str, float | None] | None:
     """``{"value", "lo", "hi"}`` of a success rate, 95 %; None where the successes are not known.
 
     Args:
         c: the rows.
         hits: ``[n]`` successes.
-        of: which rows count.
         method: of the interval.
     """
     if hits is None:
         return None
-    rate = statistics.pooled_rate(hits[of], c.seed[of], c.image[of], method)
+    rate = statistics.pooled_rate(hits, c.seed, c.image, method)
     return {"value": finite(rate.value), "lo": rate.lo, "hi": rate.hi}
 
 
