@@ -17,7 +17,7 @@ from sndcli.datasets import cifar10
 from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import PNI, SharedPNI
 from sndcli.defenses.small_noise import SmallNoise
-from sndcli.inference import Forward, optimise
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
 from sndcli.training.loop import build, with_noise
 from sndcli.training.objectives import Objective, objective_of

@@ -15,8 +15,8 @@ import foolbox
 import torch
 from torch import Tensor, nn
 
-from sndcli.attacks import hsja
-from sndcli.oracle import Oracle
+from sndcli.attacks.decision import hsja
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 MARGIN, IMAGES, STEPS = 0.1, 8, 10

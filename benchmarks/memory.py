@@ -16,9 +16,9 @@ import time
 import torch
 from torch import Tensor
 
-from sndcli.attacks.hsja import gradient_direction
-from sndcli.memory import keep_freed_memory
-from sndcli.oracle import Oracle
+from sndcli.attacks.decision.hsja import gradient_direction
+from sndcli.cli.memory import keep_freed_memory
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 

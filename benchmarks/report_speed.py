@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sndcli import results
-from sndcli.config import RunConfig
 from sndcli.defenses.parse import DefenseSpec
+from sndcli.runs import results
+from sndcli.runs.config import RunConfig
 
 BUDGETS = [500, 1000, 2000, 5000]
 EVENTS = 20

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, FOOLBOX, REFERENCES, options_of
+from sndcli.cli.memory import keep_freed_memory
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.experiment import run_attack
-from sndcli.inference import Forward, resolve_device
-from sndcli.memory import keep_freed_memory
+from sndcli.models.inference import Forward, resolve_device
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
+from sndcli.runs.experiment import run_attack
+from sndcli.runs.victim import Victim
 from sndcli.streams import Streams
-from sndcli.victim import Victim
 
 
 def raw_rate(victim: Victim, size: int, seconds: float = 2.0) -> float:

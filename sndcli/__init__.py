@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from sndcli.defenses.small_noise import SmallNoise
     from sndcli.models.classifier import Classifier, Normalisation
     from sndcli.models.sources import load_model
-    from sndcli.oracle import Oracle
+    from sndcli.queries.oracle import Oracle
 
 _HOMES = {
     "Classifier": "sndcli.models.classifier",
     "Normalisation": "sndcli.models.classifier",
-    "Oracle": "sndcli.oracle",
+    "Oracle": "sndcli.queries.oracle",
     "PNI": "sndcli.defenses.parametric_noise",
     "RSE": "sndcli.defenses.noise_layers",
     "ResizePad": "sndcli.defenses.resize_pad",

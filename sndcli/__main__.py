@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Runs the command line."""
-    from sndcli.app import app
-    from sndcli.memory import keep_freed_memory
+    from sndcli.cli.app import app
+    from sndcli.cli.memory import keep_freed_memory
 
     keep_freed_memory()
     app()

@@ -32,3 +32,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return ConfigError(f"Unknown {kind} `{name}`.{hint}\nKnown: {', '.join(names)}.")
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
@@ -84,7 +84,7 @@ def snd() -> Callable[..., Done]:
     """Runs the command line inside this process (an import of torch costs seconds)."""
     from typer.testing import CliRunner
 
-    from sndcli.app import app
+    from sndcli.cli.app import app
 
     def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
         result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", **(env or {})})

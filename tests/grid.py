@@ -1,8 +1,8 @@
 """Digests of a fixed grid of runs, so that two revisions of the code can be compared bit by bit.
 
-``python tests/grid.py > before.json`` on one revision, ``python tests/grid.py before.json`` on the other: every attack and
-preset against two defenses, 6 images and 200 queries each, one digest a column of the result file. Both must run on one
-machine with the same packages, since other kernels round differently.
+``python tests/grid.py > before.json`` on one revision, ``python tests/grid.py before.json`` on the other: every attack
+and preset against two defenses, 6 images and 200 queries each, one digest a column of the result file. Both must run on
+one machine with the same packages, since other kernels round differently. A few minutes.
 """
 
 from __future__ import annotations

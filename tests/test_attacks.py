@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sndcli.attacks import boundary, boundary_art, geometry, hsja
+from sndcli.attacks.common import geometry
+from sndcli.attacks.decision import boundary, boundary_art, hsja
 from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 
 M = 0.1
 NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels")
@@ -317,8 +318,8 @@ def test_sign_opt_counts() -> None:
 
 def in_subspace() -> Tensor:
     """A unit normal inside GeoDA's subspace."""
-    from sndcli.attacks.geoda_plan import low_frequencies
-    from sndcli.attacks.simba import dct_rows
+    from sndcli.attacks.decision.geoda_plan import low_frequencies
+    from sndcli.attacks.score.simba import dct_rows
 
     weights = torch.randn(3, 100, generator=generator(4))
     w = low_frequencies(weights, dct_rows(32)[:10]).flatten()
@@ -327,8 +328,8 @@ def in_subspace() -> Tensor:
 
 
 def test_geoda_basis_is_orthonormal() -> None:
-    from sndcli.attacks.geoda_plan import low_frequencies
-    from sndcli.attacks.simba import dct_rows
+    from sndcli.attacks.decision.geoda_plan import low_frequencies
+    from sndcli.attacks.score.simba import dct_rows
 
     basis = low_frequencies(torch.eye(100), dct_rows(32)[:10]).flatten(1)
     torch.testing.assert_close(basis @ basis.T, torch.eye(100), atol=1e-5, rtol=0)
@@ -339,7 +340,7 @@ def test_geoda_basis_is_orthonormal() -> None:
     [(1000, 77, 300, 5), (5000, 66, 1418, 10), (10000, 67, 2847, 12), (20000, 68, 5720, 14)],
 )
 def test_geoda_allocation(queries: int, first: int, last: int, iterations: int) -> None:
-    from sndcli.attacks.geoda_plan import allocate
+    from sndcli.attacks.decision.geoda_plan import allocate
 
     plan = allocate(queries)
     assert (plan[0], plan[-1], len(plan)) == (first, last, iterations)
@@ -347,7 +348,7 @@ def test_geoda_allocation(queries: int, first: int, last: int, iterations: int) 
 
 @given(queries=st.integers(1, 3000))
 def test_geoda_allocation_always_ends(queries: int) -> None:
-    from sndcli.attacks.geoda_plan import allocate
+    from sndcli.attacks.decision.geoda_plan import allocate
 
     plan = allocate(queries)
     assert len(plan) >= 1
@@ -367,7 +368,7 @@ def test_geoda_follows_its_column() -> None:
 def test_geoda_cannot_beat_its_subspace() -> None:
     """For a random normal the floor is m/‖P_S w‖, about 3.1 m."""
     h = half_space(1)
-    from sndcli.attacks.simba import dct_rows
+    from sndcli.attacks.score.simba import dct_rows
 
     rows = dct_rows(32)[:10]
     projected = (rows @ h.w.view(3, 32, 32) @ rows.T).norm().item()
@@ -390,7 +391,7 @@ def test_rays_follows_its_column() -> None:
 
 
 def test_rays_flips_every_index_once_a_level() -> None:
-    from sndcli.attacks import rays
+    from sndcli.attacks.decision import rays
 
     d = 13
     level, block = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)

@@ -9,10 +9,11 @@ import torch
 from conftest import SHAPE, HalfSpace, half_space
 from torch import Tensor
 
-from sndcli import results
-from sndcli.border import Wrong, border_points, majority_wrong
+from sndcli.analysis import frame, summary
 from sndcli.errors import DataError
-from sndcli.reports import frame, summary, tables
+from sndcli.reports import tables
+from sndcli.runs import results
+from sndcli.runs.boundary import Wrong, border_points, majority_wrong
 
 M = 0.1
 

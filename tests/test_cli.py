@@ -16,8 +16,8 @@ import pytest
 import torch
 from conftest import Done
 
-from sndcli import results
-from sndcli.experiment import Experiment
+from sndcli.runs import results
+from sndcli.runs.experiment import Experiment
 
 Snd = Callable[..., Done]
 QUICK = ("--no-border", "--batch-size", 64, "--no-progress")
@@ -36,7 +36,7 @@ def only_file(folder: Path) -> Path:
 
 
 def test_help_is_fast_and_imports_no_torch() -> None:
-    code = "import sys; from sndcli.app import app; sys.exit(any(m == 'torch' for m in sys.modules))"
+    code = "import sys; from sndcli.cli.app import app; sys.exit(any(m == 'torch' for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     start = time.monotonic()
     helped = subprocess.run([sys.executable, "-m", "sndcli", "--help"], check=True, capture_output=True, text=True)

@@ -11,15 +11,15 @@ import pytest
 import torch
 from conftest import Done
 
-from sndcli import cost
-from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec, parse
-from sndcli.experiment import Experiment
 from sndcli.models.classifier import CIFAR10, Classifier
-from sndcli.oracle import Oracle
-from sndcli.victim import Victim
+from sndcli.queries.oracle import Oracle
+from sndcli.runs import cost
+from sndcli.runs.config import RunConfig
+from sndcli.runs.experiment import Experiment
+from sndcli.runs.victim import Victim
 
 Snd = Callable[..., Done]
 
@@ -137,7 +137,7 @@ def test_a_dry_run_pays_nothing_and_writes_nothing(
 def test_every_command_with_a_dry_run_is_tried() -> None:
     import typer
 
-    from sndcli.app import app
+    from sndcli.cli.app import app
 
     group = typer.main.get_command(app)
     able = {name for name, command in group.commands.items()  # type: ignore[attr-defined]

@@ -8,11 +8,12 @@ import torch
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.experiment import run_attack
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
+from sndcli.runs.accuracy import accuracy
+from sndcli.runs.experiment import run_attack
+from sndcli.runs.victim import Victim
 from sndcli.streams import UnitStreams
-from sndcli.victim import Victim, accuracy
 
 pytestmark = [
     pytest.mark.gpu,

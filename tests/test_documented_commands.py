@@ -14,7 +14,7 @@ import pytest
 import typer
 from conftest import Done
 
-from sndcli.app import app
+from sndcli.cli.app import app
 
 Snd = Callable[..., Done]
 ROOT = Path(__file__).parents[1]

@@ -13,14 +13,14 @@ import torch
 from conftest import SHAPE, D, Done, generator, half_space
 from torch import Tensor
 
-from sndcli import closed_forms, evidence
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose, load
 from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.sources import load_model
-from sndcli.victim import Victim
+from sndcli.paper import closed_forms, evidence
+from sndcli.runs.victim import Victim
 
 Snd = Callable[..., Done]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sndcli import statistics
-from sndcli.reports.flags import flags
+from sndcli.analysis import statistics
+from sndcli.analysis.flags import flags
 
 
 def rate(successes: int, n: int = 100) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from conftest import SHAPE, half_space, held_distance, oracle_on, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sndcli.attacks import foolbox_engine, hsja
+from sndcli.attacks.decision import foolbox_engine, hsja
 from sndcli.datasets import cifar10
 from sndcli.datasets.load import choose
-from sndcli.inference import Forward, optimise
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 
 pytest.importorskip("foolbox")
 

@@ -19,8 +19,8 @@ from torchvision import models
 from sndcli.datasets import imagenet
 from sndcli.datasets.folder import Reading
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, optimise
 from sndcli.models.classifier import IMAGENET, Classifier, Normalisation
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.preprocessing import Preprocessing, usual
 from sndcli.models.sources import digest, load_model
 

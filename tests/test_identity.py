@@ -17,9 +17,10 @@ import pytest
 from conftest import Done
 
 import sndcli
-from sndcli import config, plugins, results, victim
-from sndcli.config import PROTOCOL, RunConfig
+from sndcli import plugins
 from sndcli.defenses.parse import DefenseSpec
+from sndcli.runs import config, results, victim
+from sndcli.runs.config import PROTOCOL, RunConfig
 
 Snd = Callable[..., Done]
 QUICK = ("--budget", 60, "--budgets", 25, "--verify", 4, "--batch-size", 64, "--no-progress")

@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision import models
 from torchvision.transforms.functional import normalize
 
-from sndcli.commands.attack import attack
-from sndcli.commands.runs import prepare
+from sndcli.cli.attack import attack
+from sndcli.cli.runs import prepare
 from sndcli.datasets import folder, imagenet
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.folder import FolderSet, Reading

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import Done
 
-from sndcli import results
+from sndcli.analysis.frame import Frame
+from sndcli.analysis.ladder import Climb, ladder
 from sndcli.attacks.ladder import VOTES, Rung, rungs
 from sndcli.attacks.registry import ATTACKS, options_of, spec_of
 from sndcli.errors import ConfigError
-from sndcli.reports.frame import Frame
-from sndcli.reports.ladder import Climb, ladder
+from sndcli.runs import results
 
 Snd = Callable[..., Done]
 

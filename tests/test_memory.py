@@ -10,18 +10,18 @@ import pytest
 import torch
 from conftest import SHAPE, generator, oracle_on
 
-from sndcli import oracle as oracle_module
-from sndcli.attacks.geoda_plan import low_frequencies
-from sndcli.attacks.simba import dct_rows
-from sndcli.memory import keep_freed_memory
+from sndcli.attacks.decision.geoda_plan import low_frequencies
+from sndcli.attacks.score.simba import dct_rows
+from sndcli.cli.memory import keep_freed_memory
+from sndcli.queries import oracle as oracle_module
 
 # 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.
 PROGRAM = """
 import resource, torch
-from sndcli.attacks.hsja import gradient_direction
+from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.registry import options_of, spec_of
-from sndcli.experiment import run_attack
-from sndcli.oracle import Oracle
+from sndcli.runs.experiment import run_attack
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)
@@ -96,7 +96,7 @@ def test_geoda_keeps_no_full_basis_at_224() -> None:
 
 FAULTS = """
 import resource, sys, torch
-from sndcli.memory import keep_freed_memory
+from sndcli.cli.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,11 +11,11 @@ from torch import nn
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, measure_batch_size, optimise
 from sndcli.models.classifier import Classifier, Normalisation
+from sndcli.models.inference import Forward, measure_batch_size, optimise
 from sndcli.models.resnet_cifar import BasicBlock, resnet20
 from sndcli.models.sources import load_model, save_weights
-from sndcli.victim import Victim
+from sndcli.runs.victim import Victim
 
 CPU = torch.device("cpu")
 
@@ -118,7 +118,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         ("torchvision:resnet50/V9", "weights of resnet50"),
         ("py:sndcli.models.resnet_cifar", "py:package.module:factory"),
         ("py:no_such_package_here:make", "cannot be imported"),
-        ("py:sndcli.oracle:REFUSED", "is not callable"),
+        ("py:sndcli.queries.oracle:REFUSED", "is not callable"),
     ],
 )
 def test_wrong_sources_say_what_was_expected(source: str, message: str) -> None:

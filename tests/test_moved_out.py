@@ -15,22 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sndcli import experiment, points, results
+from sndcli.analysis import curves
+from sndcli.analysis.frame import frame_of
+from sndcli.analysis.summary import recompute_notes, summarise
 from sndcli.attacks.registry import ATTACKS
 from sndcli.ball import as_sent, length, moved_out, reach, within
-from sndcli.config import RunConfig
 from sndcli.datasets import cifar10
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.experiment import Experiment
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
-from sndcli.reports import curves
-from sndcli.reports.frame import frame_of
-from sndcli.reports.summary import recompute_notes, summarise
+from sndcli.queries.oracle import Oracle
 from sndcli.reports.tables import cell
-from sndcli.victim import Victim
+from sndcli.runs import experiment, points, results
+from sndcli.runs.config import RunConfig
+from sndcli.runs.experiment import Experiment
+from sndcli.runs.victim import Victim
 
 Snd = Callable[..., Done]
 SIZE = (1, 8, 8)

@@ -12,13 +12,14 @@ from test_score_attacks import Linear
 from test_score_attacks import attack as score_attack
 from torch import Tensor
 
-from sndcli.attacks import geometry, noise, popskipjump
-from sndcli.attacks.infomax import Found, Sigmoids, infomax
-from sndcli.attacks.prior import Prior
+from sndcli.attacks.common import geometry, noise
+from sndcli.attacks.common.prior import Prior
+from sndcli.attacks.common.scores import Incumbent, stop_at_success
+from sndcli.attacks.decision import popskipjump
+from sndcli.attacks.decision.infomax import Found, Sigmoids, infomax
 from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.scores import Incumbent, stop_at_success
 from sndcli.errors import ConfigError
-from sndcli.oracle import REFUSED, Oracle
+from sndcli.queries.oracle import REFUSED, Oracle
 
 M = 0.1
 
@@ -201,7 +202,7 @@ def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
     def distance(eps: float) -> float:
         oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
         options = options_of(ATTACKS["hsja-na"], "sequential", ("sigma_hat=0.01",))
-        importlib.import_module("sndcli.attacks.hsja_na").run(oracle, streams(), options)
+        importlib.import_module("sndcli.attacks.decision.hsja_na").run(oracle, streams(), options)
         return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
 
     free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f

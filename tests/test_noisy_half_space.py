@@ -11,7 +11,7 @@ from test_attacks import M, attack, in_subspace
 from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 
 SIGMA = 0.005
 PUBLISHED = [("hsja", "authors"), ("hsja", "art"), ("ba", "foolbox"), ("ba", "art"), ("sign-opt", "authors"),
@@ -75,7 +75,7 @@ def test_votes_shrink_the_noise_at_the_boundary() -> None:
 
 def test_geoda_counts_follow_the_allocation() -> None:
     """An iteration asks its q_i probes, one step along the normal, and ⌈log2(width/tolerance)⌉ points."""
-    from sndcli.attacks.geoda_plan import allocate
+    from sndcli.attacks.decision.geoda_plan import allocate
 
     h = half_space(1)
     h.w = in_subspace()

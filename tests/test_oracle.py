@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.errors import ConfigError
-from sndcli.oracle import REFUSED, Oracle
+from sndcli.queries.oracle import REFUSED, Oracle
 
 
 def points_at(distances: list[float], victim_w: Tensor) -> Tensor:

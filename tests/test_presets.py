@@ -11,10 +11,10 @@ import torch
 from conftest import Done, generator
 from torch import Tensor
 
-from sndcli.attacks import nes, simba
 from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.score import nes, simba
 from sndcli.errors import ConfigError
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms]

@@ -25,7 +25,7 @@ from reference.sign_opt import sign_opt
 from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams, current_rows, drawing
 
 SHAPE, D, SEED = (3, 8, 8), 192, 5

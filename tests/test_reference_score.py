@@ -18,7 +18,7 @@ from reference.score_common import Ask, Draw, margin
 from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 SEED, CLASSES = 5, 10

@@ -20,14 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Done
 
-from sndcli import results
-from sndcli.attacks import hsja
-from sndcli.config import RunConfig
+from sndcli.analysis import baseline, frame, gates, summary
+from sndcli.attacks.decision import hsja
 from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward
-from sndcli.reports import baseline, frame, gates, plots, published, summary, tables
+from sndcli.models.inference import Forward
+from sndcli.paper import published
+from sndcli.reports import plots, tables
+from sndcli.runs import results
+from sndcli.runs.config import RunConfig
 
 Snd = Callable[..., Done]
 BASE = RunConfig(
@@ -221,7 +223,7 @@ def test_corrupt_foreign_and_old_files_are_named(tmp_path: Path, snd: Snd) -> No
 
 
 def count(text: str, option: str) -> int:
-    from sndcli.commands.options import count as real
+    from sndcli.cli.options import count as real
 
     return real(text, option)
 
@@ -400,7 +402,7 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: Path) -> None:
-    from sndcli import points
+    from sndcli.runs import points
 
     options = ("attack", "hsja", "--images", 4, "--budget", 150, "--budgets", 50, "--verify", 4, "--unit", 2,
                "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
@@ -537,7 +539,7 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.M
     assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
-    monkeypatch.setattr("sndcli.config.PROTOCOL", 3)  # draws of another law are not taken for those of this one
+    monkeypatch.setattr("sndcli.runs.config.PROTOCOL", 3)  # draws of another law are not taken for those of this one
     assert not json.loads(snd(*options, "--no-run").stdout)["cells"]
 
 
@@ -554,7 +556,7 @@ def test_mismatch_on_clean_images_is_of_images_that_are_right(
         assert data.labels.tolist() == [true[image] for image in data.ids.tolist()]  # not what the bare model says
         return [1.0] * len(seeds)
 
-    monkeypatch.setattr("sndcli.victim.accuracy", spy)
+    monkeypatch.setattr("sndcli.runs.accuracy.accuracy", spy)
     options = ("--where", "sigma=0.01", "--where", "attack=none", "--images", 200, "--batch-size", 64)
     done = snd("reproduce", "table5", *options, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr

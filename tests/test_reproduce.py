@@ -13,15 +13,15 @@ import pytest
 import torch
 from conftest import Done
 
-from sndcli import results
-from sndcli.commands.attack import attack
-from sndcli.commands.plans import Plan, plan_of
-from sndcli.commands.sigma_sweep import noise_length
+from sndcli.cli.attack import attack
+from sndcli.cli.plans import Plan, plan_of
 from sndcli.datasets import cifar10
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.sources import digest, load_model
-from sndcli.reports import published
+from sndcli.paper import published
+from sndcli.paper.noise import noise_length
+from sndcli.runs import results
 
 Snd = Callable[..., Done]
 USUAL = {name: p.default for name, p in inspect.signature(attack).parameters.items()} | {"quiet": True}
@@ -113,7 +113,7 @@ def test_rows_of_the_trained_network_follow_the_baselines_images(
 
 def test_select_by(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacked model by its name is no other, and no other run; `all` asks no model."""
-    monkeypatch.setattr("sndcli.commands.dry.PROBE_S", 0.0)
+    monkeypatch.setattr("sndcli.cli.dry.PROBE_S", 0.0)
     common = (
         "attack",
         "null",

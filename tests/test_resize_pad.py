@@ -10,10 +10,10 @@ from sndcli import ResizePad, SmallNoise
 from sndcli.defenses.base import Defense
 from sndcli.defenses.parse import DefenseSpec, build, parse
 from sndcli.errors import ConfigError
-from sndcli.inference import Forward, optimise
 from sndcli.models.classifier import IDENTITY, Classifier
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
-from sndcli.victim import Victim
+from sndcli.runs.victim import Victim
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sndcli.attacks import bandit, scores, simba, square
+from sndcli.attacks.common import scores
 from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.score import bandit, simba, square
 from sndcli.ball import within
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
 
 VARIANTS = [
     (name, norm, preset)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sndcli import statistics
+from sndcli.analysis import statistics
+from sndcli.queries.ledger import best_distance
 
 
 @pytest.mark.parametrize(
@@ -34,10 +35,10 @@ def test_floor() -> None:
 
 def test_best_distance() -> None:
     events = [(3, 2.0), (10, 0.9), (50, 0.4)]
-    assert statistics.best_distance(events, 9) == 2.0
-    assert statistics.best_distance(events, 10) == 0.9
-    assert statistics.best_distance(events, 49) == 0.9
-    assert statistics.best_distance(events, 2) == math.inf
+    assert best_distance(events, 9) == 2.0
+    assert best_distance(events, 10) == 0.9
+    assert best_distance(events, 49) == 0.9
+    assert best_distance(events, 2) == math.inf
 
 
 def test_median_counts_failures_as_infinite() -> None:

@@ -11,12 +11,12 @@ from sndcli.attacks.registry import ATTACKS, REFERENCES, options_of
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError
-from sndcli.experiment import run_attack
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
+from sndcli.runs.experiment import run_attack
+from sndcli.runs.victim import Victim
 from sndcli.streams import LARGEST_ID, PURPOSES, SITES, ImageStreams, UnitStreams, drawing, seed_of
-from sndcli.victim import Victim
 
 CASES = [
     (name, preset, norm)

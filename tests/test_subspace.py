@@ -15,19 +15,19 @@ from conftest import SHAPE, D, Done, generator, streams
 from test_score_attacks import Linear
 from torch import Tensor, nn
 
-from sndcli import results
-from sndcli.attacks import subspace
 from sndcli.attacks.registry import REFERENCES
+from sndcli.attacks.score import subspace
 from sndcli.datasets import cifar10
 from sndcli.errors import ConfigError
-from sndcli.inference import Forward, optimise
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.dropping import Coins, dropping
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.reference import Reference
 from sndcli.models.reference_cifar import ref_vgg
 from sndcli.models.resnet_cifar import resnet20
 from sndcli.models.sources import load_model
-from sndcli.oracle import Oracle
+from sndcli.queries.oracle import Oracle
+from sndcli.runs import results
 from sndcli.streams import Streams
 from sndcli.training.augment import cutout, jitter
 from sndcli.training.recipe import recipe_of

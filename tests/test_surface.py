@@ -23,18 +23,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sndcli import ball, results
+from sndcli import ball
+from sndcli.analysis.frame import frame_of
+from sndcli.analysis.gates import check, parse
+from sndcli.analysis.summary import summarise
 from sndcli.attacks.registry import ATTACKS
 from sndcli.ball import ROUNDING, SLACK, as_sent, length, reach, within
-from sndcli.config import RunConfig
 from sndcli.datasets.base import ImageSet
-from sndcli.experiment import Experiment, Tick
-from sndcli.inference import Forward
 from sndcli.models.classifier import Classifier, Normalisation
-from sndcli.reports.frame import frame_of
-from sndcli.reports.gates import check, parse
-from sndcli.reports.summary import summarise
-from sndcli.victim import Victim
+from sndcli.models.inference import Forward
+from sndcli.runs import results
+from sndcli.runs.config import RunConfig
+from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.victim import Victim
 
 SIZE = (1, 8, 8)  # the smallest that every attack takes and that has a whole root
 EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms if name != "null"]

@@ -11,14 +11,13 @@ import pytest
 import torch
 from conftest import Done
 
-from sndcli import statistics
+from sndcli.analysis import statistics, sweep
 from sndcli.attacks.registry import ATTACKS, NOISE_AWARE, noise_aware, options_of, spec_of
-from sndcli.closed_forms import gaussian_length
-from sndcli.commands.sigma_sweep import noise_length
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.small_noise import SmallNoise
-from sndcli.reports import sweep
+from sndcli.paper.closed_forms import gaussian_length
+from sndcli.paper.noise import noise_length
 
 Snd = Callable[..., Done]
 
@@ -112,7 +111,7 @@ def test_which_attacks_know_of_the_noise() -> None:
 
 
 def test_the_command_says_so(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sndcli.victim.accuracy", lambda forward, data, seeds: [0.9] * len(seeds))
+    monkeypatch.setattr("sndcli.runs.accuracy.accuracy", lambda forward, data, seeds: [0.9] * len(seeds))
     options = ("--images", 3, "--budget", 40, "--budgets", 20, "--verify", 4, "--accuracy-repeats", 1, "--no-border",
                "--no-progress", "--batch-size", 64, "--sigmas", "0,0.01")  # fmt: skip
     for name, verdict, text in (("null", "undecided", "published attack only"), ("hsja-na", "none_helps", "no σ")):

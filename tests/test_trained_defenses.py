@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from conftest import SHAPE, Done, generator
 from torch import Tensor, nn
 
-from sndcli.config import RunConfig
 from sndcli.defenses.base import Defense
 from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import PNI, SharedPNI, noise_scales
@@ -19,9 +18,10 @@ from sndcli.defenses.parse import DefenseSpec, build, parse, settle
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.defenses.trained import read
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, fold_batch_norm, optimise
 from sndcli.models.classifier import IDENTITY, Classifier, Normalisation
+from sndcli.models.inference import Forward, fold_batch_norm, optimise
 from sndcli.models.sources import load_model, save_weights
+from sndcli.runs.config import RunConfig
 
 CPU = torch.device("cpu")
 DRAWS = 3000

@@ -15,16 +15,16 @@ from sndcli.datasets import cifar10
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses import trained
 from sndcli.errors import ConfigError, DataError
-from sndcli.inference import Forward, optimise
 from sndcli.models import zoo
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
+from sndcli.runs.accuracy import accuracy
 from sndcli.training import loop
 from sndcli.training.card import ship
 from sndcli.training.loop import build, train, train_form_state, with_noise
 from sndcli.training.objectives import objective_of
 from sndcli.training.recipe import Recipe, recipe_of
 from sndcli.training.robustness import PGD, robust_accuracy
-from sndcli.victim import accuracy
 
 CPU = torch.device("cpu")
 

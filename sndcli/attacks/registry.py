@@ -44,59 +44,59 @@ ATTACKS = {
     spec.name: spec
     for spec in (
         AttackSpec(
-            "hsja", "sndcli.attacks.hsja", "labels", ("l2", "linf"), ("authors", "art"),
+            "hsja", "sndcli.attacks.decision.hsja", "labels", ("l2", "linf"), ("authors", "art"),
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         AttackSpec(
-            "hsja-na", "sndcli.attacks.hsja_na", "labels", ("l2",), ("sequential", "majority"),
+            "hsja-na", "sndcli.attacks.decision.hsja_na", "labels", ("l2",), ("sequential", "majority"),
             "HopSkipJump that knows of the noise (ours)",
         ),
         AttackSpec(
-            "popskipjump", "sndcli.attacks.popskipjump", "labels", ("l2",), ("authors", "share"),
+            "popskipjump", "sndcli.attacks.decision.popskipjump", "labels", ("l2",), ("authors", "share"),
             "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
         ),
         AttackSpec(
-            "ba", "sndcli.attacks.boundary", "labels", ("l2",), ("foolbox", "art", "art12", "art13", "na"),
+            "ba", "sndcli.attacks.decision.boundary", "labels", ("l2",), ("foolbox", "art", "art12", "art13", "na"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
         AttackSpec(
-            "sign-opt", "sndcli.attacks.sign_opt", "labels", ("l2",), ("authors", "saving", "na"),
+            "sign-opt", "sndcli.attacks.decision.sign_opt", "labels", ("l2",), ("authors", "saving", "na"),
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         AttackSpec(
-            "geoda", "sndcli.attacks.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
+            "geoda", "sndcli.attacks.decision.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         AttackSpec(
-            "rays", "sndcli.attacks.rays", "labels", ("linf", "l2"), ("authors", "na"),
+            "rays", "sndcli.attacks.decision.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),
         AttackSpec(
-            "simba", "sndcli.attacks.simba", "scores", ("l2",), ("pixel", "fitted", "na"),
+            "simba", "sndcli.attacks.score.simba", "scores", ("l2",), ("pixel", "fitted", "na"),
             "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
         ),
         AttackSpec(
-            "simba-dct", "sndcli.attacks.simba", "scores", ("l2",), ("dct", "dct-fitted", "dct-na"),
+            "simba-dct", "sndcli.attacks.score.simba", "scores", ("l2",), ("dct", "dct-fitted", "dct-na"),
             "SimBA along low-frequency DCT directions",
         ),
         AttackSpec(
-            "bandit-td", "sndcli.attacks.bandit", "scores", ("l2", "linf"), ("l2", "linf"),
+            "bandit-td", "sndcli.attacks.score.bandit", "scores", ("l2", "linf"), ("l2", "linf"),
             "Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
         ),
         AttackSpec(
-            "nes", "sndcli.attacks.nes", "scores", ("l2", "linf"), ("authors", "margin"),
+            "nes", "sndcli.attacks.score.nes", "scores", ("l2", "linf"), ("authors", "margin"),
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         AttackSpec(
-            "subspace", "sndcli.attacks.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
+            "subspace", "sndcli.attacks.score.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
             "Subspace attack with reference models (Guo, Yan, Zhang 2019)", references=True,
         ),
         AttackSpec(
-            "square", "sndcli.attacks.square", "scores", ("l2", "linf"), ("paper", "autoattack", "na"),
+            "square", "sndcli.attacks.score.square", "scores", ("l2", "linf"), ("paper", "autoattack", "na"),
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", by_norm=(("linf", "autoattack"),),
         ),
         AttackSpec(
-            "null", "sndcli.attacks.null", "labels", ("l2", "linf"), ("default",),
+            "null", "sndcli.attacks.decision.null", "labels", ("l2", "linf"), ("default",),
             "Resends the clean image: the floor of every success rate",
         ),
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sndcli.attacks.geoda_plan import rescaled
-from sndcli.attacks.noise import ESTIMATE
-from sndcli.attacks.prior import Prior
+from sndcli.attacks.common.noise import ESTIMATE
+from sndcli.attacks.common.prior import Prior
+from sndcli.attacks.decision.geoda_plan import rescaled
 
 Scales = tuple[float | None, float | None]  # probe a, search width
 

@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from sndcli.defenses.base import fresh_generator
 from sndcli.defenses.streams import NoisyNetwork, Stream
 from sndcli.errors import DataError
-from sndcli.inference import ROW_MULTIPLE, fold_batch_norm, ready
 from sndcli.models.classifier import Classifier
+from sndcli.models.inference import ROW_MULTIPLE, fold_batch_norm, ready
 from sndcli.streams import Rows, current_rows, normal_rows
 
 ALPHA = 0.25  # where every α starts

@@ -15,9 +15,9 @@ from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import PNI, SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError, DataError, unknown
-from sndcli.inference import optimise
 from sndcli.models import zoo
 from sndcli.models.classifier import Classifier
+from sndcli.models.inference import optimise
 from sndcli.models.sources import ARCHITECTURES, header_of, load_strictly, normalisation_of
 
 NAMES = ("rse", "pni", "pni-shared")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from sndcli.errors import ConfigError, DataError, unknown
+from sndcli.errors import ConfigError, DataError, first_line, unknown
 from sndcli.models import query
 from sndcli.models.classifier import IDENTITY, IMAGENET, Classifier, Normalisation
 from sndcli.models.preprocessing import Preprocessing, of_timm, of_torchvision, usual
@@ -42,7 +42,7 @@ def from_torchvision(source: str) -> Classifier:
         network = models.get_model(name, weights=weights)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"The weights {weights.name} of {name} could not be downloaded: {_first_line(error)}.\n"
+            f"The weights {weights.name} of {name} could not be downloaded: {first_line(error)}.\n"
             f"Put the file of {weights.url} into the torch hub cache, or use `torchvision:{name}/random`."
         ) from None
     normalisation = Normalisation(tuple(transforms.mean), tuple(transforms.std))
@@ -70,7 +70,7 @@ def from_timm(source: str) -> Classifier:
         network = timm.create_model(bare, pretrained=pretrained)
     except Exception as error:  # huggingface_hub, httpx and torch.hub each have their own
         raise DataError(
-            f"The weights of timm's {bare} could not be loaded: {_first_line(error)}.\n"
+            f"The weights of timm's {bare} could not be loaded: {first_line(error)}.\n"
             f"Fetch them where there is a network, or use `timm:{bare}/random`."
         ) from None
     config = resolve_model_data_config(network)
@@ -104,7 +104,7 @@ def from_python(source: str) -> Classifier:
         try:
             model = factory()
         except TypeError as error:
-            raise ConfigError(f"`{source}` cannot be called without arguments: {_first_line(error)}.") from None
+            raise ConfigError(f"`{source}` cannot be called without arguments: {first_line(error)}.") from None
     if isinstance(model, Classifier):
         if not options:
             return model
@@ -130,7 +130,3 @@ def _classifier(
     chosen = query.preprocessing(options, preprocessing)
     size = (size[0], chosen.size, chosen.size) if chosen else size
     return Classifier(network, query.normalisation(options, normalisation), size, name, chosen, clamp)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

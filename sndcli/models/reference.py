@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sndcli.errors import ConfigError
-from sndcli.inference import ROW_MULTIPLE
 from sndcli.models.classifier import Classifier
 from sndcli.models.dropping import dropping
+from sndcli.models.inference import ROW_MULTIPLE
 from sndcli.streams import Streams, UnitStreams
 
 PIXELS = 2**20  # of a pass, which autograd keeps the activations of

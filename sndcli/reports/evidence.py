@@ -13,7 +13,7 @@ from sndcli import __version__
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sndcli.evidence import Fact
+    from sndcli.paper.evidence import Fact
 
 TITLES = {
     "sigma_hat": "σ̂: spread of the margin of the probabilities over draws",

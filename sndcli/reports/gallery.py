@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sndcli.analysis.frame import Frame
+from sndcli.analysis.labels import defense_label
 from sndcli.errors import DataError
-from sndcli.reports.frame import Frame
-from sndcli.reports.tables import defense_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
     Raises:
         DataError: no run has its points beside it.
     """
-    from sndcli import points
+    from sndcli.runs import points
 
     paths = [(f, points.path_of(f.path)) for f in frames if f.path is not None]
     able = [(f, path) for f, path in paths if path.is_file()]

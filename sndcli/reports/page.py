@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from sndcli import __version__
+from sndcli.analysis.baseline import Comparison
+from sndcli.analysis.flags import flags
+from sndcli.analysis.frame import Frame
 from sndcli.errors import DataError, SndError
 from sndcli.reports import gallery, tables
-from sndcli.reports.baseline import Comparison
-from sndcli.reports.flags import flags
-from sndcli.reports.frame import Frame
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #111; background: #fff; max-width: 72rem;

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sndcli.analysis import curves
+from sndcli.analysis.frame import Frame
 from sndcli.errors import ConfigError, DataError
-from sndcli.reports import curves
-from sndcli.reports.frame import Frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,176 +1,110 @@
-"""The paper's tables (arXiv:2101.04829) as cases to run and figures to compare with; the numbers are published.json."""
+"""Our figures beside the published ones: what ``snd reproduce`` prints."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
-from sndcli.errors import unknown
+from rich import box
+from rich.table import Table
 
-LEVEL = 0.05
-PERCENT = ("success_seen", "success_seen_net", "accuracy")
-KEYS = ("attack", "preset", "dataset", "model", "norm", "eps", "defense", "sigma", "beta", "votes")  # to choose runs by
-ALL_RUN = ("p_mis",)  # counted over a whole run, so they belong to its largest budget
+from sndcli.paper.published import PERCENT, assumptions, document, protocol
+from sndcli.reports.tables import MEASURES, rate_cell
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One published figure.
-
-    Attributes:
-        measure: its name in our summaries.
-        budget: paid queries an image; None where it has none (accuracy, clean images).
-        value: a fraction, or a distance.
-        std: over repeats, where the paper has it.
-    """
-
-    measure: str
-    budget: int | None
-    value: float
-    std: float | None = None
+LEFT = 3  # columns of text; the others are figures, but for the last
+SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
+HEADER = ["attack", "defense", "figure", "Q", "published", "ours [95 %]", "noisy", "clean", "floor", "n", "verdict"]
+LISTED = ("table", "attack", "defense", "images", "budget", "queries", "other passes", "time", "state")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One run behind a table.
-
-    Attributes:
-        table: where the figures stand.
-        attack: its name, or None for figures on clean images.
-        preset: of the attack; None is ours.
-        dataset, model, norm, eps, images: as the paper states them.
-        defense, sigma, beta, votes: of the paper; ``pgd-at`` stands for the adversarially trained network.
-        mismatch: whether P_mis is counted. The same for every table, so that tables share runs.
-        cells: the figures.
-        settings: hyper-parameters that the paper changed, as of ``--set``.
-    """
-
-    table: str
-    attack: str | None
-    preset: str | None
-    dataset: str
-    model: str
-    norm: str
-    eps: float
-    images: int
-    defense: str
-    sigma: float | None
-    beta: float | None
-    votes: int
-    mismatch: bool
-    cells: tuple[Cell, ...]
-    settings: tuple[str, ...] = ()
-
-    def within(self, budget: int | None, paid: Callable[[int], int] = int) -> tuple[Cell, ...]:
-        """The figures that runs of at most `budget` paid queries can be compared with; `paid` is of the paper's Q."""
-        if budget is None:
-            return self.cells
-        top = paid(max((c.budget for c in self.cells if c.budget), default=0))
-        known = [c for c in self.cells if c.budget is None or paid(c.budget) <= budget]
-        return tuple(c for c in known if not (c.measure in ALL_RUN and top > budget))
-
-    def without_p_mis(self) -> Case:
-        """The same run without the second forward pass, and so without that figure."""
-        return replace(self, mismatch=False, cells=tuple(c for c in self.cells if c.measure != "p_mis"))
-
-    @property
-    def label(self) -> str:
-        """The defense in words."""
-        text = self.defense + (f" {self.sigma:g}" if self.sigma else "")
-        text += f" β={self.beta:g}" if self.beta is not None else ""
-        return text + (f", T={self.votes}" if self.votes > 1 else "")
+def rich_tables(name: str, cells: Sequence[dict[str, Any]]) -> list[Table | str]:
+    """One table of the paper for a terminal, a part for each run; `cells` of other tables are left out."""
+    mine = [c for c in cells if c["table"] == name]
+    shown: list[Table | str] = [_title(name)]
+    for attack, defense in dict.fromkeys((c["attack"], c["defense"]) for c in mine):
+        run = [c for c in mine if (c["attack"], c["defense"]) == (attack, defense)]
+        title = f"{attack or 'clean images'}, {defense} ({run[0]['n']} images)"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for k, column in enumerate(SHORT):
+            last = k == len(SHORT) - 1
+            table.add_column(column, justify="right" if k > 0 and not last else "left", no_wrap=not last)
+        for c in run:
+            beside = [f"{100 * c[m]['value']:.1f}" if c.get(m) else "–" for m in ("success_noisy", "success_clean")]
+            verdict = c["verdict"].replace("differs by ", "").replace(" points", "")
+            table.add_row(_figure(c), _budget(c), *_figures(c), *beside, _floor(c), verdict)
+        shown += [table, ""]
+    return [*shown, *_assumed(name)]
 
 
-@lru_cache(maxsize=1)
-def document() -> dict[str, Any]:
-    """The data file."""
-    text = files("sndcli.reports").joinpath("published.json").read_text(encoding="utf-8")
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
+def markdown(name: str, cells: Sequence[dict[str, Any]]) -> str:
+    """The same as Markdown."""
+    rule = ["---:" if LEFT <= k < len(HEADER) - 1 else "---" for k in range(len(HEADER))]
+    lines = ["| " + " | ".join(line) + " |" for line in [HEADER, rule, *_body(name, cells)]]
+    return "\n".join([f"**{_title(name)}**", "", *lines, *("\n" + text for text in _assumed(name))])
 
 
-def table_names(chosen: str) -> list[str]:
-    """``all``, or one of ``table1`` to ``table8``.
-
-    Raises:
-        ConfigError: neither.
-    """
-    known = list(document()["tables"])
-    if chosen == "all":
-        return known
-    if chosen not in known:
-        raise unknown("table", chosen, [*known, "all"])
-    return [chosen]
-
-
-def assumptions(table: str) -> list[str]:
-    """What the runs of a table need and the paper does not state."""
-    return [group["assumption"] for group in document()["tables"][table]["settings"] if "assumption" in group]
-
-
-def protocol(table: str) -> list[str]:
-    """What the runs of a table take over from the paper where ours differ by default."""
-    return [line["line"] for line in document()["protocol"] if table in line["tables"]]
-
-
-def cases(table: str) -> list[Case]:
-    """The runs behind a table, with their figures."""
-    found = []
-    for group in document()["tables"][table]["settings"]:
-        for row in group["rows"]:
-            rates = {m: row[m] for m in ("success_seen", "success_seen_net", "l2_last", "p_mis") if m in row}
-            budgets = row.get("budgets", group.get("budgets", []))
-            for attack in dict.fromkeys(name for by_attack in rates.values() for name in by_attack):
-                cells = [c for m, by_attack in rates.items() for c in _along(m, budgets, by_attack[attack])]
-                found.append(_case(table, group, row, attack, cells))
-            alone = [_cell(m, None, row[m]) for m in ("accuracy", "noise_l2", "p_mis_clean") if m in row]
-            if alone:
-                found.append(_case(table, group, row, None, alone))
+def listing(lines: Sequence[dict[str, Any]]) -> Table:
+    """What would be run, one line a run."""
+    found = Table(
+        title="paid queries and other passes at most; usual time of the passes alone, as measured here",
+        title_justify="left",
+    )
+    for name in LISTED:
+        left = name in ("table", "attack", "defense", "state")
+        found.add_column(name, justify="left" if left else "right")
+    for x in lines:
+        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries", "unpaid")]
+        time = duration(x["seconds"]) if x["seconds"] else ""
+        found.add_row(x["table"], x["attack"] or "clean images", x["defense"], *figures, time, x["state"])
     return found
 
 
-def _along(measure: str, budgets: list[int], values: Any) -> list[Cell]:
-    if not isinstance(values, list):
-        return [_cell(measure, budgets[-1], values)]
-    return [_cell(measure, budget, value) for budget, value in zip(budgets, values, strict=True)]
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _cell(measure: str, budget: int | None, printed: Any) -> Cell:
-    value, std = printed if isinstance(printed, list) else (printed, None)
-    scale = 100 if measure in PERCENT else 1
-    return Cell(measure, budget, value / scale, None if std is None else std / scale)
+def _title(name: str) -> str:
+    return f"{name}: {document()['tables'][name]['caption']}"
 
 
-def _case(table: str, group: dict[str, Any], row: dict[str, Any], attack: str | None, cells: list[Cell]) -> Case:
-    counted = document()["p_mis_runs"]
-    mismatch = (
-        group["dataset"] == counted["dataset"] and row["defense"] == counted["defense"]
-        and row["sigma"] in counted["sigma"] and row.get("beta") is None and attack in counted["attacks"]
-    )  # fmt: skip
-    return Case(
-        table, attack, document()["presets"].get(attack), group["dataset"], group["model"], group["norm"],
-        group["eps"], 10_000 if attack is None and group["dataset"] == "cifar10" else group["images"],
-        row["defense"], row["sigma"], row.get("beta"), row.get("votes", 1), mismatch, tuple(cells),
-        tuple(document()["options"].get(attack, ())),
-    )  # fmt: skip
+def _assumed(name: str) -> list[str]:
+    return [
+        *(f"as in the paper: {line}" for line in protocol(name)),
+        *(f"assumed: {line}" for line in assumptions(name)),
+    ]
 
 
-def verdict(cell: Cell, case: Case, ours: float, n: int) -> str:
-    """Whether our figure agrees with the paper's, and by how much it differs where it does not.
+def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
+    lines = []
+    for c in (cell for cell in cells if cell["table"] == name):
+        beside = [rate_cell(c.get("success_noisy")), rate_cell(c.get("success_clean")), _floor(c)]
+        names = [c["attack"] or "", c["defense"], _figure(c), _budget(c)]
+        lines.append([*names, *_figures(c), *beside, str(c["n"]), c["verdict"]])
+    return lines
 
-    Rates are compared as two independent samples (Fisher's exact test, 5 %): ours of n images, theirs of as many as
-    they state. The other figures were published without an interval; there only the difference is told.
-    """
-    difference = ours - cell.value
-    if cell.measure not in PERCENT:
-        return f"Δ {difference:+.3f}"
-    from scipy.stats import fisher_exact
 
-    k, m = round(ours * n), case.images
-    theirs = round(cell.value * m)
-    p = float(fisher_exact([[k, n - k], [theirs, m - theirs]]).pvalue)
-    return "agrees" if p >= LEVEL else f"differs by {100 * difference:+.1f} points (p = {p:.1g})"
+def _figure(c: dict[str, Any]) -> str:
+    name: str = c["measure"]
+    return MEASURES.get(name, name)
+
+
+def _budget(c: dict[str, Any]) -> str:
+    return f"{c['budget']:,}" if c["budget"] else ""
+
+
+def _floor(c: dict[str, Any]) -> str:
+    return f"{100 * c['floor']:.1f}" if c.get("floor") is not None else "–"
+
+
+def _figures(c: dict[str, Any]) -> tuple[str, str]:
+    scale, digits = (100, 1) if c["measure"] in PERCENT else (1, 3)
+    if c["measure"] == "accuracy":
+        digits = 2
+    theirs = f"{scale * c['published']:.{digits}f}"
+    theirs += f" ± {scale * c['published_std']:.{digits}f}" if c["published_std"] is not None else ""
+    ours = f"{scale * c['value']:.{digits}f}"
+    ours += f" [{scale * c['lo']:.{digits}f}, {scale * c['hi']:.{digits}f}]" if c["lo"] is not None else ""
+    return theirs, ours

@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from sndcli.reports import distances
+from sndcli.analysis import distances
+from sndcli.analysis.labels import defense_label
 
 MEASURES = {
     "success_seen": "seen",
@@ -38,18 +39,6 @@ def caption(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
     """What the figures of a table are."""
     bordered = any(row.get("border_measured") for row in rows)
     return CAPTION.format(NAMES[method]) + (DISTANCES if bordered else "")
-
-
-def defense_label(row: dict[str, Any]) -> str:
-    """``snd 0.01``, ``snd 0.01 β=2``, ``none``; votes are added where there are any."""
-    label = str(row["defense"])
-    if row["sigma"] or "snd" in label.split("+"):
-        label += f" {row['sigma']:g}"
-    if row["beta"] is not None:
-        label += f" β={row['beta']:g}"
-    if row["votes"] > 1:
-        label += f", T={row['votes']}"
-    return label
 
 
 def rate_cell(value: dict[str, Any] | None) -> str:

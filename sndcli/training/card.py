@@ -12,13 +12,13 @@ from torch import nn
 
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses import trained
-from sndcli.inference import Forward, optimise
+from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model, save_weights
 from sndcli.models.zoo import checksum
+from sndcli.runs.accuracy import accuracy
 from sndcli.training.loop import train_form_state
 from sndcli.training.recipe import Recipe
 from sndcli.training.robustness import PGD, robust_accuracy
-from sndcli.victim import accuracy
 
 ROBUSTNESS = ("linf:8/255:7", "l2:0.5:7")
 DATA = {

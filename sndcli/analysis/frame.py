@@ -1,0 +1,253 @@
+"""A result file as arrays: what every figure of a report is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sndcli.ball import within
+from sndcli.errors import DataError
+from sndcli.runs import results
+
+IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
+# What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
+VARIES = {
+    "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
+    "dataset_source", "version",
+}  # fmt: skip
+READERS = 4
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Improvements of all rows, one after another: row i has those from ``start[i]`` to ``start[i + 1]``.
+
+    Attributes:
+        start: ``[n + 1]``.
+        query: when; ascending within a row.
+        distance: how close; descending within a row.
+    """
+
+    start: Integers
+    query: Integers
+    distance: Floats
+
+    def best(self, budget: int) -> Floats:
+        """``[n]``: the closest wrong answer with at most `budget` queries; infinite where there was none."""
+        inside = np.concatenate(([0], np.cumsum(self.query <= budget)))
+        count = inside[self.start[1:]] - inside[self.start[:-1]]
+        found = np.full(len(count), np.inf)
+        some = count > 0
+        found[some] = self.distance[self.start[:-1][some] + count[some] - 1]
+        return found
+
+    def first(self, eps: float) -> Floats:
+        """``[n]``: the query of the first wrong answer within `eps`; infinite where there was none."""
+        outside = np.concatenate(([0], np.cumsum(~within(self.distance, eps))))
+        position = self.start[:-1] + outside[self.start[1:]] - outside[self.start[:-1]]
+        found = np.full(len(position), np.inf)
+        some = position < self.start[1:]
+        found[some] = self.query[position[some]]
+        return found
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One run: n rows (images × seeds), B report points.
+
+    Attributes:
+        run: metadata of the file.
+        setting: what tells it from other runs in tables (`IDENTITY`).
+        pool: equal for runs whose rows may be pooled.
+        budget: hard limit of paid queries.
+        budgets: ``[B]`` report points.
+        seed, image: ``[n]``, together unique within a run.
+        best, last, held: ``[n, B]`` as in the file.
+        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1.
+        p_adv_submitted, adv_clean_submitted: ``[n, B]``, of the points as they were submitted.
+        also: p_adv and adv_clean at further ε.
+        queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
+        border: ``[n, B]``, None where the run did not measure it.
+        mismatches: ``[n]``, NaN where the run did not count them.
+        events: None where they were not read.
+        path: of the file, where there is one.
+    """
+
+    run: dict[str, Any]
+    setting: dict[str, Any]
+    pool: str
+    budget: int
+    budgets: list[int]
+    seed: Integers
+    image: Integers
+    best: Floats
+    last: Floats
+    held: Floats
+    p_adv: Floats | None
+    adv_clean: Flags | None
+    p_adv_submitted: Floats
+    adv_clean_submitted: Flags
+    queries: Integers
+    p0: Floats
+    p_mis_clean: Floats
+    initially_wrong: Flags
+    failed: Flags
+    mismatches: Floats
+    border: Floats | None = None
+    also: dict[float, tuple[Floats, Flags]] = field(default_factory=dict)
+    events: Events | None = None
+    path: Path | None = None
+    position: dict[int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "position", {budget: k for k, budget in enumerate(self.budgets)})
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
+    """The arrays of one result table.
+
+    Raises:
+        DataError: no rows, or rows of different runs.
+    """
+    where = path or "a result table"
+    if not table.num_rows:
+        raise DataError(f"{where} has no rows.")
+    run = results.run_of(table)
+    config = run["config"]
+    budgets = _matrix(table, "budgets", where, None)
+    if bool((budgets != budgets[0]).any()):
+        raise DataError(f"{where} has rows with different report points: it is not one run.")
+    b = budgets.shape[1]
+    first = table.slice(0, 1).to_pylist()[0]
+    setting = {key: first[key] for key in IDENTITY}
+    matrix = partial(_matrix, table, where=where, width=b)
+    column = partial(_column, table)
+    bordered = "border_l2" in table.column_names and not column("border_l2").null_count
+    old = bool(column("p_adv").null_count)
+    mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
+    return Frame(
+        run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
+        budgets=[int(x) for x in budgets[0]],
+        seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
+        best=matrix("best_l2"), last=matrix("last_l2"), held=matrix("held_l2"),
+        p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
+        p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
+        also=_also(table, config, b),
+        queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
+        initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
+        failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
+        mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("border_l2") if bordered else None,
+        events=_events(table) if "event_query" in table.column_names else None, path=path,
+    )  # fmt: skip
+
+
+def _also(table: pa.Table, config: dict[str, Any], width: int) -> dict[float, tuple[Floats, Flags]]:
+    """p_adv and adv_clean ``[n, B]`` at each further ε of the run."""
+    radii = config.get("eps_also") or []
+    flat = {
+        name: np.array(_column(table, name).flatten().flatten().to_numpy(zero_copy_only=False)).reshape(
+            table.num_rows, len(radii), width
+        )
+        for name in (("p_adv_also", "adv_clean_also") if radii else ())
+    }
+    return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
+
+
+def pool_of(config: dict[str, Any], setting: dict[str, Any]) -> str:
+    """A key that is equal for runs of one setting. What a config leaves out is as good as empty."""
+    rest = {k: v for k, v in config.items() if k not in VARIES}
+    defense = {k: v for k, v in config["defense"].items() if v not in (None, False)}
+    kept = {k: v for k, v in rest.items() if v not in (None, False, [], {}, ())}
+    return repr((list(setting.items()), sorted((kept | {"defense": sorted(defense.items(), key=str)}).items())))
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    chunked = table.column(name)
+    return chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+
+
+def _matrix(table: pa.Table, name: str, where: object, width: int | None) -> Any:
+    """A column of lists of one length as ``[n, length]``."""
+    lists = _column(table, name)
+    lengths = np.diff(lists.offsets.to_numpy())
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    width = int(lengths[0]) if width is None else width
+    if width == 0 or bool((lengths != width).any()):
+        raise DataError(f"{where} has rows with different report points: it is not one run.")
+    return values.reshape(len(lists), width)
+
+
+def _events(table: pa.Table) -> Events:
+    queries, distances = _column(table, "event_query"), _column(table, "event_l2")
+    start = queries.offsets.to_numpy().astype(np.int64)
+    return Events(start - start[0], queries.flatten().to_numpy(), distances.flatten().to_numpy())
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files among `paths`, a folder standing for the Parquet files in it.
+
+    Raises:
+        DataError: none at all.
+    """
+    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    if not files:
+        raise DataError(f"No result files in {', '.join(map(str, paths))}. `snd attack` writes them.")
+    return list(dict.fromkeys(files))
+
+
+def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> tuple[list[Frame], list[str]]:
+    """Frames of all readable files, in their order, and a line for each that is not readable.
+
+    Args:
+        paths: files or folders.
+        strict: raise for anything unreadable.
+        events: read the improvement events too.
+
+    Raises:
+        DataError: nothing readable at all, or, with `strict`, anything unreadable.
+    """
+    without = () if events else results.EVENTS
+
+    def one(path: Path) -> Frame | str:
+        try:
+            return frame_of(results.read(path, without), path)
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(one, files_of(paths)))
+    frames = [frame for frame in found if isinstance(frame, Frame)]
+    problems = [problem for problem in found if isinstance(problem, str)]
+    if problems and (strict or not frames):
+        raise DataError("\n".join(problems))
+    return frames, problems
+
+
+def grouped(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+    """Runs that may be pooled, together; settings in the order of their names, runs by budget."""
+    groups: dict[str, list[Frame]] = {}
+    for frame in sorted(frames, key=lambda f: (_order(f), f.pool, f.budget)):
+        groups.setdefault(frame.pool, []).append(frame)
+    return groups
+
+
+def _order(frame: Frame) -> tuple[Any, ...]:
+    s = frame.setting
+    names = (s["dataset"], s["model"], s["norm"], s["eps"], s["attack"], s["engine"])
+    return (*names, s["votes"], s["defense"], s["sigma"], s["beta"] is not None, s["beta"] or 0.0)

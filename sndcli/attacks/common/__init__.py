@@ -1,0 +1,1 @@
+"""What several attacks share: geometry, noise, priors, confirmed points, losses of scores."""

@@ -1,0 +1,142 @@
+"""Pieces that several attacks share: norms, random starts, bisection on a segment. Sources: spec of each attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sndcli.queries.oracle import Oracle, Phase
+from sndcli.streams import Streams
+
+Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
+Draw = Callable[[Streams, Tensor, Tensor], Tensor]  # as `gaussian`
+
+BLOCK_BYTES = 2**22  # of probes alive at once; fixed, because the order of random draws must not depend on memory
+MAX_BISECTIONS = 60
+
+
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """``[n]`` as ``[n, 1, 1, 1]`` in the type of `like`, to multiply images with."""
+    return values.to(like.dtype).view(-1, *([1] * (like.ndim - 1)))
+
+
+def norms(v: Tensor) -> Tensor:
+    """L2 norm of each row, ``[n]``."""
+    lengths: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return lengths
+
+
+def unit(v: Tensor) -> Tensor:
+    """Rows scaled to L2 norm 1; a row of zeros stays zero."""
+    return v / per_image(norms(v).clamp_min(torch.finfo(v.dtype).tiny), v)
+
+
+def gaussian(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
+    """Standard normal ``[M, C, H, W]``, a row for each of `image` ``[M]``."""
+    return streams.normal(image, like)
+
+
+def block_size(images: int, d: int) -> int:
+    """Probes an image sends at once, so that all images together stay within `BLOCK_BYTES`."""
+    return max(1, min(64, BLOCK_BYTES // (4 * d * max(1, images))))
+
+
+def active(oracle: Oracle) -> Tensor:
+    """Indices of the images still under attack."""
+    return oracle.active.nonzero().squeeze(1)
+
+
+def hold_closer(oracle: Oracle, points: Tensor, owner: Tensor, reached: Tensor) -> None:
+    """Holds those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
+    distance = oracle.distance(points, owner)
+    closer = distance < reached[owner]
+    reached[owner[closer]] = distance[closer]
+    oracle.hold(points[closer], owner[closer])
+
+
+def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
+    """Calls `turn` with the active images until there are none; every turn asks at least once for each of them."""
+    for _ in range(oracle.budget + 1):
+        owner = active(oracle)
+        if not len(owner):
+            break
+        turn(owner)
+
+
+def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracle.adversarial) -> tuple[Tensor, Tensor]:
+    """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
+
+    Returns:
+        (points ``[N, C, H, W]``, owners with a start). Every start found is held.
+    """
+    points = oracle.x0.clone()
+    pending = active(oracle)
+    for _ in range(tries):
+        if not len(pending):
+            break
+        noise = streams.uniform(pending, points)
+        found = ask(oracle, noise, pending, "start") == 1
+        points[pending[found]] = noise[found]
+        oracle.hold(noise[found], pending[found])
+        pending = pending[~found & oracle.active[pending]]
+    oracle.retire(pending, "init_failed")
+    return points, active(oracle)
+
+
+def straight(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
+    """``(1 - e) x + e z``."""
+    w = per_image(e, x)
+    return (1 - w) * x + w * z
+
+
+def box(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
+    """`z` clipped into the L∞ ball around `x` of radius ``e ‖z - x‖∞``."""
+    radius = per_image(e.to(x.dtype) * (z - x).flatten(1).abs().amax(1), x)
+    return torch.minimum(torch.maximum(z, x - radius), x + radius)
+
+
+def bisect(
+    oracle: Oracle,
+    z: Tensor,
+    owner: Tensor,
+    width: float | Tensor,
+    phase: str,
+    path: Callable[[Tensor, Tensor, Tensor], Tensor] = straight,
+    ask: Ask = Oracle.adversarial,
+) -> Tensor:
+    """The adversarial end of a bisection between the clean images (e = 0) and `z` (e = 1).
+
+    Takes ⌈log2(1 / width)⌉ steps an image whatever the answers, at most `MAX_BISECTIONS`. Where the budget ends on
+    the way, the best end so far is returned.
+
+    Args:
+        oracle: asked about points on the path.
+        z: ``[n, C, H, W]``, taken to be adversarial.
+        owner: ``[n]``.
+        width: of the final interval of e; one number, or one an image.
+        phase: for the query counts.
+        path: `straight` for L2, `box` for L∞.
+        ask: one query a step, or a majority of several.
+    """
+    x = oracle.x0[owner]
+    lo = torch.zeros(len(owner), dtype=torch.float64, device=z.device)
+    hi = torch.ones_like(lo)
+    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(owner)
+    steps = torch.tensor([bisection_steps(w) for w in widths], dtype=torch.int64, device=z.device)
+    for k in range(int(steps.max()) if len(steps) else 0):
+        rows = (steps > k).nonzero().squeeze(1)
+        if not bool(oracle.active[owner[rows]].any()):
+            break
+        middle = (lo[rows] + hi[rows]) / 2
+        answer = ask(oracle, path(x[rows], z[rows], middle), owner[rows], phase)
+        hi[rows] = torch.where(answer == 1, middle, hi[rows])
+        lo[rows] = torch.where(answer == 0, middle, lo[rows])
+    return path(x, z, hi)
+
+
+def bisection_steps(width: float) -> int:
+    """Steps of `bisect`."""
+    return min(MAX_BISECTIONS, max(0, math.ceil(math.log2(1.0 / width))))

@@ -1,0 +1,114 @@
+"""Pieces that the score attacks share: losses, projection, the end of an image's attack.
+
+Losses are written so that the attacker maximises them. Probabilities come from the oracle; the difference of two log
+probabilities is the difference of the logits, so margins need no logits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.common.geometry import per_image
+from sndcli.attacks.common.noise import majority
+from sndcli.ball import length
+from sndcli.queries.oracle import Oracle, leads
+
+CONFIRM_LEAD = 5
+
+
+def log_probabilities(scores: Tensor) -> Tensor:
+    """Natural logarithms of probabilities ``[M, K]``, finite."""
+    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+
+
+def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
+    """``-log p_y``, ``[M]``."""
+    return -log_probabilities(scores).gather(1, y[:, None]).squeeze(1)
+
+
+def margin(scores: Tensor, y: Tensor) -> Tensor:
+    """``max_{j≠y} z_j - z_y``, ``[M]``; positive where the label is wrong."""
+    z = log_probabilities(scores)
+    mine = z.gather(1, y[:, None]).squeeze(1)
+    return z.scatter(1, y[:, None], -torch.inf).amax(1) - mine
+
+
+def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
+    """Into the ball of radius ε around `x0` (L2 by rescaling, L∞ by clipping), then into [0, 1]."""
+    difference = points - x0
+    if norm == "linf":
+        difference = difference.clamp(-eps, eps)
+    else:
+        shrink = eps / length(difference, norm).clamp_min(1e-12)
+        difference = difference * per_image(shrink.clamp(max=1.0), difference)
+    return (x0 + difference).clamp_(0.0, 1.0)
+
+
+def averaged(oracle: Oracle, points: Tensor, owner: Tensor, phase: str, draws: int) -> Tensor:
+    """``[M, K]``: mean probabilities over `draws` paid answers to each row; NaN where one of them was refused."""
+    if draws == 1:
+        return oracle.scores(points, owner, phase)
+    answers = oracle.scores(points.repeat_interleave(draws, 0), owner.repeat_interleave(draws), phase)
+    return answers.view(len(owner), draws, -1).mean(1)
+
+
+def stop_at_success(
+    oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
+) -> None:
+    """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
+
+    On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
+    ``confirm > 0`` (ours) an attack ends only when most of at most that many further paid answers are wrong too, or the
+    wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
+    With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
+    """
+    found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
+    found = found[anywhere | oracle.inside(points[found], owner[found])]
+    found = found[torch.argsort(owner[found], stable=True)]
+    found = found[leads(owner[found])]
+    if confirm and len(found):
+        found = found[majority(oracle, points[found], owner[found], "confirm", confirm, CONFIRM_LEAD) == 1]
+    oracle.hold(points[found], owner[found])
+    oracle.retire(owner[found], "misclassified" if anywhere else "success")
+
+
+def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) -> None:
+    """Asks about the iterates of those images that have a wrong answer among `scores`, and ends on success.
+
+    Probes around an iterate on the surface of the ball mostly lie outside ε, where a wrong answer is no success, so
+    that an iterate that is adversarial would never be seen. Authors' codes look at every iterate's label, uncounted.
+
+    Args:
+        oracle: paid in the phase ``iterate``, at most one query an image.
+        x: ``[N, C, H, W]``, iterates of all images.
+        owner: ``[M]``, images that the rows of `scores` were about.
+        scores: ``[M, K]``, answers to probes.
+    """
+    wrong = ~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner]) & oracle.active[owner]
+    who = owner[wrong].unique()
+    stop_at_success(oracle, x[who], who, oracle.scores(x[who], who, "iterate"))
+
+
+class Incumbent:
+    """The mean loss of each image's incumbent over all answers about it.
+
+    A stored best of noisy scores is a lucky one, and no honest proposal beats it; asked again, it is forgotten.
+    """
+
+    def __init__(self, loss: Tensor) -> None:
+        self.sum, self.count = loss.clone(), torch.ones_like(loss)
+
+    def value(self, owner: Tensor) -> Tensor:
+        """``[n]``."""
+        return self.sum[owner] / self.count[owner]
+
+    def replace(self, owner: Tensor, loss: Tensor, draws: int) -> None:
+        """New incumbents, whose `loss` is a mean over `draws` answers."""
+        self.sum[owner], self.count[owner] = loss * draws, torch.full_like(loss, float(draws))
+
+    def again(self, owner: Tensor, loss: Tensor) -> None:
+        """One more answer about the incumbents; NaN where it was refused."""
+        told = ~loss.isnan()
+        self.sum[owner[told]] += loss[told]
+        self.count[owner[told]] += 1

@@ -1,0 +1,203 @@
+"""Boundary Attack (Brendel, Rauber and Bethge, ICLR 2018) in the form of Foolbox 3, untargeted, L2.
+
+Differs from Foolbox: every image draws its own proposals (Foolbox shares one draw over the batch); the start is
+blended at e = 1/50, 2/50, ... with a stop of its own for each image, never at e = 0, and is not tested twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sndcli.attacks.common.geometry import active, norms, per_image, straight, uniform_start
+from sndcli.attacks.common.handover import handing
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, majority, noise_scale
+from sndcli.attacks.decision import boundary_art
+from sndcli.ball import COLLAPSED
+from sndcli.queries.oracle import REFUSED, Oracle
+from sndcli.streams import Streams
+
+SPHERE_WINDOW, STEP_WINDOW = 100, 30
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hyper-parameters.
+
+    Attributes:
+        steps: proposals, at most.
+        spherical_step: δ, length of the orthogonal step relative to the distance.
+        source_step: ε, length of the step towards the clean image relative to the distance.
+        adaptation: factor by which both are changed.
+        source_step_convergence: an image has converged once ε is below.
+        update_every: proposals between two tests of the sphere point.
+        start_draws: uniform noise images tried, at most.
+        blend_steps: of the linear blend between clean image and start.
+        votes: 1, or an odd number of further answers whose majority must agree before a candidate is accepted (ours;
+            for noisy models).
+        retest: the incumbent is asked again after so many steps by as many votes, and moves out by 5 % while it
+            fails (ours); 0: never.
+        sigma_hat: noise that bounds the steps from below (ours): a number, or ``estimate``.
+        floor: least orthogonal step in σ̂√d, and least source step in σ̂ (ours).
+        confirm: with a number, what is handed over is a point 2 % and 2σ̂ further out than the incumbent, chosen after
+            each retest, that so many answers confirm (ours).
+    """
+
+    steps: int = 25_000
+    spherical_step: float = 1e-2
+    source_step: float = 1e-2
+    adaptation: float = 1.5
+    source_step_convergence: float = 1e-7
+    update_every: int = 10
+    start_draws: int = 1_000
+    blend_steps: int = 50
+    votes: int = 1
+    retest: int = 0
+    sigma_hat: str = "0"
+    floor: float = 0.1
+    confirm: int = 0
+
+    def __post_init__(self) -> None:
+        check_scale(self.sigma_hat)
+
+
+OPTIONS: dict[str, Options | boundary_art.Options] = {
+    "foolbox": Options(),
+    "art": boundary_art.Options(),
+    "art12": boundary_art.ART_1_2,
+    "art13": boundary_art.ART_1_3,
+    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
+}
+
+
+class _Window:
+    """The last `size` answers of each image, emptied when they have led to a change."""
+
+    def __init__(self, images: int, size: int, device: torch.device) -> None:
+        self.answers = torch.zeros(images, size, device=device)
+        self.filled = torch.zeros(images, dtype=torch.int64, device=device)
+        self.size = size
+
+    def push(self, owner: Tensor, answer: Tensor) -> None:
+        self.answers[owner, self.filled[owner] % self.size] = answer.to(self.answers.dtype)
+        self.filled[owner] += 1
+
+    def empty(self, owner: Tensor) -> None:
+        self.filled[owner] = 0
+
+    def rates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Owners whose window is full, and their share of adversarial answers."""
+        full = owner[self.filled[owner] >= self.size]
+        return full, self.answers[full].mean(1)
+
+
+def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Options) -> None:
+    """Walks along the boundary towards the clean image until the budget ends or ε has converged."""
+    if isinstance(options, boundary_art.Options):
+        boundary_art.run(oracle, streams, options)
+        return
+    o, n, device = options, len(oracle.x0), oracle.x0.device
+    sigma_hat = noise_scale(oracle, streams, o.sigma_hat)
+    hand_over = handing(oracle, o.confirm)
+    a = blended_start(oracle, streams, o)
+    delta = torch.full((n,), o.spherical_step, device=device)
+    epsilon = torch.full((n,), o.source_step, device=device)
+    sphere, step = _Window(n, SPHERE_WINDOW, device), _Window(n, STEP_WINDOW, device)
+    for k in range(1, o.steps + 1):
+        owner = active(oracle)
+        oracle.retire(owner[epsilon[owner] < o.source_step_convergence], "converged")
+        oracle.retire(owner[oracle.distance(a[owner], owner) < COLLAPSED], "collapsed")
+        owner = active(oracle)
+        if not len(owner):
+            break
+        x = oracle.x0[owner]
+        least = o.floor * sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
+        delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
+        epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
+        s, c = propose(x, a[owner], delta[owner], epsilon[owner], streams, owner)
+        closer = norms(c - x) < norms(a[owner] - x)
+        answer_c = oracle.adversarial(c, owner, "candidate")
+        accepted = (answer_c == 1) & closer
+        if o.votes > 1:
+            sure = majority(oracle, c[accepted], owner[accepted], "confirm", o.votes) == 1
+            accepted[accepted.clone()] = sure
+        a[owner[accepted]] = c[accepted]
+        if not o.confirm:
+            oracle.hold(c[accepted], owner[accepted])
+        if o.retest and k % o.retest == 0:
+            moved = _retest(oracle, a, owner, o.votes)
+            who = owner if o.confirm else moved
+            hand_over(a[who], sigma_hat[who], who)
+        if k % o.update_every == 0:
+            answer_s = oracle.adversarial(s, owner, "sphere")
+            ok = (answer_s != REFUSED) & (answer_c != REFUSED)
+            sphere.push(owner[ok], answer_s[ok])
+            step.push(owner[ok], answer_c[ok])
+            adapt(sphere, owner[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
+            adapt(step, owner[ok], (epsilon,), 0.1, 0.25, o.adaptation)
+    oracle.retire(active(oracle), "exhausted")
+
+
+def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
+    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their owners."""
+    failed = owner[majority(oracle, a[owner], owner, "retest", votes) == 0]
+    out = torch.full((len(failed),), 1.05, device=a.device)
+    a[failed] = straight(oracle.x0[failed], a[failed], out).clamp_(0.0, 1.0)
+    return failed
+
+
+def blended_start(oracle: Oracle, streams: Streams, o: Options) -> Tensor:
+    """Uniform noise, blended towards the clean image up to the first adversarial of the equidistant points."""
+    noise, owner = uniform_start(oracle, streams, o.start_draws)
+    a = noise.clone()
+    for k in range(1, o.blend_steps):
+        if not len(owner):
+            break
+        e = torch.full((len(owner),), k / o.blend_steps, device=noise.device)
+        blend = straight(oracle.x0[owner], noise[owner], e)
+        answer = oracle.adversarial(blend, owner, "start")
+        hit = answer == 1
+        a[owner[hit]] = blend[hit]
+        oracle.hold(blend[hit], owner[hit])
+        owner = owner[answer == 0]
+    return a
+
+
+def propose(
+    x: Tensor, a: Tensor, delta: Tensor, epsilon: Tensor, streams: Streams, image: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A point on the sphere around `x` through `a`, and the candidate a source step further in.
+
+    Args:
+        x: clean images ``[n, C, H, W]``.
+        a: incumbents ``[n, C, H, W]``.
+        delta: ``[n]``, relative orthogonal step.
+        epsilon: ``[n]``, relative source step.
+        streams: of the direction η.
+        image: ``[n]``, whose streams.
+
+    Returns:
+        (s, c), both ``[n, C, H, W]`` in [0, 1].
+    """
+    v = x - a
+    distance = per_image(norms(v), x)
+    toward = v / distance
+    eta = streams.normal(image, x)
+    eta = eta - per_image((eta * toward).flatten(1).sum(1), x) * toward
+    d, e = per_image(delta, x), per_image(epsilon, x)
+    eta = eta * (d * distance / per_image(norms(eta), x))
+    s = (x + (eta - v) / torch.sqrt(1 + d**2)).clamp_(0.0, 1.0)
+    gap = per_image(norms(x - s), x)
+    length = (e * distance + gap - distance).clamp_min(0.0) / gap  # undoes what clipping shrank
+    return s, (s + length * (x - s)).clamp_(0.0, 1.0)
+
+
+def adapt(window: _Window, owner: Tensor, steps: tuple[Tensor, ...], low: float, high: float, factor: float) -> None:
+    """Lengthens `steps` where a full window's rate is above `high`, shortens them where it is below `low`."""
+    full, rate = window.rates(owner)
+    for chosen, change in ((full[rate > high], factor), (full[rate < low], 1 / factor)):
+        for step in steps:
+            step[chosen] *= change
+        window.empty(chosen)

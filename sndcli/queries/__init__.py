@@ -1,0 +1,1 @@
+"""The only door to the defended model, and what it writes down."""

@@ -1,0 +1,1 @@
+"""A run: its config, work units, verification, files and cost."""

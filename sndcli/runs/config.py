@@ -1,0 +1,122 @@
+"""Everything that decides a run's figures, as frozen plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sndcli import plugins
+from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
+from sndcli.datasets.load import Select
+from sndcli.datasets.protocol import protocol_of
+from sndcli.defenses.parse import DefenseSpec
+from sndcli.defenses.trained import label
+from sndcli.errors import ConfigError
+from sndcli.models.inference import Precision
+
+PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of an old law passes for a new one
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's figures. What is not here (device, batch size) must not.
+
+    Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
+    are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
+    is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
+    share a batch: nothing but time depends on it, so it is no part of the run's identity.
+    """
+
+    attack: str
+    dataset: str
+    dataset_source: str
+    dataset_digest: str
+    model: str
+    model_digest: str
+    defense: DefenseSpec = field(default_factory=DefenseSpec)
+    engine: str = "native"
+    preset: str | None = None
+    settings: tuple[str, ...] = ()
+    votes: int = 1
+    norm: str = "l2"
+    eps: float = 1.0
+    eps_also: tuple[float, ...] = ()
+    budget: int = 10_000
+    budgets: tuple[int, ...] = ()
+    images: int = 100
+    select: Select = "correct"
+    seed: int = 0
+    repeats: int = 1
+    verify: int = 100
+    unit: int = 100
+    quantize: bool = False
+    mismatch: bool = False
+    border: bool = True
+    precision: Precision = "fp32"
+    compiled: bool = False
+    references: tuple[tuple[str, str], ...] = ()
+    select_by: str = ""
+
+    def __post_init__(self) -> None:
+        spec = spec_of(self.attack)
+        if self.norm not in spec.norms:
+            raise ConfigError(
+                f"Expected `--norm` of {self.attack} to be {' or '.join(spec.norms)} but got {self.norm}."
+            )
+        if self.engine not in ("native", "foolbox"):
+            raise ConfigError(f"Expected `--engine` to be native or foolbox but got {self.engine}.")
+        if self.engine == "foolbox" and self.attack not in FOOLBOX:
+            raise ConfigError(f"`--engine foolbox` has {' and '.join(FOOLBOX)}, not {self.attack}.")
+        if self.votes > self.budget >= 1:
+            raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
+        for name in ("budget", "votes", "repeats", "verify", "unit"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+        for eps in (self.eps, *self.eps_also):
+            if not 0 < eps < math.inf:
+                raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
+        if self.engine == "foolbox" and (self.preset or self.settings):
+            raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
+        if any(not 1 <= b <= self.budget for b in self.budgets):
+            raise ConfigError(f"Expected `--budgets` between 1 and {self.budget} but got {list(self.budgets)}.")
+
+    @property
+    def report_points(self) -> list[int]:
+        """Budgets that are reported: those asked for, else the paper's up to the budget; and the budget."""
+        return sorted(
+            {*(self.budgets or [b for b in protocol_of(self.dataset).budgets if b <= self.budget]), self.budget}
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what only some runs have (as references) only where there is some.
+
+        ``options`` are the hyper-parameters that preset and settings stand for, so that a preset whose numbers
+        change is another run.
+        """
+        defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
+        if not self.defense.weights:
+            del defense["weights"], defense["weights_digest"]
+        plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
+        del plain["unit"]
+        if self.engine == "native":
+            plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
+        own = plugins.identities(self.attack, self.defense.parts)
+        plain |= {"plugins": own} if own else {}
+        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also", "select_by")}
+
+    @property
+    def run_id(self) -> str:
+        """A hash of the whole config."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def file_name(self) -> str:
+        """A readable name that no other config has."""
+        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
+        engine = "-foolbox" if self.engine == "foolbox" else ""
+        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
+        data = self.dataset.replace(":", "-")
+        return f"{self.attack}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"

@@ -1,0 +1,162 @@
+"""What a run costs: rows through the defended and the bare network, for every ``--dry-run``.
+
+Two figures stand beside each other: what a run takes *at most*, and what it *typically* takes. Paid queries are exact
+bounds that most attacks reach, so the two agree there; where a majority flips on a ray is found sooner than the worst
+case allows, and images that qualify are found before the whole data set is looked through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
+from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
+
+if TYPE_CHECKING:
+    from sndcli.runs.config import RunConfig
+
+USUAL_STEPS = 2  # outward, before the majority errs
+SELF_TEST = 16  # passes that show whether a defense is on
+BLOCK = 128  # images that are classified together until enough qualify
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Rows that a network evaluates.
+
+    Attributes:
+        paid: queries; defended.
+        verification: fresh draws at submitted points; defended.
+        boundary: draws of the majorities along the rays of submitted points; defended.
+        clean: fresh draws at clean images, and σ̂; defended.
+        accuracy: images classified for an accuracy; defended.
+        mismatch: paid questions that the bare model answers too; bare.
+        answers: the bare model's answers at submitted points and clean images; bare.
+        selection: images classified to choose those that are right; bare.
+        reference: images classified for the accuracy without the defense; bare.
+    """
+
+    paid: int = 0
+    verification: int = 0
+    boundary: int = 0
+    clean: int = 0
+    accuracy: int = 0
+    mismatch: int = 0
+    answers: int = 0
+    selection: int = 0
+    reference: int = 0
+
+    @property
+    def defended(self) -> int:
+        """Rows of the defended model."""
+        return self.paid + self.verification + self.boundary + self.clean + self.accuracy
+
+    @property
+    def bare(self) -> int:
+        """Rows of the undefended model."""
+        return self.mismatch + self.answers + self.selection + self.reference
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return self.defended + self.bare
+
+    @property
+    def unpaid(self) -> int:
+        """All rows but paid queries."""
+        return self.total - self.paid
+
+    def __add__(self, other: Passes) -> Passes:
+        return Passes(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def seconds(self, rates: Rates) -> float:
+        """Time of the passes alone."""
+        return self.defended / rates.defended + self.bare / rates.bare
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rows a second through the defended and the bare model."""
+
+    defended: float
+    bare: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something takes at most, and what it typically takes."""
+
+    most: Passes = Passes()
+    usual: Passes = Passes()
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.most + other.most, self.usual + other.usual)
+
+
+def together(costs: Iterable[Cost]) -> Cost:
+    """The sum."""
+    return sum(costs, Cost())
+
+
+def of_run(
+    config: RunConfig,
+    available: int,
+    *,
+    save_points: bool = False,
+) -> Cost:
+    """The passes of a run from its beginning.
+
+    Args:
+        config: of the run, with its defense.
+        available: images of the data set.
+        save_points: whether the final points are kept, with the bare model's labels.
+    """
+    random, images = config.defense.random, config.images * config.repeats
+    points = images * len(config.report_points)
+    draws = config.verify if random else 1
+    paid = images * config.budget
+    majorities = points * (DRAWS if random else 1) if config.border else 0
+    verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
+    right = config.select == "correct"
+
+    def passes(questions: int, looked_at: int) -> Passes:
+        return Passes(
+            paid=paid,
+            verification=verified * draws,
+            boundary=majorities * questions,
+            clean=images * (CLEAN_DRAWS_PER_VERIFY * config.verify if random else 1) + SELF_TEST * random,
+            mismatch=paid // config.votes if config.mismatch else 0,
+            answers=verified + images + (images if save_points else 0),
+            selection=looked_at if right else 0,
+        )
+
+    chosen = of_selection(config.images, available)
+    return Cost(
+        passes(1 + STEPS + HALVINGS, chosen.most.selection), passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection)
+    )
+
+
+def of_selection(images: int, available: int) -> Cost:
+    """Looking for images that the bare model classifies correctly, block after block."""
+    usual = min(available, -(-images // BLOCK) * BLOCK)
+    return Cost(Passes(selection=available), Passes(selection=usual))
+
+
+def of_accuracy(rows: int, repeats: int, random: bool) -> Cost:
+    """Clean accuracy of the defended model on `rows` images; without randomness once is enough."""
+    passes = Passes(accuracy=rows * (repeats if random else 1))
+    return Cost(passes, passes)
+
+
+def of_margin(images: int, draws: int) -> Cost:
+    """σ̂ of `images` images, and the bare model's answers beside it."""
+    passes = Passes(clean=images * draws, answers=images)
+    return Cost(passes, passes)
+
+
+def of_reference(rows: int) -> Cost:
+    """The bare model on `rows` images."""
+    passes = Passes(reference=rows)
+    return Cost(passes, passes)

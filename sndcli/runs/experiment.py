@@ -1,0 +1,283 @@
+"""A run: units of work, resume, and the verification that the attack never sees."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.scales import scales_of
+from sndcli.ball import moved_out, within
+from sndcli.datasets.base import ImageSet
+from sndcli.datasets.load import choose
+from sndcli.errors import IncompleteError, first_line
+from sndcli.models.inference import Forward, reproducible_kernels
+from sndcli.models.reference import Reference
+from sndcli.queries.ledger import Ledger, best_distance
+from sndcli.queries.oracle import Oracle
+from sndcli.runs import points, results
+from sndcli.runs.config import PROTOCOL, RunConfig
+from sndcli.runs.files import RunFiles
+from sndcli.runs.provenance import versions
+from sndcli.runs.results import HALF
+from sndcli.runs.verification import Verification
+from sndcli.runs.victim import Victim
+from sndcli.streams import Purpose, Streams, drawing, hashed
+
+FAILURES = ("init_failed", "error", "non_finite", "raised")
+Warn = Callable[[str], None]
+
+
+def _silent(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Progress: paid queries so far in this process and images finished of all; successes seen among them."""
+
+    queries: int
+    images: int
+    total: int
+    seen: int
+
+
+def _advance(progress: Callable[[Tick], None], base: Tick, paid: int) -> None:
+    progress(replace(base, queries=base.queries + paid))
+
+
+class Experiment:
+    """Runs the units of a config that are not there yet and keeps each as a part file.
+
+    Args:
+        config: what to run.
+        data: where images come from.
+        victim: whom to ask.
+        out: a folder, or the path of the result file.
+        warn: told of failures that do not end the run.
+        debug: let an attack's exception through instead of marking its images.
+        references: the attacker's own models, for the attacks that take them.
+        save_points: keep the points handed over at the end beside the result (see `points`).
+        chooser: the data and the model by which images are chosen; the victim's own by default.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ImageSet,
+        victim: Victim,
+        out: Path,
+        warn: Warn = _silent,
+        debug: bool = False,
+        references: Sequence[Reference] = (),
+        save_points: bool = False,
+        chooser: tuple[ImageSet, Forward] | None = None,
+    ) -> None:
+        self.chooser = chooser or (data, victim.undefended)
+        self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
+        self.references, self.save_points = references, save_points
+        self.files = RunFiles(out, config, save_points)
+        self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.model_draws = False  # whether the bare model has randomness of its own
+        self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
+
+    def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
+        """Runs what is missing and returns the whole table. A finished run is only read.
+
+        Raises:
+            ConfigError: the result file holds another config.
+        """
+        if fresh:
+            self.files.discard()
+        done = self.files.finished()
+        if done is not None:
+            return done
+        start = time.perf_counter()
+        self.files.make_folder(self.warn)
+        data, model = self.chooser
+        chosen = choose(
+            data, self.config.images, self.config.select, self.config.seed, lambda x: model(x).argmax(1)
+        )  # fmt: skip
+        units = [
+            (self.config.seed + repeat, number, index)
+            for repeat in range(self.config.repeats)
+            for number, index in enumerate(chosen.split(self.config.unit))
+        ]
+        self.passes_differ = self._passes_differ(chosen)
+        self.model_draws = len(chosen) > 0 and self._differ(self.victim.undefended, chosen)
+        ended, seen, queries = 0, 0, 0
+        total = sum(len(index) for _, _, index in units)
+        for seed, number, index in units:
+            part = self.files.part(seed, number)
+            rows = self.files.rows_of(part, self.warn, self.data.ids[index].tolist())
+            if rows is None:
+                began = time.perf_counter()
+                base = Tick(queries, ended, total, seen)
+                rows = self._unit(seed, number, index, partial(_advance, progress, base))
+                results.write(part, rows, self._metadata(time.perf_counter() - began))
+                queries += sum(row["queries"] for row in rows)
+            ended += len(rows)
+            seen += sum(within(row["best_l2"][-1], self.config.eps) for row in rows)
+            progress(Tick(queries, ended, total, seen))
+        parts = [self.files.part(seed, number) for seed, number, _ in units]
+        return self.files.merge(parts, self._metadata, time.perf_counter() - start)
+
+    def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
+        c, device = self.config, self.victim.defended.device
+        x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
+        ids = self.data.ids[index]
+
+        def streams(purpose: Purpose) -> Streams:
+            return self.victim.streams(seed, ids, number, purpose)
+
+        def defended(x: Tensor) -> Tensor:
+            logits = self.victim.defended(x)
+            progress(int(oracle.ledger.used.sum()))
+            return logits
+
+        oracle = Oracle(
+            defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm,
+            eps=c.eps, votes=c.votes,
+            quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
+            streams=streams("defense"),
+        )  # fmt: skip
+        with reproducible_kernels(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
+            self._attack(oracle, streams("attack"))
+            ledger = oracle.close()
+            check = Verification(self.victim, c.verify, c.defense.random, streams)
+            p0, p_mis = check.clean(x0, y)
+            ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
+            radii = (c.eps, *c.eps_also)
+            moved = [
+                moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
+            ]  # fmt: skip
+            has = ledger.has_held.repeat(1, len(radii) + 1)
+            p_adv, adv_clean = check.points([*moved, *ledger.held], has, y)
+            border = check.border(oracle, ledger, y) if c.border else None
+        p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
+        if self.save_points:
+            self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
+        everyone = torch.arange(len(index), device=device)
+        held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
+        held_l2[~ledger.has_held] = float("inf")
+        rows, run_id = [], c.run_id  # hashed once, not for each row
+        for i, (position, events) in enumerate(zip(index.tolist(), ledger.events_by_image(), strict=True)):
+            failed = ledger.stop_reason[i].startswith(FAILURES)
+            rows.append(
+                {
+                    "run_id": run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
+                    "model": c.model, "defense": c.defense.name, "sigma": c.defense.sigma, "beta": c.defense.beta,
+                    "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed,
+                    "image_id": int(self.data.ids[position]), "label": int(y[i]),
+                    "status": "failed" if failed else "ok", "stop_reason": ledger.stop_reason[i],
+                    "queries": int(ledger.used[i]),
+                    "queries_by_phase": [(k, int(v[i])) for k, v in ledger.phases.items() if int(v[i])],
+                    "budgets": c.report_points,
+                    "best_l2": [best_distance(events, b) for b in c.report_points],
+                    "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
+                    "p_adv": p_adv[i, 0].tolist(), "adv_clean": adv_clean[i, 0].tolist(),
+                    "p_adv_submitted": p_adv[i, -1].tolist(), "adv_clean_submitted": adv_clean[i, -1].tolist(),
+                    "eps_also": c.eps_also, "p_adv_also": p_adv[i, 1:-1].tolist(),
+                    "adv_clean_also": adv_clean[i, 1:-1].tolist(),
+                    "border_l2": border[i].tolist() if border is not None else None,
+                    "verify_draws": check.draws,
+                    "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": check.clean_draws,
+                    "initially_wrong": bool(oracle.initially_wrong[i]),
+                    "mismatches": int(ledger.mismatches[i]) if c.mismatch else None,
+                    "event_query": [q for q, _ in events], "event_l2": [d for _, d in events],
+                }
+            )  # fmt: skip
+        return rows
+
+    def _attack(self, oracle: Oracle, streams: Streams) -> None:
+        try:
+            oracle.check(scores=spec_of(self.config.attack).access == "scores")
+            run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
+        except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
+            raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
+        except Exception as error:
+            if self.debug:
+                raise
+            self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {first_line(error)}")
+            oracle.retire(oracle.active.nonzero().squeeze(1), "error")
+
+    def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
+        clean, held = self.data.pixels(index), ledger.held[-1].cpu()
+        kept = points.Points(
+            image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
+            clean=(clean * 255).round().to(torch.uint8), held=held, has_held=ledger.has_held[:, -1].cpu(),
+            bare_label=self.victim.undefended(ledger.held[-1]).argmax(1),
+            classes=tuple(self.data.classes), run_id=self.config.run_id,
+        )  # fmt: skip
+        points.write(path, kept)
+
+    def _passes_differ(self, chosen: Tensor) -> bool | None:
+        """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
+        if not self.config.defense.random or not len(chosen):
+            return None
+        return self._differ(self.victim.defended, chosen)
+
+    def _differ(self, forward: Forward, chosen: Tensor) -> bool:
+        """Whether 16 passes on the first image differ."""
+        streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
+        one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
+        with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
+            logits = forward(one)
+        return bool((logits != logits[:1]).any())
+
+    # -- what a file says of its run -------------------------------------------------------------------------
+
+    def _metadata(self, wall_s: float) -> dict[str, Any]:
+        return {
+            "id": self.config.run_id,
+            "config": self.config.as_dict(),
+            "protocol": PROTOCOL,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "streams": "unit" if self.model_draws else self.victim.streams_are,
+            "unit": self.config.unit,
+            "wall_s": round(wall_s, 3),
+            "scales": self._scales(),
+            "passes_differ": self.passes_differ,
+            "versions": versions(self.victim.defended.device),
+        }
+
+    def _scales(self) -> dict[str, float | None]:
+        """The attack's probe and search at distance ε, for comparison with the noise; L2 attacks only."""
+        c = self.config
+        if c.norm != "l2" or c.engine != "native":
+            return {"probe": None, "search": None}
+        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
+
+
+def run_attack(
+    oracle: Oracle,
+    streams: Streams,
+    name: str,
+    engine: str,
+    options: Any,
+    references: Sequence[Reference] = (),
+) -> None:
+    """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's.
+
+    `references` go to the attacks whose spec asks for them.
+    """
+    spec = spec_of(name)
+    if engine == "foolbox":
+        from sndcli.attacks.decision import foolbox_engine
+
+        foolbox_engine.run(oracle, streams, name)
+    else:
+        extra = (references,) if spec.references else ()
+        importlib.import_module(spec.module).run(oracle, streams, options, *extra)

@@ -1,0 +1,130 @@
+"""The files of one run: its result, the parts it is made of while it goes on, and the points beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sndcli.errors import ConfigError, DataError
+from sndcli.runs import points, results
+from sndcli.runs.config import RunConfig
+
+
+class RunFiles:
+    """Where a config's result and parts are.
+
+    Args:
+        out: a folder, or the path of the result file.
+        config: of the run; a file of another config is never overwritten.
+        save_points: whether the points handed over are kept beside the result.
+    """
+
+    def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
+        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.parts = self.path.with_suffix(".parts")
+        self.config, self.save_points = config, save_points
+
+    def finished(self) -> pa.Table | None:
+        """The result where the run has ended; needs no model.
+
+        Raises:
+            ConfigError: the file holds another config, or the points that are wanted were not saved.
+        """
+        if not self.path.is_file():
+            return None
+        table = results.read(self.path)
+        theirs = results.run_of(table)["config"]
+        if results.run_of(table)["id"] != self.config.run_id:
+            mine = json.loads(json.dumps(self.config.as_dict()))
+            keys = [k for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
+            differing = [f"{k}: {theirs.get(k)} there, {mine.get(k)} here" for k in keys]
+            raise ConfigError(
+                f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
+                "Choose another --out, or --fresh to replace it."
+            )
+        if self.save_points and not points.path_of(self.path).is_file():
+            raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
+        return table
+
+    def discard(self) -> None:
+        """Removes the result and all parts."""
+        self.path.unlink(missing_ok=True)
+        points.path_of(self.path).unlink(missing_ok=True)
+        self._discard_parts()
+
+    def _discard_parts(self) -> None:
+        for pattern in ("*.parquet*", "*.safetensors*"):
+            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
+                part.unlink()
+
+    def make_folder(self, warn: Callable[[str], None]) -> None:
+        """Before any work: the folder can be written, and holds no parts of another config.
+
+        Raises:
+            ConfigError: one of these does not hold.
+        """
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+            for part in self.parts.glob("*.tmp"):
+                part.unlink()
+        except OSError as error:
+            raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
+        for part in self.parts.glob("*.parquet"):
+            self.rows_of(part, warn)
+
+    def part(self, seed: int, number: int) -> Path:
+        """Where a unit's rows go."""
+        return self.parts / f"seed{seed}-unit{number:04d}.parquet"
+
+    def rows_of(
+        self, part: Path, warn: Callable[[str], None], images: list[int] | None = None
+    ) -> list[dict[str, Any]] | None:
+        """The rows of a finished unit; None where it has to be run (again).
+
+        Args:
+            part: of the unit.
+            warn: told why a part that is there does not count.
+            images: ids of the unit's images, where a part of others (of a run with another ``--unit``) does not count.
+
+        Raises:
+            ConfigError: the part belongs to another config.
+        """
+        if not part.is_file():
+            return None
+        try:
+            table = results.read(part)
+        except DataError as error:
+            warn(f"{error} It is run again.")
+            return None
+        if results.run_of(table)["id"] != self.config.run_id:
+            raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
+        if self.save_points and not points.path_of(part).is_file():
+            return None
+        if images is not None and table.column("image_id").to_pylist() != images:
+            warn(f"{part} was made with another --unit. It is run again.")
+            return None
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def merge(self, parts: list[Path], metadata: Callable[[float], dict[str, Any]], wall_s: float) -> pa.Table:
+        """Makes the result of all parts and removes them.
+
+        Args:
+            parts: in the order of the result's rows.
+            metadata: of a run of so many seconds.
+            wall_s: seconds that this process took; the parts know theirs.
+        """
+        tables = [results.read(part) for part in parts]
+        spent = sum(results.run_of(table)["wall_s"] for table in tables)
+        merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+        kept = [points.path_of(part) for part in parts]
+        if self.save_points:
+            points.merge(kept, points.path_of(self.path))
+        merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
+        self._discard_parts()  # of other --unit too
+        self.parts.rmdir()
+        return merged
