@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,16 @@ from torch import Tensor
 from torchvision import models
 from torchvision.transforms.functional import normalize
 
-from sndcli.cli.attack import attack
-from sndcli.cli.runs import prepare
 from sndcli.datasets import folder, imagenet
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.folder import FolderSet, Reading
 from sndcli.datasets.load import choose, load
-from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
 from sndcli.models.preprocessing import Preprocessing, of_timm, of_torchvision, usual, whole
 from sndcli.models.sources import digest
+from sndcli.runs.listener import Listener
+from sndcli.runs.prepare import prepare
+from sndcli.runs.request import Request
 
 Snd = Callable[..., Done]
 SYNSETS = {"n01440764": 0, "n01443537": 1, "n02123045": 281, "n15075141": 999}
@@ -319,11 +318,10 @@ def test_reproduce_takes_references_for_subspace(snd: Snd, root: Path, victims: 
 
 def test_a_choosing_model_sees_the_pictures_of_its_own_runs(root: Path, victims: None) -> None:
     """The attacked model has other pixels of the same files."""
-    given = {name: p.default for name, p in inspect.signature(attack).parameters.items()} | {
-        "dataset": "imagenet", "data_dir": root, "model": VICTIM + "?size=40", "select_by": VICTIM + "?size=24",
-        "quiet": True,
-    }  # fmt: skip
-    job = prepare("null", given, DefenseSpec())
+    request = Request(
+        attack="null", dataset="imagenet", data_dir=root, model=VICTIM + "?size=40", select_by=VICTIM + "?size=24"
+    )
+    job = prepare(request, Listener())
     assert job.chooser is not None
     seen, other = job.chooser
     assert (job.data.size[-1], seen.size[-1], other.input_size[-1]) == (40, 24, 24)

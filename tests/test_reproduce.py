@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,18 +12,18 @@ import pytest
 import torch
 from conftest import Done
 
-from sndcli.cli.attack import attack
-from sndcli.cli.plans import Plan, plan_of
 from sndcli.datasets import cifar10
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.sources import digest, load_model
 from sndcli.paper import published
 from sndcli.paper.noise import noise_length
+from sndcli.paper.reproduce import Plan, Wanted, plan_of
 from sndcli.runs import results
+from sndcli.runs.listener import Listener
+from sndcli.runs.request import Request
 
 Snd = Callable[..., Done]
-USUAL = {name: p.default for name, p in inspect.signature(attack).parameters.items()} | {"quiet": True}
 AT_CASE = published.Case(
     "table8", "subspace", "authors", "cifar10", "resnet20", "linf", 1e-6, 24, "pgd-at+snd", 0.01, None, 1, False,
     (published.Cell("success_seen", 10, 0.5), published.Cell("success_seen_net", 20, 0.5)),
@@ -32,8 +31,9 @@ AT_CASE = published.Case(
 OPTIONS = ("--verify", 2, "--no-progress", "--json")
 
 
-def planned(case: published.Case, limit: int | None = None, **given: Any) -> Plan:
-    return plan_of(case, limit, 4, None, "resnet20-at", USUAL | given)
+def planned(case: published.Case, limit: int | None = None, references: tuple[str, ...] | None = None) -> Plan:
+    usual = Request(attack="null", references=references)
+    return plan_of(case, Wanted(usual=usual, limit=limit, images=4, at_model="resnet20-at"), Listener())
 
 
 def case_of(table: str, **wanted: Any) -> published.Case:
@@ -78,7 +78,7 @@ def test_attacks_take_the_papers_settings(name: str, table: str, changed: dict[s
 def test_a_budget_limits_paid_queries_whatever_the_count() -> None:
     """20 by the authors' count are 31 paid ones, 10 are 16."""
     assert [c.budget for c in planned(AT_CASE, 30).cells] == [10]
-    found = planned(AT_CASE, 31, reference=["none"])
+    found = planned(AT_CASE, 31, references=("none",))
     assert [c.budget for c in found.cells] == [10, 20]
     assert found.points == {16: 10, 31: 20}
     assert found.job is not None
@@ -113,7 +113,7 @@ def test_rows_of_the_trained_network_follow_the_baselines_images(
 
 def test_select_by(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacked model by its name is no other, and no other run; `all` asks no model."""
-    monkeypatch.setattr("sndcli.cli.dry.PROBE_S", 0.0)
+    monkeypatch.setattr("sndcli.runs.estimate.PROBE_S", 0.0)
     common = (
         "attack",
         "null",

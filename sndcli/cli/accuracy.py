@@ -1,105 +1,101 @@
 """``snd accuracy``: clean accuracy, mean ± std over repeats of the defense's randomness."""
 
-from __future__ import annotations
-
-import json as jsonlib
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sndcli.cli import options as o
-from sndcli.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sndcli.cli.output import Shown
+    from sndcli.runs.listener import Listener
 
 
-@o.guarded
-def accuracy(
-    dataset: o.Dataset = "cifar10",
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    skip_broken: o.SkipBroken = False,
-    model: o.Model = "resnet20",
-    defense: o.DefenseName = None,
-    defense_weights: o.DefenseWeights = None,
-    sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None,
-    beta: o.Beta = None,
-    clip: o.Clip = False,
-    repeats: Annotated[int, typer.Option(help="Draws of the defense's randomness.")] = 5,
-    pgd: Annotated[
-        list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
-    ] = None,
-    pgd_images: Annotated[int, typer.Option(help="PGD on the first so many images.")] = 1000,
-    seed: o.Seed = 0,
-    device: o.Device = "auto",
-    precision: o.PrecisionOption = "fp32",
-    batch_size: o.BatchSize = "auto",
-    compiled: o.Compile = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
     """Measure clean accuracy with and without a defense.
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
     """
-    given = locals()
-    from sndcli.defenses.parse import parse, settle
-    from sndcli.errors import ConfigError
 
-    if repeats < 1:
-        raise ConfigError(f"Expected `--repeats` to be at least 1 but got {repeats}.")
-    sigmas: list[float | None] = [*sigma] if sigma else [None]
-    specs = [parse(defense, value, beta, clip, defense_weights) for value in sigmas]
+    sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None
+    beta: o.Beta = None
+    repeats: Annotated[int, typer.Option(help="Draws of the defense's randomness.")] = 5
+    pgd: Annotated[
+        list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
+    ] = None
+    pgd_images: Annotated[int, typer.Option(help="PGD on the first so many images.")] = 1000
+    seed: o.Seed = 0
+    device: o.Device = "auto"
+    precision: o.PrecisionOption = "fp32"
+    batch_size: o.BatchSize = "auto"
+    compiled: o.Compile = False
 
-    from sndcli.analysis.statistics import mean_std
-    from sndcli.defenses.trained import label
-    from sndcli.models.inference import resolve_device
-    from sndcli.runs.accuracy import accuracy as measure
-    from sndcli.runs.victim import Victim
-    from sndcli.training.robustness import PGD, robust_accuracy
+    def run(self, listener: "Listener") -> "Shown":
+        """One row for each σ."""
+        from sndcli.defenses.parse import parse, settle
+        from sndcli.errors import ConfigError
 
-    attacks = {text: PGD.parse(text) for text in pgd or ()}
-    if attacks and compiled:
-        raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
-    if pgd_images < 1:
-        raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {pgd_images}.")
-    victim_model, data = o.victim_and_data(given)
-    place = resolve_device(device)
-    rows = o.batch_rows(batch_size)
-    chosen_precision = o.one_of(precision, ("fp32", "bf16"), "--precision")
-    o.note(f"data: {data.source}; model: {victim_model.name} on {place}", quiet)
-    found: list[dict[str, Any]] = []
-    for spec in specs:
-        spec = settle(spec, victim_model)  # noqa: PLW2901
-        victim = Victim.prepare(victim_model, spec, place, rows, chosen_precision, compiled)
-        victim.fit_to(data)
-        seeds = range(seed, seed + (repeats if spec.random else 1))
-        bar = o.interactive(quiet, no_progress)
-        with progress_bar(len(seeds) * len(data), spec.name, bar, not (quiet or no_progress)) as update:
+        if self.repeats < 1:
+            raise ConfigError(f"Expected `--repeats` to be at least 1 but got {self.repeats}.")
+        sigmas: list[float | None] = [*self.sigma] if self.sigma else [None]
+        specs = [parse(self.defense, value, self.beta, self.clip, self.defense_weights) for value in sigmas]
 
-            def progress(done: int, update: Callable[[float, str], None] = update) -> None:
-                update(done, f"{done} images")
+        from sndcli.analysis.statistics import mean_std
+        from sndcli.cli.output import Shown
+        from sndcli.defenses.trained import label
+        from sndcli.models.inference import resolve_device
+        from sndcli.runs.accuracy import accuracy
+        from sndcli.runs.listener import Update
+        from sndcli.runs.prepare import open_source
+        from sndcli.runs.victim import Victim
+        from sndcli.training.robustness import PGD, robust_accuracy
 
-            values = measure(victim.defended, data, seeds, progress)
-        mean, std = mean_std(values)
-        found.append(
-            {"model": victim_model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
-             "n": len(data) - data.left_out, "accuracy": {"mean": mean, "std": std, "values": values}}
-        )  # fmt: skip
-        if spec.weights:
-            found[-1] |= {"weights": label(spec.weights), "weights_digest": spec.weights_digest}
-        if attacks:
-            o.note(f"PGD on {spec.name} ...", quiet)
-            asked = min(pgd_images, len(data))
-            found[-1]["pgd"] = [
-                {"attack": text, "n": asked, "accuracy": robust_accuracy(victim.defended.model, data, a, place, asked)}
-                for text, a in attacks.items()
-            ]
-    if json:
-        typer.echo(jsonlib.dumps({"schema": 1, "rows": found, "run": {"data": data.source, "seed": seed}}))
-        return
-    from rich.console import Console
+        attacks = {text: PGD.parse(text) for text in self.pgd or ()}
+        if attacks and self.compiled:
+            raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
+        if self.pgd_images < 1:
+            raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {self.pgd_images}.")
+        rows = o.batch_rows(self.batch_size)
+        precision = o.one_of(self.precision, o.PRECISIONS, "--precision")
+        model, data = open_source(self.source(), listener)
+        place = resolve_device(self.device)
+        listener.note(f"data: {data.source}; model: {model.name} on {place}")
+        found: list[dict[str, Any]] = []
+        for given in specs:
+            spec = settle(given, model)
+            victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
+            victim.fit_to(data)
+            seeds = range(self.seed, self.seed + (self.repeats if spec.random else 1))
+            with listener.progress(len(seeds) * len(data), spec.name) as update:
+
+                def progress(done: int, update: Update = update) -> None:
+                    update(done, f"{done} images")
+
+                values = accuracy(victim.defended, data, seeds, progress)
+            mean, std = mean_std(values)
+            found.append(
+                {"model": model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
+                 "n": len(data) - data.left_out, "accuracy": {"mean": mean, "std": std, "values": values}}
+            )  # fmt: skip
+            if spec.weights:
+                found[-1] |= {"weights": label(spec.weights), "weights_digest": spec.weights_digest}
+            if attacks:
+                listener.note(f"PGD on {spec.name} ...")
+                n, network = min(self.pgd_images, len(data)), victim.defended.model
+                found[-1]["pgd"] = [
+                    {"attack": text, "n": n, "accuracy": robust_accuracy(network, data, a, place, n)}
+                    for text, a in attacks.items()
+                ]
+        answer = {"schema": 1, "rows": found, "run": {"data": data.source, "seed": self.seed}}
+        return Shown(answer, lambda: [_table(found, attacks)])
+
+
+def _table(found: Sequence[dict[str, Any]], attacks: Iterable[str]) -> "Table":
     from rich.table import Table
 
     table = Table("model", "defense", "sigma", "n", "repeats", "accuracy %", *(f"{text}, %" for text in attacks))
@@ -109,4 +105,4 @@ def accuracy(
         cells = [row["model"], row["defense"], f"{row['sigma']:g}", str(row["n"]), str(len(figures["values"]))]
         under = [f"{100 * p['accuracy']:.1f}" for p in row.get("pgd", ())]
         table.add_row(*cells, f"{100 * figures['mean']:.2f}{spread}", *under)
-    Console().print(table)
+    return table

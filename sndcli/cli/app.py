@@ -5,7 +5,17 @@ from __future__ import annotations
 import typer
 
 from sndcli import __version__
-from sndcli.cli import accuracy, adaptive, attack, doctor, evidence, ls, report, reproduce, sigma_sweep, train
+from sndcli.cli.accuracy import Accuracy
+from sndcli.cli.adaptive import Adaptive
+from sndcli.cli.attack import Attack
+from sndcli.cli.command import Runner
+from sndcli.cli.doctor import Doctor
+from sndcli.cli.evidence import Evidence
+from sndcli.cli.ls import Ls
+from sndcli.cli.report import Report, Spreading
+from sndcli.cli.reproduce import Reproduce
+from sndcli.cli.sigma_sweep import SigmaSweep
+from sndcli.cli.train import Train
 
 app = typer.Typer(
     name="snd",
@@ -29,13 +39,13 @@ def _main(
     pass
 
 
-app.command("accuracy")(accuracy.accuracy)
-app.command("attack")(attack.attack)
-app.command("adaptive")(adaptive.adaptive)
-app.command("sigma-sweep")(sigma_sweep.sigma_sweep)
-app.command("report", cls=report.Command)(report.report)
-app.command("reproduce")(reproduce.reproduce)
-app.command("evidence")(evidence.evidence)
-app.command("train")(train.train)
-app.command("ls")(ls.ls)
-app.command("doctor")(doctor.doctor)
+app.command("accuracy", cls=Runner)(Accuracy)
+app.command("attack", cls=Runner)(Attack)
+app.command("adaptive", cls=Runner)(Adaptive)
+app.command("sigma-sweep", cls=Runner)(SigmaSweep)
+app.command("report", cls=Spreading)(Report)
+app.command("reproduce", cls=Runner)(Reproduce)
+app.command("evidence", cls=Runner)(Evidence)
+app.command("train", cls=Runner)(Train)
+app.command("ls", cls=Runner)(Ls)
+app.command("doctor", cls=Runner)(Doctor)

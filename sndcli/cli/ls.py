@@ -1,12 +1,16 @@
 """``snd ls``: what there is."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sndcli.cli import options as o
+
+if TYPE_CHECKING:
+    from sndcli.cli.output import Shown
+    from sndcli.runs.listener import Listener
 
 DEFENSES = {
     "none": "the bare model",
@@ -18,40 +22,71 @@ DEFENSES = {
 }
 
 
-@o.guarded
-def ls(
-    what: Annotated[str, typer.Argument(help="attacks, defenses, models or datasets.")],
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
-    """List attacks, defenses, models or datasets, one a line."""
-    o.one_of(what, ("attacks", "defenses", "models", "datasets"), "snd ls")
-    if what == "attacks":
-        from sndcli import plugins
-        from sndcli.attacks.registry import ATTACKS, spec_of
+DATASETS = {
+    "cifar10": "the full test split with --data-dir or --download, else 1,200 shipped test images",
+    "imagenet": "validation pictures in folders by synset under --data-dir, all or some of them",
+    "folder:…": "any pictures, one folder a class",
+}
 
-        for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
-            usual = {preset: norm for norm, preset in spec.by_norm}
-            presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
-            typer.echo(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
-    elif what == "defenses":
-        from sndcli import plugins
+Row = Mapping[str, object]
 
-        for name, text in DEFENSES.items():
-            typer.echo(f"{name:10}  {text}")
-        for name in plugins.names(plugins.DEFENSES):
-            typer.echo(f"{name:10}  of an installed package")
-    elif what == "models":
-        from sndcli.models import zoo
-        from sndcli.models.sources import PREFIXES
 
-        for name in zoo.available():
-            typer.echo(f"{name:13} {_summary(zoo.card(name))}")
-        for prefix in PREFIXES:
-            typer.echo(f"{prefix}…")
-    else:
-        typer.echo("cifar10   the full test split with --data-dir or --download, else 1,200 shipped test images")
-        typer.echo("imagenet  validation pictures in folders by synset under --data-dir, all or some of them")
-        typer.echo("folder:…  any pictures, one folder a class")
+@dataclass(frozen=True, kw_only=True)
+class Ls(o.Talk):
+    """List attacks, defenses, models or datasets, one a line.
+
+    Example: snd ls attacks
+    """
+
+    what: Annotated[str, typer.Argument(help="attacks, defenses, models or datasets.")]
+
+    def run(self, listener: "Listener") -> "Shown":  # noqa: ARG002
+        """One row a name."""
+        from sndcli.cli.output import Shown
+
+        kinds = {"attacks": _attacks, "defenses": _defenses, "models": _models, "datasets": _datasets}
+        rows, lines = kinds[o.one_of(self.what, tuple(kinds), "snd ls")]()
+        return Shown({"schema": 1, "rows": rows}, lambda: lines)
+
+
+def _attacks() -> tuple[Sequence[Row], Sequence[str]]:
+    from sndcli import plugins
+    from sndcli.attacks.registry import ATTACKS, spec_of
+
+    rows, lines = [], []
+    for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
+        usual = {preset: norm for norm, preset in spec.by_norm}
+        presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
+        lines.append(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
+        rows.append({"name": spec.name, "access": spec.access, "norms": spec.norms, "summary": spec.summary,
+                     "presets": spec.presets})  # fmt: skip
+    return rows, lines
+
+
+def _defenses() -> tuple[Sequence[Row], Sequence[str]]:
+    from sndcli import plugins
+
+    known = DEFENSES | dict.fromkeys(plugins.names(plugins.DEFENSES), "of an installed package")
+    return _named(known, 10)
+
+
+def _models() -> tuple[Sequence[Row], Sequence[str]]:
+    from sndcli.models import zoo
+    from sndcli.models.sources import PREFIXES
+
+    cards = {name: zoo.card(name) for name in zoo.available()}
+    rows = [{"name": name, "card": card} for name, card in cards.items()]
+    lines = [f"{name:13} {_summary(card)}" for name, card in cards.items()]
+    return [*rows, *({"name": f"{prefix}…"} for prefix in PREFIXES)], [*lines, *(f"{prefix}…" for prefix in PREFIXES)]
+
+
+def _datasets() -> tuple[Sequence[Row], Sequence[str]]:
+    return _named(DATASETS, 8)
+
+
+def _named(known: Mapping[str, str], width: int) -> tuple[Sequence[Row], Sequence[str]]:
+    rows = [{"name": name, "summary": text} for name, text in known.items()]
+    return rows, [f"{name:{width}}  {text}" for name, text in known.items()]
 
 
 def _summary(card: dict[str, Any]) -> str:

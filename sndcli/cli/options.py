@@ -1,25 +1,31 @@
-"""Options that several commands share, and what turns them into objects. No torch at module level."""
+"""Options that several commands share, as dataclasses that commands inherit. No torch at module level.
 
-from __future__ import annotations
+A command is a frozen dataclass: its fields are its options, as Typer reads them from the signature of its
+constructor, and its ``run`` returns what is to be shown. So no option is lost on its way: mypy sees every field.
+(Annotations must be objects here and not strings, hence no ``from __future__ import annotations``.)
+"""
 
-import functools
-import inspect
 import re
-import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from sndcli.errors import ConfigError, SndError
+from sndcli.cli.command import Command
+from sndcli.cli.console import Console
+from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sndcli.datasets.base import ImageSet
-    from sndcli.models.classifier import Classifier
+    from sndcli.defenses.parse import DefenseSpec
+    from sndcli.runs.request import Request, Source
 
-P = ParamSpec("P")
-R = TypeVar("R")
+T = TypeVar("T", bound=str)
+
+NORMS: tuple[Literal["l2", "linf"], ...] = ("l2", "linf")
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+SELECTIONS: tuple[Literal["correct", "all"], ...] = ("correct", "all")
+ENGINES: tuple[Literal["native", "foolbox"], ...] = ("native", "foolbox")
 
 Dataset = Annotated[str, typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).")]
 DataDir = Annotated[
@@ -76,57 +82,161 @@ NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turns errors a user can act on into their lines and exit code, and Ctrl-C into 130."""
+@dataclass(frozen=True, kw_only=True)
+class Plain(Command):
+    """What every command has."""
 
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except SndError as error:
-            if kwargs.get("debug"):
-                raise
-            typer.echo(f"snd: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("snd: interrupted; what was finished is saved, the same command continues.", err=True)
-            raise typer.Exit(130) from None
-
-    return wrapper
+    debug: Debug = False
 
 
-def extends(base: Callable[..., Any], without: tuple[str, ...] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Gives a command the options of `base` too; they reach it as ``**given``.
+@dataclass(frozen=True, kw_only=True)
+class Talk(Command):
+    """Of commands that print a result."""
 
-    Args:
-        base: a command.
-        without: names of its parameters that are left out; they are passed as None.
-    """
+    json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False
 
-    def decorate(command: Callable[P, R]) -> Callable[P, R]:
-        inherited = inspect.signature(base, eval_str=True).parameters
-        own = inspect.signature(command, eval_str=True)
-        mine = {k: v for k, v in own.parameters.items() if v.kind is not v.VAR_KEYWORD}
-        merged = {k: v for k, v in inherited.items() if k not in without and k not in mine} | mine
-        name = merged.pop("name").replace(annotation=inherited["name"].annotation)
-        ordered = [name, *merged.values()]
+    @property
+    def as_json(self) -> bool:
+        """Whether the result is one JSON object."""
+        return self.json
 
-        @functools.wraps(command)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            kwargs.update(dict.fromkeys(without))
-            return command(*args, **kwargs)
-
-        wrapper.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in ordered}
-        return wrapper
-
-    return decorate
+    def console(self) -> Console:
+        """Quiet where asked to be."""
+        return Console(quiet=self.quiet)
 
 
-def note(text: str, quiet: bool = False) -> None:
-    """A line on stderr."""
-    if not quiet:
-        typer.echo(text, err=True)
+@dataclass(frozen=True, kw_only=True)
+class LongTalk(Command):
+    """Of commands that take a while."""
+
+    json: Json = False
+    quiet: Quiet = False
+    no_progress: NoProgress = False
+    debug: Debug = False
+
+    @property
+    def as_json(self) -> bool:
+        """Whether the result is one JSON object."""
+        return self.json
+
+    def console(self) -> Console:
+        """Quiet where asked to be."""
+        return Console(quiet=self.quiet, progress=not (self.quiet or self.no_progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which images."""
+
+    dataset: Dataset = "cifar10"
+    data_dir: DataDir = None
+    download: Download = False
+    skip_broken: SkipBroken = False
+    model: Model = "resnet20"
+
+    def source(self) -> "Source":
+        """Model and images.
+
+        Raises:
+            ConfigError: an option of the wrong kind.
+        """
+        from sndcli.runs.request import Source, explained
+
+        with explained():
+            return Source(
+                model=self.model, dataset=self.dataset, data_dir=self.data_dir, download=self.download,
+                skip_broken=self.skip_broken,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseOptions:
+    """Which defense, but for its noise."""
+
+    defense: DefenseName = None
+    defense_weights: DefenseWeights = None
+    clip: Clip = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions:
+    """Which noise, where a command takes one."""
+
+    sigma: Sigma = None
+    beta: Beta = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(LongTalk, DefenseOptions, DataOptions):
+    """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
+
+    name: Annotated[str, typer.Argument(help="See `snd ls attacks`.")]
+    quantize: Annotated[bool, typer.Option("--quantize", help="Queries are 8-bit images.")] = False
+    images: Images = None
+    select: SelectOption = "correct"
+    select_by: SelectBy = None
+    budget: Annotated[
+        str | None, typer.Option(help="Paid queries an image, at most: 10000 or 10k. Default 10k; imagenet 20k.")
+    ] = None
+    budgets: Annotated[
+        str | None, typer.Option(help="Report points: a,b,c. Default 2k, 5k, 10k; imagenet 5k, 10k, 20k.")
+    ] = None
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="ε, or a,b,c: the first bounds the attack, the points are verified at all. Default 1.0 (l2; "
+            "imagenet 5.0) or 8/255 (linf)."
+        ),
+    ] = None
+    norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None
+    engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native"
+    preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None
+    reference: References = None
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
+    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
+    mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
+    border: Annotated[bool, typer.Option("--border/--no-border", help="Find where the majority flips (unpaid).")] = True
+    seed: Seed = 0
+    repeats: Repeats = 1
+    unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
+    device: Device = "auto"
+    precision: PrecisionOption = "fp32"
+    batch_size: BatchSize = "auto"
+    compiled: Compile = False
+    out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
+    save_points: Annotated[
+        bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")
+    ] = False
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew.")] = False
+    dry_run: DryRun = False
+
+    def request(self, defense: "DefenseSpec", votes: int = 1) -> "Request":
+        """What is asked for, typed.
+
+        Raises:
+            ConfigError: an option that does not parse or is out of its range.
+        """
+        from sndcli.runs.request import Request, explained
+
+        with explained():
+            return Request(
+                attack=self.name, model=self.model, dataset=self.dataset, data_dir=self.data_dir,
+                download=self.download, skip_broken=self.skip_broken, defense=defense,
+                engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
+                settings=tuple(self.settings or ()),
+                references=None if self.reference is None else tuple(self.reference), votes=votes,
+                norm=None if self.norm is None else one_of(self.norm, NORMS, "--norm"),
+                eps=radii(self.eps), budget=None if self.budget is None else count(self.budget, "--budget"),
+                budgets=counts(self.budgets, "--budgets"), images=self.images,
+                select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
+                seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
+                mismatch=self.mismatch, boundary=self.border, device=self.device,
+                precision=one_of(self.precision, PRECISIONS, "--precision"),
+                batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
+                save_points=self.save_points,
+            )  # fmt: skip
 
 
 def count(text: str, option: str) -> int:
@@ -167,15 +277,16 @@ def radii(text: str | None) -> tuple[float, ...]:
     return tuple(found)
 
 
-def one_of(value: str, known: tuple[str, ...], option: str) -> Any:
+def one_of(value: str, known: tuple[T, ...], option: str) -> T:
     """`value` if it is known.
 
     Raises:
         ConfigError: it is not.
     """
-    if value not in known:
-        raise ConfigError(f"Expected `{option}` to be {' or '.join(known)} but got `{value}`.")
-    return value
+    for choice in known:
+        if choice == value:
+            return choice
+    raise ConfigError(f"Expected `{option}` to be {' or '.join(known)} but got `{value}`.")
 
 
 def batch_rows(text: str) -> int:
@@ -186,29 +297,3 @@ def batch_rows(text: str) -> int:
     if rows < 1:
         raise ConfigError(f"Expected `--batch-size` to be at least 1 but got {rows}.")
     return rows
-
-
-def victim_and_data(given: dict[str, Any]) -> tuple[Classifier, ImageSet]:
-    """The model, and the data set brought to its input's size, that the options of a command name.
-
-    Raises:
-        ConfigError: an unknown name.
-        DataError: data or weights are missing or broken.
-    """
-    from sndcli.datasets.folder import Reading
-    from sndcli.datasets.load import data_dir_of, load
-    from sndcli.models.preprocessing import whole
-    from sndcli.models.sources import load_model
-
-    model = load_model(given["model"])
-
-    def warn(text: str) -> None:
-        note(f"warning: {text}", given["quiet"])
-
-    reading = Reading(model.preprocessing or whole(model.input_size[-1]), given.get("skip_broken", False), warn)
-    return model, load(given["dataset"], data_dir_of(given["data_dir"]), given["download"], reading)
-
-
-def interactive(quiet: bool, no_progress: bool) -> bool:
-    """Whether a progress bar can be drawn."""
-    return not quiet and not no_progress and sys.stderr.isatty()

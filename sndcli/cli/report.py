@@ -1,26 +1,28 @@
 """``snd report FILES…``: tables, plots, a page and gates over any number of result files."""
 
-from __future__ import annotations
-
-import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from sndcli.cli import options as o
+from sndcli.cli.command import Runner
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from sndcli.analysis.baseline import Comparison
     from sndcli.analysis.frame import Frame
     from sndcli.analysis.gates import Gate
+    from sndcli.cli.output import Shown
+    from sndcli.runs.listener import Listener
 
 FORMATS = ("table", "md", "csv", "latex", "json")
 
 
-class Command(TyperCommand):
+class Spreading(Runner):
     """Lets ``--baseline old/*.parquet`` take all files up to the next option, as a shell expands it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -39,101 +41,114 @@ class Command(TyperCommand):
         return rest
 
 
-@o.guarded
-def report(
-    files: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")],
-    format: Annotated[str, typer.Option("--format", help="table, md, csv, latex or json.")] = "table",
-    json: o.Json = False,
-    at: Annotated[
-        str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")
-    ] = None,
-    eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None,
-    interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson",
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja; repeatable.")
-    ] = None,
-    fail_if: Annotated[
-        list[str] | None, typer.Option(help="Exit with 1 where it holds, as 'success_noisy@2000 > 0.25'; repeatable.")
-    ] = None,
-    baseline: Annotated[
-        list[Path] | None,
-        typer.Option(help="Older results, up to the next option: exit with 1 on a significant regression."),
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None,
-    kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries",
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Report(o.Talk):
     """Report success with 95 % intervals, grouped by attack, dataset, model and defense; budgets are columns.
 
     Example: snd report results/*.parquet --fail-if 'success_noisy@2000 > 0.25'
     """
-    from sndcli.analysis import baseline as baselines
-    from sndcli.analysis import flags, frame, gates, summary
-    from sndcli.analysis.statistics import INTERVALS
-    from sndcli.errors import ConfigError, DataError
-    from sndcli.reports import plots
 
-    o.one_of(format, FORMATS, "--format")
-    o.one_of(interval, INTERVALS, "--interval")
-    o.one_of(kind, plots.KINDS, "--kind")
-    if eps is not None and not eps > 0:
-        raise ConfigError(f"Expected `--eps` to be positive but got {eps}.")
-    points = o.counts(at, "--at")
-    if any(point < 1 for point in points):
-        raise ConfigError(f"Expected `--at` of at least 1 query but got `{at}`.")
-    rules = [gates.parse(text, o.count) for text in fail_if or ()]
-    pairs = gates.filters(where or ())
-    if plot is not None:
-        plots.check(plot)
+    files: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")]
+    format: Annotated[str, typer.Option("--format", help="table, md, csv, latex or json.")] = "table"
+    at: Annotated[str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")] = (
+        None
+    )
+    eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None
+    interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson"
+    where: Annotated[list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja; repeatable.")] = (
+        None
+    )
+    fail_if: Annotated[
+        list[str] | None, typer.Option(help="Exit with 1 where it holds, as 'success_noisy@2000 > 0.25'; repeatable.")
+    ] = None
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(help="Older results, up to the next option: exit with 1 on a significant regression."),
+    ] = None
+    plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None
+    kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries"
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
 
-    def load(paths: list[Path]) -> list[Frame]:
-        found, problems = frame.load(paths, strict, events=bool(points or plot or html))
-        for problem in problems:
-            o.note(f"warning: {problem} Skipped.", quiet)
-        wanted = [(key, value) for key, value in pairs if key != "budget"]
-        kept = [f for f in found if gates.matches(f.setting | {"preset": f.run["config"].get("preset")}, wanted)]
-        if not kept:
-            raise DataError(f"No result has {' and '.join(where or ())}.")
-        return kept
+    def run(self, listener: "Listener") -> "Shown":
+        """Reads, computes, judges."""
+        from sndcli.analysis import baseline as baselines
+        from sndcli.analysis import flags, frame, gates, summary
+        from sndcli.analysis.statistics import INTERVALS
+        from sndcli.cli.output import Shown
+        from sndcli.errors import ConfigError, DataError
+        from sndcli.reports import comparison, plots
+        from sndcli.runs.files import write_text
 
-    frames = load(files)
-    rows = summary.summarise(frames, points, eps, interval)
-    rows = [row for row in rows if gates.matches(row, [pair for pair in pairs if pair[0] == "budget"])]
-    notes = summary.recompute_notes(frames, points, eps)
-    if not rows:
-        raise DataError("\n".join(["There are no figures at this budget.", *notes]))
-    comparisons, unmatched = baselines.compare(frames, load(baseline)) if baseline else ([], [])
-    raised = flags.flags(rows)
-    for line in [*(f"note: {note}" for note in (*notes, *unmatched)), *map(str, raised)]:
-        o.note(line, quiet)
-    failures, gaps = _judge(rules, rows, comparisons)
-    if gaps and strict:
-        raise DataError("\n".join(gaps))
-    for line in gaps:
-        o.note(f"warning: {line}", quiet)
+        o.one_of(self.format, FORMATS, "--format")
+        o.one_of(self.interval, INTERVALS, "--interval")
+        o.one_of(self.kind, plots.KINDS, "--kind")
+        if self.eps is not None and not self.eps > 0:
+            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
+        points = o.counts(self.at, "--at")
+        if any(point < 1 for point in points):
+            raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
+        rules = [gates.parse(text, o.count) for text in self.fail_if or ()]
+        pairs = gates.filters(self.where or ())
+        if self.plot is not None:
+            plots.check(self.plot)
 
-    told = {"notes": notes, "flags": [flag.as_dict() for flag in raised], "failed": failures}
-    _print(format if not json else "json", frames, rows, comparisons, interval, told)
-    if plot is not None:
-        plots.save(plots.draw(frames, kind, points[0] if points else None, eps), plot)
-        o.note(f"written: {plot}", quiet)
-    if html is not None:
-        from sndcli.reports import page
+        def load(paths: list[Path]) -> "list[Frame]":
+            found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
+            for problem in problems:
+                listener.warn(f"{problem} Skipped.")
+            wanted = [(key, value) for key, value in pairs if key != "budget"]
+            kept = [f for f in found if gates.matches(f.setting | {"preset": f.run["config"].get("preset")}, wanted)]
+            if not kept:
+                raise DataError(f"No result has {' and '.join(self.where or ())}.")
+            return kept
 
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(page.render(frames, rows, [*notes, *unmatched], comparisons, interval, eps), encoding="utf-8")
-        o.note(f"written: {html}", quiet)
-    for line in failures:
-        typer.echo(line, err=True)
-    if failures:
-        raise typer.Exit(1)
+        frames = load(self.files)
+        rows = summary.summarise(frames, points, self.eps, self.interval)
+        rows = [row for row in rows if gates.matches(row, [pair for pair in pairs if pair[0] == "budget"])]
+        notes = summary.recompute_notes(frames, points, self.eps)
+        if not rows:
+            raise DataError("\n".join(["There are no figures at this budget.", *notes]))
+        comparisons, unmatched = baselines.compare(frames, load(self.baseline)) if self.baseline else ([], [])
+        raised = flags.flags(rows)
+        for line in [*(f"note: {note}" for note in (*notes, *unmatched)), *map(str, raised)]:
+            listener.note(line)
+        failures, gaps = _judge(rules, rows, comparisons)
+        if gaps and self.strict:
+            raise DataError("\n".join(gaps))
+        for line in gaps:
+            listener.warn(line)
+
+        if self.plot is not None:
+            plots.save(plots.draw(frames, self.kind, points[0] if points else None, self.eps), self.plot)
+            listener.note(f"written: {self.plot}")
+        if self.html is not None:
+            from sndcli.reports import page
+
+            write_text(self.html, page.render(frames, rows, [*notes, *unmatched], comparisons, self.interval, self.eps))
+            listener.note(f"written: {self.html}")
+        runs = [f.run for f in frames]
+        answer = {"schema": 1, "rows": rows, "run": runs[0], "runs": runs, "notes": notes,
+                  "flags": [flag.as_dict() for flag in raised], "failed": failures}  # fmt: skip
+        answer |= {"baseline": [c.as_dict() for c in comparisons]} if comparisons else {}
+        told = [comparison.table(comparisons)] if comparisons else []
+        people = (
+            self.format == "table"
+        )  # beside a format that a program reads, the comparison goes to where people read
+
+        def body() -> "Iterable[RenderableType]":
+            return [*_body(self.format, rows, self.interval), *(told if people else [])]
+
+        return Shown(answer, body, lambda: [] if people else told, tuple(failures))
+
+    @property
+    def as_json(self) -> bool:
+        """Two ways to ask for it."""
+        return self.json or self.format == "json"
 
 
 def _judge(
-    rules: Sequence[Gate], rows: Sequence[dict[str, Any]], comparisons: Sequence[Comparison]
+    rules: "Sequence[Gate]", rows: Sequence[dict[str, Any]], comparisons: "Sequence[Comparison]"
 ) -> tuple[list[str], list[str]]:
     """A line for each failure, and a line for each setting that a gate leaves out."""
     from sndcli.analysis import gates
@@ -146,33 +161,13 @@ def _judge(
     return failures + [c.line() for c in comparisons if c.regression], gaps
 
 
-def _print(
-    format: str,
-    frames: Sequence[Frame],
-    rows: Sequence[dict[str, Any]],
-    comparisons: Sequence[Comparison],
-    interval: str,
-    extra: dict[str, Any],
-) -> None:
-    from sndcli.reports import comparison, tables
+def _body(format: str, rows: Sequence[dict[str, Any]], interval: str) -> "Iterable[RenderableType]":
+    from sndcli.reports import tables
 
-    if format == "json":
-        runs = [f.run for f in frames]
-        answer = {"schema": 1, "rows": rows, "run": runs[0], "runs": runs} | extra
-        answer |= {"baseline": [c.as_dict() for c in comparisons]} if comparisons else {}
-        typer.echo(jsonlib.dumps(answer))
-    elif format == "md":
-        typer.echo(tables.markdown(rows, interval))
-    elif format == "latex":
-        typer.echo(tables.latex(rows, interval))
-    elif format == "csv":
-        typer.echo(tables.csv_text(rows), nl=False)
-    else:
-        from rich.console import Console
-
-        Console().print(*tables.rich_tables(rows, interval), sep="\n")
-    if comparisons and format != "json":
-        from rich.console import Console
-
-        # beside a format that a program reads, the comparison goes to where people read
-        Console(stderr=format != "table").print(comparison.table(comparisons))
+    if format == "md":
+        return [tables.markdown(rows, interval)]
+    if format == "latex":
+        return [tables.latex(rows, interval)]
+    if format == "csv":
+        return [tables.csv_text(rows).removesuffix("\n")]
+    return tables.rich_tables(rows, interval)

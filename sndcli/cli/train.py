@@ -1,117 +1,116 @@
 """``snd train ARCH``: train a victim, or the network of a trained defense, on CIFAR-10; resumable at every epoch."""
 
-from __future__ import annotations
-
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sndcli.cli import options as o
-from sndcli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from sndcli.cli.output import Shown
+    from sndcli.runs.listener import Listener
     from sndcli.training.recipe import Recipe
 
 
-@o.guarded
-def train(
-    arch: Annotated[str, typer.Argument(help="resnet20, resnet32, resnet56, ref-vgg or ref-wide.")] = "resnet20",
-    defense: Annotated[
-        str, typer.Option(help="none; rse, pni: networks of these defenses; at: PGD adversarial training.")
-    ] = "none",
-    preset: Annotated[str, typer.Option(help="affordable (two CPU cores) or paper.")] = "affordable",
-    split: Annotated[str, typer.Option(help="train; or proxy: 2,000 test images, for reference models.")] = "train",
-    data_dir: o.DataDir = None,
-    download: o.Download = False,
-    out: Annotated[Path | None, typer.Option(help="Checkpoint, log, weights. Default runs/ARCH[-DEFENSE].")] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", help="Start from this model's weights, or random. Default: the recipe's.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None,
-    at_norm: Annotated[str | None, typer.Option(help="Ball of at: l2 (0.5) or linf (8/255). Default l2.")] = None,
-    pgd_steps: Annotated[int | None, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")] = None,
-    pgd: Annotated[str | None, typer.Option(help="PGD of at and pni in full: NORM:EPS:STEPS[:STEP].")] = None,
-    pixel_units: Annotated[
-        bool | None,
-        typer.Option("--pixel-units/--normalised-units", help="Where σ_init of rse is 0.2. Default: the pixel scale."),
-    ] = None,
-    pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000,
-    seed: o.Seed = 0,
-    device: o.Device = "auto",
-    precision: o.PrecisionOption = "fp32",
-    compiled: o.Compile = False,
-    quiet: o.Quiet = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Train(o.LongTalk):
     """Train ARCH on the full CIFAR-10 train split, or on a proxy set; a rerun continues where it stopped.
 
     Example: snd train resnet20 --defense rse --data-dir data
     """
-    from sndcli.errors import ConfigError, unknown
-    from sndcli.training.recipe import recipe_of
 
-    o.one_of(split, ("train", "proxy"), "--split")
-    recipe = recipe_of(arch, defense, preset, seed, split)
-    if start is not None:
-        recipe = replace(recipe, start="" if start == "random" else start)
-    if epochs is not None:
-        if epochs < 1:
-            raise ConfigError(f"Expected `--epochs` to be at least 1 but got {epochs}.")
-        recipe = recipe.lasting(epochs)
-    if lr is not None:
-        if not 0 < lr <= 10:
-            raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {lr}.")
-        recipe = replace(recipe, lr=lr)
-    recipe = replace(recipe, bf16=o.one_of(precision, ("fp32", "bf16"), "--precision") == "bf16")
-    if pixel_units is not None:
-        if defense != "rse":
-            raise ConfigError("`--pixel-units` and `--normalised-units` belong to `--defense rse`.")
-        recipe = replace(recipe, pixel_units=pixel_units)
-    recipe = _with_pgd(recipe, at_norm, pgd_steps, pgd)
+    arch: Annotated[str, typer.Argument(help="resnet20, resnet32, resnet56, ref-vgg or ref-wide.")] = "resnet20"
+    defense: Annotated[
+        str, typer.Option(help="none; rse, pni: networks of these defenses; at: PGD adversarial training.")
+    ] = "none"
+    preset: Annotated[str, typer.Option(help="affordable (two CPU cores) or paper.")] = "affordable"
+    split: Annotated[str, typer.Option(help="train; or proxy: 2,000 test images, for reference models.")] = "train"
+    data_dir: o.DataDir = None
+    download: o.Download = False
+    out: Annotated[Path | None, typer.Option(help="Checkpoint, log, weights. Default runs/ARCH[-DEFENSE].")] = None
+    start: Annotated[
+        str | None, typer.Option("--from", help="Start from this model's weights, or random. Default: the recipe's.")
+    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None
+    at_norm: Annotated[str | None, typer.Option(help="Ball of at: l2 (0.5) or linf (8/255). Default l2.")] = None
+    pgd_steps: Annotated[int | None, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")] = None
+    pgd: Annotated[str | None, typer.Option(help="PGD of at and pni in full: NORM:EPS:STEPS[:STEP].")] = None
+    pixel_units: Annotated[
+        bool | None,
+        typer.Option("--pixel-units/--normalised-units", help="Where σ_init of rse is 0.2. Default: the pixel scale."),
+    ] = None
+    pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000
+    seed: o.Seed = 0
+    device: o.Device = "auto"
+    precision: o.PrecisionOption = "fp32"
+    compiled: o.Compile = False
 
-    from sndcli.datasets import cifar10
-    from sndcli.datasets.load import data_dir_of
-    from sndcli.models.inference import resolve_device
-    from sndcli.models.sources import ARCHITECTURES
-    from sndcli.training.card import ship
-    from sndcli.training.loop import Progress
-    from sndcli.training.loop import train as run
+    def run(self, listener: "Listener") -> "Shown":
+        """Trains, or continues."""
+        from sndcli.errors import ConfigError, unknown
+        from sndcli.training.recipe import recipe_of
 
-    if arch not in ARCHITECTURES:
-        raise unknown("architecture", arch, ARCHITECTURES)
-    place = resolve_device(device)
-    root = data_dir_of(data_dir)
-    if download:
-        root = root or Path("data")
-        cifar10.download(root)
-    train_set = cifar10.load("proxy" if split == "proxy" else "train", root)
-    test_set = cifar10.load_shipped() if split == "proxy" else cifar10.load("test", root)
-    name = arch if defense == "none" else f"{arch}-{defense}"
-    folder = out or Path("runs") / name
-    bar = o.interactive(quiet, no_progress)
-    with progress_bar(recipe.epochs, name, bar, not (quiet or no_progress)) as update:
+        o.one_of(self.split, ("train", "proxy"), "--split")
+        recipe = recipe_of(self.arch, self.defense, self.preset, self.seed, self.split)
+        if self.start is not None:
+            recipe = replace(recipe, start="" if self.start == "random" else self.start)
+        if self.epochs is not None:
+            if self.epochs < 1:
+                raise ConfigError(f"Expected `--epochs` to be at least 1 but got {self.epochs}.")
+            recipe = recipe.lasting(self.epochs)
+        if self.lr is not None:
+            if not 0 < self.lr <= 10:
+                raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {self.lr}.")
+            recipe = replace(recipe, lr=self.lr)
+        recipe = replace(recipe, bf16=o.one_of(self.precision, ("fp32", "bf16"), "--precision") == "bf16")
+        if self.pixel_units is not None:
+            if self.defense != "rse":
+                raise ConfigError("`--pixel-units` and `--normalised-units` belong to `--defense rse`.")
+            recipe = replace(recipe, pixel_units=self.pixel_units)
+        recipe = _with_pgd(recipe, self.at_norm, self.pgd_steps, self.pgd)
 
-        def report(p: Progress) -> None:
-            tested = f", test {100 * p.test_accuracy:.2f} %" if p.test_accuracy is not None else ""
-            tested += f", robust {100 * p.robust_accuracy:.1f} %" if p.robust_accuracy is not None else ""
-            text = f"epoch {p.epoch}, loss {p.loss:.3f}, train {100 * p.train_accuracy:.1f} %{tested}"
-            done = p.epoch + p.step / p.steps if p.step < p.steps else p.epoch
-            update(done, f"{text}, {p.images_per_s:.0f} images/s")
+        from sndcli.cli.output import Shown
+        from sndcli.datasets import cifar10
+        from sndcli.datasets.load import data_dir_of
+        from sndcli.models.inference import resolve_device
+        from sndcli.models.sources import ARCHITECTURES
+        from sndcli.training.card import ship
+        from sndcli.training.loop import Progress
+        from sndcli.training.loop import train as run
 
-        model = run(recipe, train_set, test_set, folder, place, compiled, report)
-    o.note("measuring for the card ...", quiet)
-    weights = folder / f"{name}.safetensors"
-    card = ship(recipe, model, weights, test_set, place, pgd_images=pgd_images)
-    typer.echo(f"{weights}: {100 * card['accuracy']['value']:.2f} % of {len(test_set)} test images")
-    for robust in card["robust"]:
-        typer.echo(f"under PGD {robust['pgd']}: {100 * robust['value']:.1f} % of {robust['n']}")
+        if self.arch not in ARCHITECTURES:
+            raise unknown("architecture", self.arch, ARCHITECTURES)
+        place = resolve_device(self.device)
+        root = data_dir_of(self.data_dir)
+        if self.download:
+            root = root or Path("data")
+            cifar10.download(root)
+        train_set = cifar10.load("proxy" if self.split == "proxy" else "train", root)
+        test_set = cifar10.load_shipped() if self.split == "proxy" else cifar10.load("test", root)
+        name = self.arch if self.defense == "none" else f"{self.arch}-{self.defense}"
+        folder = self.out or Path("runs") / name
+        with listener.progress(recipe.epochs, name) as update:
+
+            def report(p: Progress) -> None:
+                tested = f", test {100 * p.test_accuracy:.2f} %" if p.test_accuracy is not None else ""
+                tested += f", robust {100 * p.robust_accuracy:.1f} %" if p.robust_accuracy is not None else ""
+                text = f"epoch {p.epoch}, loss {p.loss:.3f}, train {100 * p.train_accuracy:.1f} %{tested}"
+                done = p.epoch + p.step / p.steps if p.step < p.steps else p.epoch
+                update(done, f"{text}, {p.images_per_s:.0f} images/s")
+
+            model = run(recipe, train_set, test_set, folder, place, self.compiled, report)
+        listener.note("measuring for the card ...")
+        weights = folder / f"{name}.safetensors"
+        card = ship(recipe, model, weights, test_set, place, pgd_images=self.pgd_images)
+        lines = [f"{weights}: {100 * card['accuracy']['value']:.2f} % of {len(test_set)} test images"]
+        lines += [f"under PGD {r['pgd']}: {100 * r['value']:.1f} % of {r['n']}" for r in card["robust"]]
+        return Shown({"schema": 1, "weights": str(weights), "card": card}, lambda: lines)
 
 
-def _with_pgd(recipe: Recipe, at_norm: str | None, steps: int | None, pgd: str | None) -> Recipe:
+def _with_pgd(recipe: "Recipe", at_norm: str | None, steps: int | None, pgd: str | None) -> "Recipe":
     """The recipe with another PGD, where the options ask for one."""
     from sndcli.errors import ConfigError
     from sndcli.training.robustness import PGD

@@ -1,0 +1,52 @@
+"""The one printer: what a command found, as one JSON object or for people, on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import typer
+from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a command found.
+
+    Attributes:
+        answer: the JSON object; None where a command has none.
+        body: makes the same for people: tables, or text, which is printed as it is. Called only where it is shown.
+        aside: makes what goes to stderr, beside a body that a program reads.
+        failures: lines of gates that failed; with any the exit code is 1.
+    """
+
+    answer: Mapping[str, object] | None
+    body: Callable[[], Iterable[RenderableType]]
+    aside: Callable[[], Iterable[RenderableType]] = tuple
+    failures: tuple[str, ...] = field(default=())
+
+
+def show(shown: Shown, as_json: bool) -> None:
+    """Prints it.
+
+    Raises:
+        typer.Exit: 1, where a gate failed.
+    """
+    if as_json and shown.answer is not None:
+        typer.echo(json.dumps(shown.answer))
+    else:
+        _print(shown.body(), Console())
+        _print(shown.aside(), Console(stderr=True))
+    for line in shown.failures:
+        typer.echo(line, err=True)
+    if shown.failures:
+        raise typer.Exit(1)
+
+
+def _print(parts: Iterable[RenderableType], console: Console) -> None:
+    for part in parts:
+        if isinstance(part, str):
+            typer.echo(part, err=console.stderr)
+        else:
+            console.print(part)

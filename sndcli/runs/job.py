@@ -1,0 +1,115 @@
+"""A job: everything a run needs but the defense, and how it is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from sndcli.datasets.base import ImageSet
+from sndcli.defenses.parse import DefenseSpec, settle
+from sndcli.models.classifier import Classifier
+from sndcli.models.inference import Forward
+from sndcli.models.reference import Reference
+from sndcli.runs import results
+from sndcli.runs.config import RunConfig
+from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.files import RunFiles
+from sndcli.runs.listener import Listener
+from sndcli.runs.victim import Victim
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its rows and where they lie."""
+
+    table: pa.Table
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a run needs but the defense, which may change from run to run.
+
+    Attributes:
+        data: the images, at the model's input size.
+        model: the undefended one.
+        config: of the run.
+        device: where it computes.
+        batch_rows: rows a forward pass; 0: measured.
+        out: a folder, or the path of the result.
+        fresh: start anew.
+        debug: let an attack's exception through.
+        references: the attacker's own models.
+        save_points: keep the final points.
+        chooser: data and model that choose the images in the attacked model's place.
+        listener: told how it goes.
+    """
+
+    data: ImageSet
+    model: Classifier
+    config: RunConfig
+    device: torch.device
+    batch_rows: int
+    out: Path
+    fresh: bool = False
+    debug: bool = False
+    references: Sequence[Reference] = ()
+    save_points: bool = False
+    chooser: tuple[ImageSet, Classifier] | None = None
+    listener: Listener = Listener()  # noqa: RUF009 (it has no state)
+
+    def victim(self, defense: DefenseSpec) -> Victim:
+        """The job's model behind one defense, fit to the data."""
+        return self._fit(self.model, settle(defense, self.model), self.data)
+
+    def run(self, defense: DefenseSpec, victim: Callable[[], Victim] | None = None) -> Run:
+        """Runs the job's attack against one defense, or reads the run where it is finished.
+
+        `victim` makes, or has made, the model behind that defense; it is called only where there is something to run.
+        """
+        c = replace(self.config, defense=settle(defense, self.model))
+        files = RunFiles(self.out, c, self.save_points)
+        done = None if self.fresh else files.finished()
+        if done is not None:  # nothing to fold, measure or compile
+            self.listener.note(f"already there, {_origin(done)}, not run again (--fresh): {files.path}")
+            return Run(done, files.path)
+        experiment = Experiment(
+            c, self.data, victim() if victim else self.victim(defense), self.out, self.listener.warn, self.debug,
+            self.references, self.save_points, self._chooser(),
+        )  # fmt: skip
+        total = float(c.images * c.repeats * c.budget)
+        start = time.perf_counter()
+        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
+        with self.listener.progress(total, what) as update:
+
+            def progress(tick: Tick) -> None:
+                rate = tick.queries / max(1e-9, time.perf_counter() - start)
+                done = max(float(tick.queries), total * tick.images / tick.total)
+                update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
+
+            table = experiment.run(self.fresh, progress)
+        self.listener.note(f"written: {files.path}")
+        return Run(table, files.path)
+
+    def _chooser(self) -> tuple[ImageSet, Forward] | None:
+        if self.chooser is None:
+            return None
+        data, model = self.chooser
+        return data, self._fit(model, DefenseSpec(), data).undefended
+
+    def _fit(self, model: Classifier, defense: DefenseSpec, data: ImageSet) -> Victim:
+        c = self.config
+        victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
+        victim.fit_to(data)
+        return victim
+
+
+def _origin(table: pa.Table) -> str:
+    """Which version made a result, and when."""
+    run = results.run_of(table)
+    return f"made by snd {run['versions']['sndcli']} on {run['made'][:10]}"

@@ -1,0 +1,132 @@
+"""From what a user asks for to a job: names become models, data and a config."""
+
+from __future__ import annotations
+
+from sndcli.attacks.registry import REFERENCES, options_of, spec_of
+from sndcli.datasets.base import ImageSet
+from sndcli.datasets.cifar10 import proxy_ids
+from sndcli.datasets.folder import Reading
+from sndcli.datasets.load import data_dir_of, load
+from sndcli.datasets.protocol import protocol_of
+from sndcli.defenses.parse import settle
+from sndcli.errors import ConfigError
+from sndcli.models.classifier import Classifier
+from sndcli.models.inference import resolve_device
+from sndcli.models.preprocessing import whole
+from sndcli.models.reference import Reference
+from sndcli.models.sources import digest, load_model
+from sndcli.runs.config import RunConfig
+from sndcli.runs.job import Job
+from sndcli.runs.listener import Listener
+from sndcli.runs.request import Request, Source, explained
+
+LINF_EPS = 8 / 255
+
+
+def open_source(source: Source, listener: Listener) -> tuple[Classifier, ImageSet]:
+    """The model, and the data set brought to its input's size.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: data or weights are missing or broken.
+    """
+    model = load_model(source.model)
+    reading = Reading(model.preprocessing or whole(model.input_size[-1]), source.skip_broken, listener.warn)
+    return model, load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
+
+
+def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
+    """Makes the job.
+
+    Args:
+        request: what is wanted.
+        listener: told how it goes.
+        debug: let an attack's exception through instead of marking its images.
+
+    Raises:
+        ConfigError: something that cannot be; told before anything slow is loaded where it can.
+        DataError: data or weights are missing or broken.
+    """
+    r = request
+    spec = spec_of(r.attack)
+    sources = _reference_sources(r)
+    usual = protocol_of(r.dataset)
+    budget = r.budget if r.budget is not None else usual.budget
+    budgets = r.budgets
+    norm = r.norm or spec.norms[0]
+    options = options_of(spec, r.preset, r.settings, norm)  # a wrong one is told before anything slow is loaded
+    if getattr(options, "authors_count", False):
+        points = budgets or [b for b in usual.budgets if b <= budget]
+        listener.note(f"{budget} queries by the authors' count are {options.paid(budget, r.votes)} paid ones")
+        budget, budgets = options.paid(budget, r.votes), tuple(options.paid(b, r.votes) for b in points)
+    eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
+    if r.select == "all" and r.select_by:
+        raise ConfigError("`--select all` asks no model: no --select-by.")
+    model, data = open_source(r, listener)
+    networks = [load_model(source) for source in sources]
+    if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
+        data = data.without(proxy_ids(), "the images that reference models were trained on")
+    select_by, chooser = _chooser(r, model, data, listener)
+    config = RunConfig(
+        attack=r.attack, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
+        model=model.name, model_digest=digest(model), defense=settle(r.defense, model), engine=r.engine,
+        preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
+        budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
+        seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize, mismatch=r.mismatch,
+        border=r.boundary, precision=r.precision, compiled=r.compiled,
+        references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
+    )  # fmt: skip
+    device = resolve_device(r.device)
+    references = [Reference(network, device) for network in networks]
+    for reference in references:
+        reference.check(data.size, len(data.classes))
+    names = f"; references: {', '.join(network.name for network in networks)}" if networks else ""
+    listener.note(f"data: {data.source}; model: {model.name} on {device}{names}")
+    return Job(
+        data=data, model=model, config=config, device=device, batch_rows=r.batch_rows, out=r.out, fresh=r.fresh,
+        debug=debug, references=references, save_points=r.save_points, chooser=chooser, listener=listener,
+    )  # fmt: skip
+
+
+def _chooser(
+    request: Request, model: Classifier, data: ImageSet, listener: Listener
+) -> tuple[str, tuple[ImageSet, Classifier] | None]:
+    """Who chooses the images where another than the attacked model does, and on which pixels.
+
+    The other sees the pictures brought to its own input, so that images are those of its own runs.
+
+    Raises:
+        ConfigError: an unknown model.
+        DataError: weights are missing or broken.
+    """
+    if not request.select_by:
+        return "", None
+    if data.name == "cifar10":  # whose images are the same for every model
+        other, seen = load_model(request.select_by), data
+    else:
+        with explained():
+            source = Source(
+                model=request.select_by, dataset=request.dataset, data_dir=request.data_dir,
+                download=request.download, skip_broken=request.skip_broken,
+            )  # fmt: skip
+        other, seen = open_source(source, listener)
+    told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]
+    if told[0] == told[1]:
+        return "", None
+    return " ".join(told[0][: 2 if told[0][2] == told[1][2] else 3]), (seen, other)
+
+
+def _reference_sources(request: Request) -> list[str]:
+    """Model sources of the attacker's own networks: those given (``none``: nothing), else the data set's.
+
+    Raises:
+        ConfigError: an attack that takes none; or a data set that has none in the package.
+    """
+    name, given, dataset = request.attack, request.references, request.dataset
+    if not spec_of(name).references:
+        if given:
+            raise ConfigError(f"`{name}` takes no reference models: no --reference.")
+        return []
+    if given is None and dataset not in REFERENCES:
+        raise ConfigError(f"`{name}` on {dataset} needs --reference SOURCE, e.g. torchvision:resnet18; or none.")
+    return [*REFERENCES[dataset]] if given is None else [source for source in given if source != "none"]
