@@ -5,6 +5,7 @@ check:
     uv run ruff check .
     uv run ruff format --check .
     uv run mypy
+    uv run lint-imports
 
 # The default tests; `just test -m slow` for the long ones, `just test --cov` for branch coverage.
 test *arguments:
