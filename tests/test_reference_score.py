@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.oracle import Oracle
-from sndcli.streams import ImageStreams
+from sndcli.streams import ImageStreams, current_rows, drawing
 
 SEED, CLASSES = 5, 10
 SHAPE = (3, 20, 20)
@@ -27,7 +27,10 @@ Victim = Callable[[Tensor], Tensor]
 
 
 class Curved:
-    """Logits ``a (m_k + b n_k²)`` with linear m and n; with `sigma`, of the image with noise."""
+    """Logits ``a (m_k + b n_k²)`` with linear m and n; with `sigma`, of the image with noise.
+
+    Where it is told whose images it sees, the k-th query of an image meets the same noise whoever asks it.
+    """
 
     def __init__(self, shape: tuple[int, ...] = SHAPE, sigma: float = 0.0, gain: float = 5.0) -> None:
         d = shape[0] * shape[1] * shape[2]
@@ -38,7 +41,12 @@ class Curved:
     def __call__(self, z: Tensor) -> Tensor:
         d = z.flatten(1) - 0.5
         if self.sigma:
-            d = d + self.sigma * torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
+            rows = current_rows()
+            if rows is None:
+                noise = torch.randn(d.shape, generator=self.generator, dtype=d.dtype)
+            else:
+                noise = rows.streams.normal(rows.image, d)
+            d = d + self.sigma * noise
         return self.gain * (d @ self.w[0].T + 0.5 * (d @ self.w[1].T).square())
 
     def referred(self, z: Tensor) -> Tensor:
@@ -92,7 +100,8 @@ class Case:
         return 1.0 if self.norm == "l2" else 0.03
 
     def together(self, victim: Curved, x0: Tensor, y: Tensor, ids: list[int], budget: int) -> Recording:
-        oracle = Recording(victim, x0, y, budget=budget, norm=self.norm, eps=self.eps)
+        noise = ImageStreams(SEED, ids, "defense")
+        oracle = Recording(victim, x0, y, budget=budget, norm=self.norm, eps=self.eps, streams=noise)
         oracle.check(scores=True)
         options = options_of(ATTACKS[self.name], self.preset, self.settings, self.norm)
         references = ([victim] if self.models else [],) if ATTACKS[self.name].references else ()
@@ -101,8 +110,16 @@ class Case:
         oracle.close()
         return oracle
 
-    def alone(self, victim: Curved, x0: Tensor, y: int, image_id: int, budget: int) -> tuple[Ask, Tensor]:
-        ask, given = Ask(victim, budget), dict(self.given)
+    def alone(
+        self, victim: Curved, x0: Tensor, y: int, image_id: int, budget: int, noise_seed: int = SEED
+    ) -> tuple[Ask, Tensor]:
+        noise, given = ImageStreams(noise_seed, [image_id], "defense"), dict(self.given)
+
+        def drawn(z: Tensor) -> Tensor:
+            with drawing(noise, torch.tensor([0])):
+                return victim(z)
+
+        ask = Ask(drawn, budget)
         if self.models:
             given["gradient"] = victim.gradient
         norm = () if self.reference is simba.attack else (self.norm,)
@@ -117,6 +134,13 @@ AUTOATTACK, PAPER = {"p_init": 0.8, "rescale": False}, {"p_init": 0.1, "rescale"
 STRIDED = ("order=strided", "freq_dims=4", "stride=2")
 WIDE, GREY = (3, 12, 20), (1, 14, 14)
 
+AVERAGED = {"requery": True, "confirm": 25}
+AWARE = [
+    Case("simba", "l2", "na", simba.attack, {**AVERAGED, "draws": 4}),
+    Case("simba-dct", "l2", "dct-na", simba.attack, {**AVERAGED, "draws": 4, "basis": "dct", "first": 2, "stride": 1}),
+    Case("square", "l2", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
+    Case("square", "linf", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
+]
 CASES = [
     Case("simba", "l2", "pixel", simba.attack),
     Case("simba", "l2", "fitted", simba.attack, {"step": 0.05}),
@@ -132,6 +156,7 @@ CASES = [
     Case("square", "linf", "autoattack", square.attack, AUTOATTACK, budget=200),
     Case("square", "l2", "paper", square.attack, PAPER, budget=200),
     Case("square", "linf", "paper", square.attack, PAPER, budget=200),
+    *AWARE,
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1e-4}, ("image_lr=0.0001",), models=True),
@@ -155,10 +180,8 @@ def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tens
     return x0, victim(x0).argmax(1)
 
 
-@pytest.mark.parametrize("case", [*CASES, *OTHER_SHAPES], ids=str)
-def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
-    victim = Curved(case.shape)
-    x0, y = images(victim, 3, case.shape)
+def compare(case: Case, victim: Curved) -> None:
+    x0, y = images(Curved(case.shape), 3, case.shape)
     oracle = case.together(victim, x0, y, [7, 0, 41], case.budget)
     for image, image_id in enumerate([7, 0, 41]):
         ask, handed = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
@@ -169,6 +192,18 @@ def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
         assert (oracle.ledger.held[-1][image] - handed).abs().max().item() < 1e-4
 
 
+@pytest.mark.parametrize("case", [*CASES, *OTHER_SHAPES], ids=str)
+def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
+    compare(case, Curved(case.shape))
+
+
+@pytest.mark.parametrize("case", AWARE, ids=str)
+def test_those_that_know_of_noise_do_so_under_noise(case: Case) -> None:
+    """Where an incumbent's mean moves, and where success is not confirmed."""
+    for sigma in (0.03, 0.1):
+        compare(case, Curved(sigma=sigma))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_under_noise_both_get_equally_far(case: Case) -> None:
@@ -177,7 +212,7 @@ def test_under_noise_both_get_equally_far(case: Case) -> None:
     x0, y = (values.expand(n, *values.shape[1:]) for values in images(quiet, 1))
     oracle = case.together(Curved(sigma=0.01), x0, y, list(range(n)), case.budget)
     victim = Curved(sigma=0.01)
-    alone = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget)[1] for k in range(n)])
+    alone = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget, SEED + 1)[1] for k in range(n)])
     found = {
         who: torch.tensor([margin(quiet(point[None]).softmax(1)[0], int(y[0])) for point in handed])
         for who, handed in (("together", oracle.ledger.held[-1]), ("alone", alone))
