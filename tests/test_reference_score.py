@@ -65,6 +65,21 @@ class Curved:
         return torch.autograd.grad(logits[wrong] - logits[y], z)[0][0]
 
 
+class Turning(Curved):
+    """Three classes, of which 0 is right; the others take turns at being the best wrong one on the way to them."""
+
+    def __call__(self, z: Tensor) -> Tensor:
+        t = (z.flatten(1) - 0.5) @ self.w[0, 0]
+        wave = (15 * t).sin() / 15
+        return self.gain * torch.stack([torch.full_like(t, 1.5), t + wave, t - wave], 1)
+
+    def referred(self, z: Tensor) -> Tensor:
+        """Curved, because along a straight gradient both probes soon are one point, and rounding decides."""
+        d, (common, *own) = z.flatten(1) - 0.5, self.w[0, :3]
+        waves = [(3 * (d @ direction)).sin() for direction in own]  # of every wrong class it says something else
+        return torch.stack([torch.zeros_like(waves[0]), *(d @ common + wave for wave in waves)], 1)
+
+
 class Recording(Oracle):
     """Keeps what each image's queries were."""
 
@@ -180,8 +195,8 @@ def images(victim: Curved, n: int, shape: tuple[int, ...] = SHAPE) -> tuple[Tens
     return x0, victim(x0).argmax(1)
 
 
-def compare(case: Case, victim: Curved) -> None:
-    x0, y = images(Curved(case.shape), 3, case.shape)
+def compare(case: Case, victim: Curved, quiet: Curved | None = None) -> None:
+    x0, y = images(quiet or victim, 3, case.shape)
     oracle = case.together(victim, x0, y, [7, 0, 41], case.budget)
     for image, image_id in enumerate([7, 0, 41]):
         ask, handed = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
@@ -201,7 +216,21 @@ def test_queries_and_points_are_those_of_the_reference(case: Case) -> None:
 def test_those_that_know_of_noise_do_so_under_noise(case: Case) -> None:
     """Where an incumbent's mean moves, and where success is not confirmed."""
     for sigma in (0.03, 0.1):
-        compare(case, Curved(sigma=sigma))
+        compare(case, Curved(sigma=sigma), Curved())
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_subspace_follows_the_best_wrong_class_where_it_changes(norm: str) -> None:
+    lr = 0.01 if norm == "l2" else 3e-4
+    case = Case("subspace", norm, norm, subspace.attack, {"image_lr": lr}, (f"image_lr={lr}",), models=True)
+    victim = Turning()
+    compare(case, victim)
+    x0, y = images(victim, 3)
+    for image, image_id in enumerate([7, 0, 41]):
+        ask, _ = case.alone(victim, x0[image], int(y[image]), image_id, case.budget)
+        iterates = torch.stack([ask.sent[0], *ask.sent[3::3]])
+        best_wrong = victim(iterates)[:, 1:].argmax(1)
+        assert best_wrong.diff().count_nonzero() >= 2
 
 
 @pytest.mark.slow
