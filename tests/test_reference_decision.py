@@ -98,6 +98,7 @@ class Case:
         ties: it chooses between points that rounding alone may tell apart, and the comparison may end there too: the
             closest of points on one sphere, the most probable of cells whose chances are 1 to seven digits, or one
             bisection step more or fewer where intervals are as short as float32 can tell.
+        budget: of the short runs.
     """
 
     plain: Callable[..., None]
@@ -108,6 +109,7 @@ class Case:
     tolerance: float = 1e-4
     alike: int = 200
     ties: bool = False
+    budget: int = 300
 
     def __str__(self) -> str:
         return f"{self.attack}-{self.preset}-{self.norm}"
@@ -143,6 +145,14 @@ class Case:
         return held
 
 
+AWARE = [
+    Case(boundary, "ba", "na", budget=1000),
+    Case(sign_opt, "sign-opt", "na", settings=("starts=8", "directions=40"), budget=1000),
+    Case(geoda, "geoda", "na", settings=("sub_dim=4",), budget=1000),
+    Case(geoda, "geoda", "na", "linf", settings=("sub_dim=4",), budget=1000),
+    Case(rays, "rays", "na", "linf", budget=1000),
+    Case(rays, "rays", "na", budget=1000),
+]
 CASES = [
     Case(hsja, "hsja", "authors"),
     Case(hsja, "hsja", "authors", "linf"),
@@ -165,6 +175,7 @@ CASES = [
     Case(popskipjump, "popskipjump", "share", settings=("grid=100",), alike=50, ties=True),
     Case(hsja_na, "hsja-na", "sequential"),
     Case(hsja_na, "hsja-na", "majority"),
+    *AWARE,
 ]
 
 
@@ -200,14 +211,20 @@ def compare(case: Case, victim: Callable[[Tensor], Victim], budget: int, eps: fl
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_same_draws_lead_to_the_same_queries(case: Case) -> None:
-    compare(case, CURVED, 300)
+    compare(case, CURVED, case.budget)
+
+
+@pytest.mark.parametrize("case", AWARE, ids=str)
+def test_those_that_know_of_noise_do_so_under_noise(case: Case) -> None:
+    """Where votes are split, incumbents fail, and points are not confirmed."""
+    compare(case, NOISY, case.budget)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("victim", [PLANE, CURVED, NOISY], ids=["plane", "curved", "noisy"])
 def test_they_do_so_in_long_runs(case: Case, victim: Callable[[Tensor], Victim]) -> None:
-    compare(case, victim, 2000)
+    compare(case, victim, max(2000, 2 * case.budget))
 
 
 @pytest.mark.slow
