@@ -11,6 +11,11 @@ check:
 test *arguments:
     uv run pytest {{ arguments }}
 
+# The documentation in site/.
+docs:
+    uv run python tools/make_cli_reference.py
+    uv run mkdocs build --strict
+
 # Wheel and sdist in dist/.
 build:
     uv build
