@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from sndcli.attacks.common import geometry
 from sndcli.attacks.decision import boundary, boundary_art, hsja
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 
 M = 0.1
@@ -23,10 +23,10 @@ VARIANTS = [(name, preset) for name in NATIVE for preset in ATTACKS[name].preset
 
 
 def attack(oracle: Oracle, name: str, preset: str | None = None, seed: int = 0, **changes: object) -> Oracle:
-    spec = ATTACKS[name]
+    spec = spec_of(name)
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, streams(seed), options)
+    spec.run(oracle, streams(seed), options)
     return oracle
 
 

@@ -43,7 +43,7 @@ def tiny():
 ATTACK = """
 from dataclasses import dataclass, replace
 
-from sndcli.attacks.registry import AttackSpec
+from sndcli.attacks.spec import AttackSpec, Preset
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Options:
     pass
 
 
-OPTIONS = {"default": Options()}
-SPEC = AttackSpec("walk", "walk_attack", "labels", ("l2",), ("default",), "random points")
-
-
 def run(oracle, streams, options):
     for _ in range(5):
         owner = oracle.active.nonzero().squeeze(1)
         oracle.adversarial(oracle.x0[owner] + 0.05 * streams.normal(owner, oracle.x0), owner, "walk")
+
+
+PRESETS = {"default": Preset(Options())}
+SPEC = AttackSpec(name="walk", access="labels", norms=("l2",), presets=PRESETS, summary="random points", run=run)
 """
 DEFENSE = """
 import torch

@@ -12,7 +12,8 @@ from conftest import Done
 from sndcli.analysis.frame import Frame
 from sndcli.analysis.ladder import Climb, ladder
 from sndcli.attacks.ladder import VOTES, Rung, rungs
-from sndcli.attacks.registry import ATTACKS, options_of, spec_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.errors import ConfigError
 from sndcli.runs import results
 

@@ -19,7 +19,8 @@ from sndcli.queries import oracle as oracle_module
 PROGRAM = """
 import resource, torch
 from sndcli.attacks.decision.hsja import gradient_direction
-from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.runs.experiment import run_attack
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams

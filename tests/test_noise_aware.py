@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -17,7 +16,8 @@ from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.common.scores import Incumbent, stop_at_success
 from sndcli.attacks.decision import popskipjump
 from sndcli.attacks.decision.infomax import Found, Sigmoids, infomax
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import REFUSED, Oracle
 
@@ -26,10 +26,10 @@ M = 0.1
 
 def run(name: str, preset: str, h: HalfSpace, budget: int, n: int = 3, seed: int = 0, **changes: object) -> Oracle:
     oracle = oracle_on(h, n, budget)
-    spec = ATTACKS[name]
+    spec = spec_of(name)
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, streams(seed), options)
+    spec.run(oracle, streams(seed), options)
     return oracle
 
 
@@ -124,7 +124,7 @@ def test_answers_that_are_all_alike_leave_the_noise_where_it_was_thought_to_be()
 def test_a_wrong_noise_scale_is_told() -> None:
     for text in ("much", "-1", "inf"):
         with pytest.raises(ConfigError, match="sigma_hat"):
-            options_of(ATTACKS["hsja-na"], None, (f"sigma_hat={text}",))
+            options_of(spec_of("hsja-na"), None, (f"sigma_hat={text}",))
 
 
 # -- HSJA-NA -------------------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
 
     def distance(eps: float) -> float:
         oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
-        options = options_of(ATTACKS["hsja-na"], "sequential", ("sigma_hat=0.01",))
-        importlib.import_module("sndcli.attacks.decision.hsja_na").run(oracle, streams(), options)
+        options = options_of(spec_of("hsja-na"), "sequential", ("sigma_hat=0.01",))
+        spec_of("hsja-na").run(oracle, streams(), options)
         return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
 
     free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import statistics
 from collections.abc import Callable
@@ -24,7 +23,8 @@ from reference.rays import rays
 from reference.sign_opt import sign_opt
 from torch import Tensor
 
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams, current_rows, drawing
 
@@ -115,14 +115,14 @@ class Case:
         return f"{self.attack}-{self.preset}-{self.norm}"
 
     def options(self) -> Any:
-        return options_of(ATTACKS[self.attack], self.preset, self.settings)
+        return options_of(spec_of(self.attack), self.preset, self.settings)
 
     def run(self, victim: Victim, budget: int, eps: float) -> list[Tensor | None]:
         """The attack on all images at once; what it hands over."""
         y = torch.zeros(len(victim.x0), dtype=torch.int64)
         oracle = Oracle(victim, victim.x0, y, budget=budget, norm=self.norm, eps=eps, streams=victim.streams)
         streams = ImageStreams(SEED, range(len(y)), "attack")
-        importlib.import_module(ATTACKS[self.attack].module).run(oracle, streams, self.options())
+        spec_of(self.attack).run(oracle, streams, self.options())
         ledger = oracle.close()
         return [z if held else None for z, held in zip(ledger.held[0], ledger.has_held[:, 0].tolist(), strict=True)]
 

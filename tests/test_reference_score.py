@@ -5,7 +5,6 @@ At σ = 0 both send the same points in the same order and hand over the same; un
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,8 @@ from reference import bandit, nes, simba, square, subspace
 from reference.score_common import Ask, Draw, margin
 from torch import Tensor
 
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams, current_rows, drawing
 
@@ -118,10 +118,9 @@ class Case:
         noise = ImageStreams(SEED, ids, "defense")
         oracle = Recording(victim, x0, y, budget=budget, norm=self.norm, eps=self.eps, streams=noise)
         oracle.check(scores=True)
-        options = options_of(ATTACKS[self.name], self.preset, self.settings, self.norm)
-        references = ([victim] if self.models else [],) if ATTACKS[self.name].references else ()
-        module = importlib.import_module(ATTACKS[self.name].module)
-        module.run(oracle, ImageStreams(SEED, ids, "attack"), options, *references)
+        options = options_of(spec_of(self.name), self.preset, self.settings, self.norm)
+        references = ([victim] if self.models else [],) if spec_of(self.name).references else ()
+        spec_of(self.name).run(oracle, ImageStreams(SEED, ids, "attack"), options, *references)
         oracle.close()
         return oracle
 

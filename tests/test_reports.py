@@ -22,6 +22,7 @@ from conftest import Done
 
 from sndcli.analysis import baseline, frame, gates, summary
 from sndcli.attacks.decision import hsja
+from sndcli.attacks.spec import Preset
 from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
@@ -566,5 +567,6 @@ def test_mismatch_on_clean_images_is_of_images_that_are_right(
 def test_a_preset_whose_numbers_change_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     before = BASE.run_id
     assert BASE.as_dict()["options"]["initial_evals"] == 100
-    monkeypatch.setitem(hsja.OPTIONS, "authors", replace(hsja.OPTIONS["authors"], initial_evals=50))
+    changed = replace(hsja.SPEC.presets["authors"].options, initial_evals=50)
+    monkeypatch.setitem(hsja.SPEC.presets, "authors", Preset(changed))
     assert BASE.run_id != before

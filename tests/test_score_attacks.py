@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.attacks.common import scores
-from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.score import bandit, simba, square
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.score import bandit, simba, simba_dct, square
+from sndcli.attacks.spec import options_of
 from sndcli.ball import within
 from sndcli.queries.oracle import Oracle
 
@@ -54,8 +54,8 @@ def attack(
     y = torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
-    options = options_of(ATTACKS[name], preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
-    importlib.import_module(ATTACKS[name].module).run(oracle, streams(), options)
+    options = options_of(spec_of(name), preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
+    spec_of(name).run(oracle, streams(), options)
     return oracle
 
 
@@ -126,7 +126,7 @@ def test_simba_perturbation_has_length_epsilon_root_m() -> None:
 def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None:
     rows = simba.dct_rows(32)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
-    options = options_of(ATTACKS["simba-dct"], None, ("order=strided",))
+    options = options_of(simba_dct.SPEC, None, ("order=strided",))
     order = simba.directions(torch.arange(2), SHAPE, options, streams())
     assert torch.equal(order.sort(1).values, torch.arange(D).expand(2, D))
     assert not torch.equal(order[0], order[1])

@@ -12,7 +12,7 @@ import torch
 from conftest import Done
 
 from sndcli.analysis import statistics, sweep
-from sndcli.attacks.registry import ATTACKS, NOISE_AWARE, noise_aware, options_of, spec_of
+from sndcli.attacks.registry import ATTACKS, noise_aware
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.small_noise import SmallNoise
@@ -96,10 +96,7 @@ def test_seeds_of_an_image_are_not_independent_images() -> None:
 
 
 def test_which_attacks_know_of_the_noise() -> None:
-    """Every preset that is listed exists; what is not listed does not know."""
-    for name, presets in NOISE_AWARE.items():
-        for preset in presets:
-            options_of(spec_of(name), preset)
+    """What is not listed does not know, whatever it is called."""
     aware = {(name, preset) for name, spec in ATTACKS.items() for preset in spec.presets if noise_aware(name, preset)}
     assert aware == {
         ("hsja-na", "sequential"), ("hsja-na", "majority"), ("popskipjump", "authors"), ("popskipjump", "share"),

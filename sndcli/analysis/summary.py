@@ -294,11 +294,11 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
 
 
 def _uses_eps(frame: Frame) -> bool:
-    """Whether what an attack submits depends on ε: that of score attacks, of hand-overs and perhaps of plug-ins."""
-    from sndcli.attacks.registry import ATTACKS
+    """Whether what an attack submits depends on ε; of one that is not installed here, perhaps."""
+    from sndcli.attacks.registry import find
 
-    attack, options = frame.setting["attack"], frame.run["config"].get("options") or {}
-    return attack not in ATTACKS or ATTACKS[attack].access == "scores" or bool(options.get("confirm"))
+    spec = find(frame.setting["attack"])
+    return spec is None or spec.depends_on_eps(frame.run["config"].get("options") or {})
 
 
 def _named(frame: Frame) -> str:

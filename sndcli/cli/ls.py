@@ -51,15 +51,18 @@ class Ls(o.Talk):
 
 def _attacks() -> tuple[Sequence[Row], Sequence[str]]:
     from sndcli import plugins
-    from sndcli.attacks.registry import ATTACKS, spec_of
+    from sndcli.attacks.registry import ATTACKS, AnyAttack, Entry, spec_of
 
-    rows, lines = [], []
-    for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
-        usual = {preset: norm for norm, preset in spec.by_norm}
+    rows: list[Row] = []
+    lines: list[str] = []
+    others = [spec_of(name) for name in plugins.names(plugins.ATTACKS) if name not in ATTACKS]
+    listed: list[Entry | AnyAttack] = [*ATTACKS.values(), *others]
+    for spec in listed:
+        usual = {preset: norm for norm, preset in spec.by_norm.items()}
         presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
         lines.append(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
         rows.append({"name": spec.name, "access": spec.access, "norms": spec.norms, "summary": spec.summary,
-                     "presets": spec.presets})  # fmt: skip
+                     "presets": tuple(spec.presets)})  # fmt: skip
     return rows, lines
 
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import norms, per_image, unit
 from sndcli.attacks.common.scores import margin
 from sndcli.attacks.decision.hsja import gradient_direction
-from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.scales import scales_of
+from sndcli.attacks.registry import ATTACKS, spec_of
 from sndcli.datasets.base import ImageSet
 from sndcli.paper.closed_forms import decision_cosine, quadratic_error, relu_expectation, score_cosine
 from sndcli.queries.oracle import Oracle
@@ -196,11 +195,10 @@ def expectation_errors(sigma: float, dimensions: Sequence[int], generator: torch
 def ratios(sigma: float, d: int, distance: float) -> list[Fact]:
     """σ√d/δ = σ/a of the first preset of each attack at an L2 distance; above one, noise drowns its probes."""
     facts = []
-    for name, spec in ATTACKS.items():
-        for preset in spec.presets:
-            if "l2" not in spec.norms or preset == "linf":
-                continue
-            probe = scales_of(name, options_of(spec, preset), d, distance, sigma)["probe"]
+    for name in ATTACKS:
+        spec = spec_of(name)
+        for preset in spec.presets_for("l2"):
+            probe, _ = spec.scales_at(spec.presets[preset].options, d, distance, sigma)
             if probe:
                 facts.append(Fact("ratio", f"{name} {preset}", sigma, probe, 1, sigma / probe))
     return facts

@@ -13,7 +13,8 @@ import torch
 
 from sndcli.analysis.statistics import mean_std, rate
 from sndcli.analysis.summary import summarise
-from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec, parse
 from sndcli.errors import ConfigError, DataError, SndError
@@ -118,8 +119,9 @@ def paid_by(case: Case) -> Callable[[int], int]:
     """From a count of the paper's to paid queries; they differ where an attack's authors leave out some of theirs."""
     if case.attack is None:
         return int
-    options = options_of(spec_of(case.attack), case.preset, case.settings, case.norm)
-    return lambda count: options.paid(count, case.votes) if getattr(options, "authors_count", False) else count
+    spec = spec_of(case.attack)
+    options = options_of(spec, case.preset, case.settings, case.norm)
+    return lambda count: spec.paid_for(options, count, case.votes)
 
 
 def cost_of(plan: Plan) -> cost.Cost:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sndcli import plugins
-from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
+from sndcli.attacks.registry import FOOLBOX, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.load import Select
 from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli.attacks.registry import options_of, spec_of
-from sndcli.attacks.scales import scales_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import Options, options_of
 from sndcli.ball import moved_out, within
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
@@ -258,7 +257,9 @@ class Experiment:
         c = self.config
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
-        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
+        d = math.prod(self.victim.classifier.input_size)
+        probe, search = spec_of(c.attack).scales_at(self.options, d, c.eps, c.defense.sigma)
+        return {"probe": probe, "search": search}
 
 
 def run_attack(
@@ -266,7 +267,7 @@ def run_attack(
     streams: Streams,
     name: str,
     engine: str,
-    options: Any,
+    options: Options,
     references: Sequence[Reference] = (),
 ) -> None:
     """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's.
@@ -280,4 +281,4 @@ def run_attack(
         foolbox_engine.run(oracle, streams, name)
     else:
         extra = (references,) if spec.references else ()
-        importlib.import_module(spec.module).run(oracle, streams, options, *extra)
+        spec.run(oracle, streams, options, *extra)

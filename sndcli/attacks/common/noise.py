@@ -34,6 +34,11 @@ def check_scale(text: str) -> str:
     return text
 
 
+def known_scale(text: str, sigma: float) -> float:
+    """σ̂ of an attack that is told `text`, where the noise is σ: an estimate is taken to be right."""
+    return sigma if text == ESTIMATE else float(text)
+
+
 def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes: int, lead: int = 0) -> Tensor:
     """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
 

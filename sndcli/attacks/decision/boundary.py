@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image, straight, uniform_start
 from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, majority, noise_scale
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, majority, noise_scale
 from sndcli.attacks.decision import boundary_art
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -61,15 +62,6 @@ class Options:
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
-
-
-OPTIONS: dict[str, Options | boundary_art.Options] = {
-    "foolbox": Options(),
-    "art": boundary_art.Options(),
-    "art12": boundary_art.ART_1_2,
-    "art13": boundary_art.ART_1_3,
-    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
-}
 
 
 class _Window:
@@ -201,3 +193,49 @@ def adapt(window: _Window, owner: Tensor, steps: tuple[Tensor, ...], low: float,
         for step in steps:
             step[chosen] *= change
         window.empty(chosen)
+
+
+def scales(o: Options | boundary_art.Options, d: int, distance: float, sigma: float) -> Scales:
+    """The orthogonal step, of which 1/√d is along the normal, and the step towards the clean image."""
+    if isinstance(o, boundary_art.Options):
+        return o.delta * distance / d**0.5, o.epsilon * distance
+    least = o.floor * known_scale(o.sigma_hat, sigma)
+    return max(o.spherical_step * distance / d**0.5, least), max(o.source_step * distance, least)
+
+
+SPEC = AttackSpec[Options | boundary_art.Options](
+    name="ba",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "foolbox": Preset(Options(), source="Brendel, Rauber, Bethge, ICLR 2018", note="the form of Foolbox 3"),
+        "art": Preset(
+            boundary_art.Options(),
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART ≥ 1.6: blocks of 20 proposals, quits after 25 failed trials",
+        ),
+        "art12": Preset(
+            boundary_art.ART_1_2,
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART 1.2.0, which the paper cites: keeps the start's class, does not converge on a "
+            "half-space",
+        ),
+        "art13": Preset(
+            boundary_art.ART_1_3,
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART 1.3 to 1.5: as `art12`, but back on the sphere",
+        ),
+        "na": Preset(
+            Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="five answers must agree to a step, the incumbent is asked again, a confirmed point is handed over",
+        ),
+    },
+    summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",
+    run=run,
+    scales=scales,
+    wider=("spherical_step=0.1",),
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

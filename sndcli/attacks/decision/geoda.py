@@ -23,9 +23,10 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import block_size, hold_closer, norms, per_image, take_turns
 from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, low_frequencies, rescaled
 from sndcli.attacks.score.simba import dct_rows
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -65,14 +66,6 @@ class Options:
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
-
-
-OPTIONS = {
-    "authors": Options(),
-    "raw-224": Options(PROBE, TOLERANCE, step=STEP),
-    "step1": Options(PROBE, TOLERANCE, step=1.0),
-    "na": Options(PROBE, TOLERANCE, step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -206,3 +199,44 @@ class _Machine:
         miss = owner[~hit]
         self.k[miss] += 1
         self._begin(miss[self.k[miss] > self.o.steps])
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Lengths of its own, whatever the distance."""
+    noise, (probe, tolerance, _) = known_scale(o.sigma_hat, sigma), rescaled(o.probe, o.tolerance, o.step, d)
+    return max(probe, 2 * noise), max(tolerance, noise)
+
+
+SPEC = AttackSpec(
+    name="geoda",
+    access="labels",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(
+            Options(),
+            source="Rahmati et al., CVPR 2020",
+            note="step 5, probe 2e-4, width 1e-4 in their space, rescaled to the image",
+        ),
+        "raw-224": Preset(
+            Options(PROBE, TOLERANCE, step=STEP),
+            source="ports of the authors' code",
+            note="those numbers taken for pixels in [0, 1]",
+        ),
+        "step1": Preset(
+            Options(PROBE, TOLERANCE, step=1.0), source="BlackboxBench", note="as `raw-224`, steps of length 1"
+        ),
+        "na": Preset(
+            Options(PROBE, TOLERANCE, step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="probes of 2σ̂, bisections that end at σ̂, majorities of five, a confirmed point; as `step1` else",
+        ),
+    },
+    summary="GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
+    run=run,
+    scales=scales,
+    wider=("probe=0.002", "probe=0.02"),
+    floor="tolerance={}",
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

@@ -30,6 +30,7 @@ from sndcli.attacks.common.geometry import (
     uniform_start,
     unit,
 )
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -65,9 +66,6 @@ class Options:
     projected: bool = True
     probe_scale: float = 1.0
     floor: float = 0.0
-
-
-OPTIONS = {"authors": Options(), "art": Options(gamma=0.01, power=-0.5, start_draws=100, projected=False)}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -190,3 +188,31 @@ def _step(oracle: Oracle, x: Tensor, owner: Tensor, v: Tensor, t: int) -> tuple[
 def _retire_collapsed(oracle: Oracle, x: Tensor) -> None:
     owner = active(oracle)
     oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Probes of δ = θ D̃ √d, and projections that end at θ D̃."""
+    theta = o.gamma * d**o.power
+    return o.probe_scale * theta * distance, max(theta * distance, o.floor)
+
+
+SPEC = AttackSpec(
+    name="hsja",
+    access="labels",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(Options(), source="Chen, Jordan, Wainwright, S&P 2020"),
+        "art": Preset(
+            Options(gamma=0.01, power=-0.5, start_draws=100, projected=False),
+            source="Adversarial Robustness Toolbox",
+            note="search width 0.01/√d, so probe radii of 0.01·D; hands over the stepped-out point, as ART does",
+        ),
+    },
+    summary="HopSkipJump (Chen, Jordan, Wainwright 2020)",
+    run=run,
+    scales=scales,
+    wider=("probe_scale=30", "probe_scale=1000"),
+    floor="floor={}",
+    relatives={"hsja-na": None, "popskipjump": "share"},
+    uses_eps=False,
+)

@@ -26,9 +26,19 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, bisect, bisection_steps, per_image, uniform_start
 from sndcli.attacks.common.handover import HandOver
-from sndcli.attacks.common.noise import ESTIMATE, PAIRS, check_scale, growing_start, measure, voted, votes_expected
+from sndcli.attacks.common.noise import (
+    ESTIMATE,
+    PAIRS,
+    check_scale,
+    growing_start,
+    known_scale,
+    measure,
+    voted,
+    votes_expected,
+)
 from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.decision.hsja import FEWEST_PROBES, gradient_direction
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -86,27 +96,6 @@ class Options:
         check_scale(self.sigma_hat)
 
 
-OPTIONS = {
-    "sequential": Options(
-        pairs=6,
-        fineness=0.6,
-        floor=0.4,
-        grid=600,
-        lead=2,
-        initial_evals=50,
-        step=1.5,
-        outward=0.2,
-        overshoot=0.02,
-        safety=2.0,
-        confirm=9,
-        start_scale=0.01,
-        colour=0.8,
-        window=0.6,
-    ),
-    "majority": Options(),
-}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget ends."""
     o, root_d = options, math.sqrt(oracle.x0[0].numel())
@@ -158,3 +147,48 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)
         x[owner] = project(far[owner], owner)
     oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:
+    """With the prior's gain, since a normal lies where the prior expects it."""
+    noise, cell = known_scale(o.sigma_hat, sigma), 1.5 * distance / o.grid
+    gain = Prior(o.colour).gain(3 if d % 3 == 0 else 1) ** 0.5
+    return gain * max(cell, o.floor * noise), max(cell, o.fineness * noise)
+
+
+SPEC = AttackSpec(
+    name="hsja-na",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "sequential": Preset(
+            Options(
+                pairs=6,
+                fineness=0.6,
+                floor=0.4,
+                grid=600,
+                lead=2,
+                initial_evals=50,
+                step=1.5,
+                outward=0.2,
+                overshoot=0.02,
+                safety=2.0,
+                confirm=9,
+                start_scale=0.01,
+                colour=0.8,
+                window=0.6,
+            ),
+            noise_aware=True,
+            ours=True,
+            note="probes where gradients of image classifiers lie, votes that end early, a confirmed point handed over",
+        ),
+        "majority": Preset(
+            Options(), noise_aware=True, ours=True, note="probes of at least σ̂√d, nine votes, the projected point"
+        ),
+    },
+    summary="HopSkipJump that knows of the noise (ours)",
+    run=run,
+    scales=scales,
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

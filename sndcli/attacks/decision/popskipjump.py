@@ -26,6 +26,7 @@ from sndcli.attacks.common.geometry import active, per_image, straight, uniform_
 from sndcli.attacks.common.noise import voted
 from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.decision.infomax import infomax, sigmoids_of
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -59,9 +60,6 @@ class Options:
     outward: float = 0.0
     start_draws: int = 10_000
     start_votes: int = 5
-
-
-OPTIONS = {"authors": Options(), "share": Options(max_share=0.25, outward=1.5)}
 
 
 def alpha(s: Tensor, theta: float) -> Tensor:
@@ -122,3 +120,29 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         far[owner] = (z + 0.5 * (z - oracle.x0[owner])).clamp_(0.0, 1.0)
         search(owner)
     oracle.retire(active(oracle), "exhausted")
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """A cell of the grid, for both."""
+    return distance / o.grid, distance / o.grid
+
+
+SPEC = AttackSpec(
+    name="popskipjump",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "authors": Preset(Options(), noise_aware=True, source="Simon-Gabriel, Sheikh, Krause, ICML 2021"),
+        "share": Preset(
+            Options(max_share=0.25, outward=1.5),
+            noise_aware=True,
+            ours=True,
+            note="one gradient takes at most a quarter of what is left, and the point submitted lies outward of the "
+            "estimate",
+        ),
+    },
+    summary="PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
+    run=run,
+    scales=scales,
+    uses_eps=False,
+)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import active, per_image
 from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import majority
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -42,9 +43,6 @@ class Options:
     votes: int = 1
     retest: int = 0
     confirm: int = 0
-
-
-OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20, confirm=9)}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001
@@ -120,3 +118,29 @@ def advance(owner: Tensor, level: Tensor, block: Tensor, d: int) -> None:
     over = owner[(block[owner] >= 2.0 ** level[owner]) | (block[owner] * size >= d)]
     level[over] += 1
     block[over] = 0
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """It has no probes; a bisection of ρ is one of L2 lengths."""
+    return None, o.tolerance
+
+
+SPEC = AttackSpec(
+    name="rays",
+    access="labels",
+    norms=("linf", "l2"),
+    presets={
+        "authors": Preset(Options(), source="Chen, Gu, KDD 2020"),
+        "na": Preset(
+            Options(tolerance=5e-3, votes=5, retest=20, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="majorities of five, the incumbent is asked again, a confirmed point is handed over",
+        ),
+    },
+    summary="RayS (Chen, Gu 2020)",
+    run=run,
+    scales=scales,
+    floor="tolerance={}",
+    uses_eps="confirm",
+)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, block_size, per_image, take_turns, unit
 from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
@@ -64,13 +65,6 @@ class Options:
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
-
-
-OPTIONS = {
-    "authors": Options(),
-    "saving": Options(saving=True),
-    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True, confirm=9),
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -198,3 +192,34 @@ class _Machine(RaySearch):
         self.beta[small] /= 10
         self.oracle.retire(small[self.beta[small] < 1e-8], "converged")
         self._begin(owner)
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:
+    """Probes of β times the distance, of which 1/√d is along the normal; searches end at β/500."""
+    noise = known_scale(o.sigma_hat, sigma)
+    return max(o.beta * distance / d**0.5, noise), max(o.beta / 500, noise / 10)
+
+
+SPEC = AttackSpec(
+    name="sign-opt",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "authors": Preset(Options(), source="Cheng et al., ICLR 2020"),
+        "saving": Preset(
+            Options(saving=True), ours=True, note="rejects a step at its first answer: same path, fewer queries"
+        ),
+        "na": Preset(
+            Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="probes that move the margin by σ̂, majorities of five, distances measured anew, a confirmed point",
+        ),
+    },
+    summary="Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
+    run=run,
+    scales=scales,
+    wider=("beta=0.01", "beta=0.1"),
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

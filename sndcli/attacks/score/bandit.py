@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
 from sndcli.attacks.common.scores import cross_entropy, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -41,12 +42,6 @@ class Options:
     image_lr: float = 0.5
     tiles: int = 0
     ball: float = 1.0
-
-
-OPTIONS = {
-    "l2": Options(),
-    "linf": Options(fd_eta=0.1, exploration=1.0, online_lr=100.0, image_lr=0.01),
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -92,3 +87,25 @@ def update(v: Tensor, g: Tensor, lr: float, norm: str) -> Tensor:
 
 def _unit(v: Tensor) -> Tensor:
     return v / per_image(norms(v).clamp_min(1e-8), v)
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Probes of L2 length η, of which 1/√d is along the normal. It searches nothing."""
+    return o.fd_eta / d**0.5, None
+
+
+SOURCE = "Ilyas, Engstrom, Madry, ICLR 2019"
+SPEC = AttackSpec(
+    name="bandit-td",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "l2": Preset(Options(), source=SOURCE),
+        "linf": Preset(Options(fd_eta=0.1, exploration=1.0, online_lr=100.0, image_lr=0.01), source=SOURCE),
+    },
+    summary="Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
+    run=run,
+    by_norm={"linf": "linf"},
+    scales=scales,
+    wider=("fd_eta=0.1", "fd_eta=1"),
+)

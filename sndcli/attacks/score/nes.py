@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
 from sndcli.attacks.common.scores import cross_entropy, margin, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import unknown
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -53,12 +54,6 @@ class Options:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
-
-
-OPTIONS = {
-    "authors": Options(),
-    "margin": Options(pairs=15, probe=0.01, momentum=0.0, loss="margin", plateau=0),  # ours
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -110,3 +105,31 @@ class _Steps:
         self.losses[owner], self.count[owner] = losses, torch.where(fell, 0, count)
         self.lr[owner] = torch.where(fell, (self.lr[owner] / 2).clamp_min(self.least), self.lr[owner])
         return self.lr[owner]
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """White probes. It searches nothing."""
+    return o.probe, None
+
+
+SPEC = AttackSpec(
+    name="nes",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(
+            Options(),
+            source="Ilyas, Engstrom, Athalye, Lin, ICML 2018",
+            note="their code: 50 probes of scale 0.001 a gradient, momentum 0.9, cross-entropy",
+        ),
+        "margin": Preset(
+            Options(pairs=15, probe=0.01, momentum=0.0, loss="margin", plateau=0),
+            ours=True,
+            note="30 probes of scale 0.01, margin, no momentum",
+        ),
+    },
+    summary="Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
+    run=run,
+    scales=scales,
+    wider=("probe=0.03", "probe=0.1"),
+)

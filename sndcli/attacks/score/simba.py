@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active
 from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -57,16 +58,6 @@ class Options:
     confirm: int = 0
     anywhere: bool = False
     relative: bool = False
-
-
-OPTIONS = {
-    "pixel": Options(),
-    "fitted": Options(epsilon=0.05, relative=True),
-    "na": Options(draws=4, requery=True, confirm=25),
-    "dct": Options(basis="dct", order="auto"),
-    "dct-fitted": Options(epsilon=0.05, relative=True, basis="dct", order="auto"),
-    "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=25),
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -154,3 +145,27 @@ def direction(index: Tensor, channels: int, rows: Tensor, columns: Tensor) -> Te
     plane = rows[u][:, :, None] * columns[v][:, None, :]
     chosen: Tensor = torch.nn.functional.one_hot(c, channels).to(rows)
     return chosen[:, :, None, None] * plane[:, None]
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """A step, of which 1/√d is along the normal. It searches nothing."""
+    return o.epsilon * (distance if o.relative else 1.0) / d**0.5, None
+
+
+SOURCE = "Guo et al., ICML 2019"
+FITTED = "steps of 0.05 ε"
+AWARE = "proposals averaged over four answers, the incumbent is asked again, success must be confirmed"
+SPEC = AttackSpec(
+    name="simba",
+    access="scores",
+    norms=("l2",),
+    presets={
+        "pixel": Preset(Options(), source=SOURCE, note="steps of 0.2, no projection"),
+        "fitted": Preset(Options(epsilon=0.05, relative=True), ours=True, note=FITTED),
+        "na": Preset(Options(draws=4, requery=True, confirm=25), noise_aware=True, ours=True, note=AWARE),
+    },
+    summary="SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
+    run=run,
+    scales=scales,
+    wider=("epsilon=0.5",),
+)

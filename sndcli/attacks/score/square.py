@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
 from sndcli.attacks.common.scores import Incumbent, averaged, margin, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -37,13 +38,6 @@ class Options:
     draws: int = 1
     requery: bool = False
     confirm: int = 0
-
-
-OPTIONS = {
-    "paper": Options(p_init=0.1, rescale=True),
-    "autoattack": Options(),
-    "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
-}
 
 
 def share(iteration: int, budget: int, options: Options) -> float:
@@ -164,3 +158,24 @@ def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image
     nu = nu * target / (nu.flatten(2).norm(dim=2)[..., None, None] + 1e-12)
     moved = d.masked_fill(two, 0.0).masked_scatter(one.expand_as(d), nu)
     return (x0 + eps * moved / per_image(norms(moved).clamp_min(1e-12), moved)).clamp_(0.0, 1.0)
+
+
+SOURCE = "Andriushchenko et al., ECCV 2020"
+SPEC = AttackSpec(
+    name="square",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "paper": Preset(Options(p_init=0.1, rescale=True), source=SOURCE, note="p = 0.1, rescaled to the budget"),
+        "autoattack": Preset(Options(), source="AutoAttack", note="p = 0.8, no rescaling"),
+        "na": Preset(
+            Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
+            noise_aware=True,
+            ours=True,
+            note="proposals averaged over two answers, the incumbent is asked again, success must be confirmed",
+        ),
+    },
+    summary="Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
+    run=run,
+    by_norm={"linf": "autoattack"},
+)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
 from sndcli.attacks.common.scores import log_probabilities, margin, project, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -54,9 +55,6 @@ class Options:
     def paid(self, budget: int, votes: int = 1) -> int:
         """Answers to pay for where the authors count `budget`, the clean image and each iterate included."""
         return votes + budget + budget // (2 * votes) * votes if self.authors_count else budget
-
-
-OPTIONS = {"linf": Options(), "l2": Options(image_lr=0.1), "authors": Options(authors_count=True)}
 
 
 def drop_rate(iteration: int, o: Options) -> float:
@@ -129,3 +127,21 @@ def update(v: Tensor, r: Tensor, difference: Tensor, lr: float) -> Tensor:
     """
     length = r.flatten(1).abs().sum(1).clamp_min(1e-8)
     return v + per_image(lr * torch.nan_to_num(difference).sign() / length, r) * r
+
+
+SOURCE = "Guo, Yan, Zhang, NeurIPS 2019"
+SPEC = AttackSpec(
+    name="subspace",
+    access="scores",
+    norms=("linf", "l2"),
+    presets={
+        "linf": Preset(Options(), source=SOURCE),
+        "l2": Preset(Options(image_lr=0.1), ours=True, note="their code with a step of ours"),
+        "authors": Preset(Options(authors_count=True), source=SOURCE, note="budgets by the authors' count, see below"),
+    },
+    summary="Subspace attack with reference models (Guo, Yan, Zhang 2019)",
+    run=run,
+    references=True,
+    by_norm={"l2": "l2"},
+    paid=Options.paid,
+)
