@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sndcli.analysis.summary import outcomes, summarise
-from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec, parse, settle
 from sndcli.errors import ConfigError

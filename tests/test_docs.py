@@ -25,7 +25,18 @@ def test_the_reference_of_commands_is_up_to_date() -> None:
 def test_the_site_builds(tmp_path: Path) -> None:
     """Strictly: no dead link, no missing anchor, no page outside the navigation."""
     pytest.importorskip("material")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", ROOT / "mkdocs.yml", "-d", tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "-q",
+        "-f",
+        str(ROOT / "mkdocs.yml"),
+        "-d",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     )
