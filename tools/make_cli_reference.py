@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 HEAD = """# Commands
 
 Made by `tools/make_cli_reference.py` from the commands; `snd COMMAND --help` prints the same. Exit codes: 0 done; 1 a
-gate failed, and nothing else; 2 usage, config or missing data; 3 incomplete, can be resumed; 130 interrupted after saving.
-Results go to stdout, everything else to stderr.
+gate failed, and nothing else; 2 usage, config or missing data; 3 incomplete, can be resumed; 130 interrupted after
+saving. Results go to stdout, everything else to stderr.
 """
 
 
