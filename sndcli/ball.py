@@ -13,6 +13,7 @@ SLACK = 1e-6  # relative
 ROUNDING = 3.1e-8  # a pixel at x0 ± ε lies up to so much outside once it has been rounded to float32: 2⁻²⁵, and ε's own
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 HALVINGS = 50
+CACHED = 256  # rows measured at a time: what a CPU's cache holds
 
 
 def reach(eps: float) -> float:
@@ -55,6 +56,12 @@ def length(difference: Tensor, norm: str) -> Tensor:
         return flat.abs().amax(1).double()
     lengths: Tensor = torch.linalg.vector_norm(flat.double(), dim=1)
     return lengths
+
+
+def distances(points: Tensor, x0: Tensor, image: Tensor, norm: str) -> Tensor:
+    """float64 ``[M]``: distance of each of `points` ``[M, C, H, W]`` from the one of `x0` that `image` ``[M]`` says."""
+    pieces = zip(points.split(CACHED), image.split(CACHED), strict=True)
+    return torch.cat([length(piece - x0[mine], norm) for piece, mine in pieces])
 
 
 def as_sent(points: Tensor, quantize: bool) -> Tensor:

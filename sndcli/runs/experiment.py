@@ -156,16 +156,16 @@ class Experiment:
             torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
             ledger = oracle.close()
-            check = Verification(self.victim, c.verify, c.defense.random, streams)
-            p0, p_mis = check.clean(x0, y)
+            check = Verification(self.victim, c.verify, c.defense.random, streams, oracle.criterion)
+            p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
                 moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
             ]  # fmt: skip
             has = ledger.has_held.repeat(1, len(radii) + 1)
-            p_adv, adv_clean = check.points([*moved, *ledger.held], has, y)
-            border = check.border(oracle, ledger, y) if c.border else None
+            p_adv, adv_clean = check.points([*moved, *ledger.held], has)
+            border = check.border(oracle, ledger) if c.border else None
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)

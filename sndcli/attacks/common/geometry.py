@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.queries.oracle import Oracle, Phase
+from sndcli.queries.call import Phase
+from sndcli.queries.draws import rows_within
+from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
 Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
@@ -41,7 +43,7 @@ def gaussian(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
 
 def block_size(images: int, d: int) -> int:
     """Probes an image sends at once, so that all images together stay within `BLOCK_BYTES`."""
-    return max(1, min(64, BLOCK_BYTES // (4 * d * max(1, images))))
+    return rows_within(BLOCK_BYTES, d * max(1, images), 64)
 
 
 def active(oracle: Oracle) -> Tensor:
