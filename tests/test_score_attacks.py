@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.attacks.common import scores
+from sndcli.attacks.common.dct import dct_rows
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.attacks.score import bandit, simba, square
 from sndcli.ball import within
@@ -124,7 +125,7 @@ def test_simba_perturbation_has_length_epsilon_root_m() -> None:
 
 
 def test_dct_directions_are_orthonormal_and_low_frequencies_come_first() -> None:
-    rows = simba.dct_rows(32)
+    rows = dct_rows(32)
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)
     options = options_of(ATTACKS["simba-dct"], None, ("order=strided",))
     order = simba.directions(torch.arange(2), SHAPE, options, streams())

@@ -17,10 +17,11 @@ from sndcli.attacks.common.geometry import norms, per_image, unit
 from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.registry import ATTACKS, options_of
 from sndcli.attacks.scales import scales_of
+from sndcli.ball import bisected
 from sndcli.datasets.base import ImageSet
 from sndcli.paper.closed_forms import decision_cosine, quadratic_error, relu_expectation, score_cosine
 from sndcli.queries.criterion import Misclassified
-from sndcli.queries.draws import Logits, fresh_labels
+from sndcli.queries.draws import Logits, fresh_labels, repeated
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.victim import Victim
 from sndcli.streams import UnitStreams
@@ -68,8 +69,9 @@ def spread_and_mismatch(victim: Victim, images: Tensor, labels: Tensor, draws: i
     """
     spreads, shares = [], []
     bare = victim.undefended(images).argmax(1)
-    for x, y, b in zip(images, labels.tolist(), bare, strict=True):
-        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
+    passes = repeated(victim.defended, images, torch.arange(len(images)), draws, None, 1)
+    for (_, _, answers), y, b in zip(passes, labels.tolist(), bare, strict=True):
+        f = answers[0].softmax(1)
         others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
         spreads.append(float((f[:, y] - others).std()))
         shares.append(float((f.argmax(1) != b).double().mean()))
@@ -114,10 +116,7 @@ def boundary_points(victim: Victim, x: Tensor, y: Tensor, reach: float = 8.0, st
         short = ~wrong(hi)
         lo, hi = torch.where(short, hi, lo), torch.where(short, 2 * hi, hi)
     found = wrong(hi)
-    for _ in range(steps):
-        middle = (lo + hi) / 2
-        errs = wrong(middle)
-        lo, hi = torch.where(errs, lo, middle), torch.where(errs, middle, hi)
+    _, hi = bisected(lo, hi, wrong, steps)
     return (x + per_image(hi, x) * direction).clamp(0.0, 1.0), found
 
 

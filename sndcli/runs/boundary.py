@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import per_image
+from sndcli.ball import bisected
 from sndcli.queries.criterion import Criterion
 from sndcli.queries.draws import Logits, fresh_labels, rows_within
 from sndcli.streams import Streams
@@ -55,14 +56,9 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         lo[rows] = hi[rows]
         hi[rows] = 1 + FIRST_STEP * 2.0**k
         found[rows] = wrong(at(rows, hi[rows]), rows)
-    for _ in range(HALVINGS):
-        rows = found.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        middle = (lo[rows] + hi[rows]) / 2
-        errs = wrong(at(rows, middle), rows)
-        hi[rows] = torch.where(errs, middle, hi[rows])
-        lo[rows] = torch.where(errs, lo[rows], middle)
+    rows = found.nonzero().squeeze(1)
+    if len(rows):
+        _, hi[rows] = bisected(lo[rows], hi[rows], lambda e: wrong(at(rows, e), rows), HALVINGS)
     return at(everyone, hi), found
 
 

@@ -24,6 +24,7 @@ from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import Forward, reproducible_kernels
 from sndcli.models.reference import Reference
+from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger, best_distance
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import points, results
@@ -33,7 +34,7 @@ from sndcli.runs.provenance import versions
 from sndcli.runs.results import HALF
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
-from sndcli.streams import Purpose, Streams, drawing, hashed
+from sndcli.streams import Purpose, Streams, hashed
 
 FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
@@ -232,10 +233,10 @@ class Experiment:
     def _differ(self, forward: Forward, chosen: Tensor) -> bool:
         """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
-        one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
-        with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
-            logits = forward(one)
-        return bool((logits != logits[:1]).any())
+        one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
+        image = torch.zeros(1, dtype=torch.int64, device=one.device)
+        ((_, _, answers),) = repeated(forward, one, image, 16, streams, 1)
+        return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
 
