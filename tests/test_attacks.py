@@ -318,8 +318,7 @@ def test_sign_opt_counts() -> None:
 
 def in_subspace() -> Tensor:
     """A unit normal inside GeoDA's subspace."""
-    from sndcli.attacks.decision.geoda_plan import low_frequencies
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows, low_frequencies
 
     weights = torch.randn(3, 100, generator=generator(4))
     w = low_frequencies(weights, dct_rows(32)[:10]).flatten()
@@ -328,8 +327,7 @@ def in_subspace() -> Tensor:
 
 
 def test_geoda_basis_is_orthonormal() -> None:
-    from sndcli.attacks.decision.geoda_plan import low_frequencies
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows, low_frequencies
 
     basis = low_frequencies(torch.eye(100), dct_rows(32)[:10]).flatten(1)
     torch.testing.assert_close(basis @ basis.T, torch.eye(100), atol=1e-5, rtol=0)
@@ -368,7 +366,7 @@ def test_geoda_follows_its_column() -> None:
 def test_geoda_cannot_beat_its_subspace() -> None:
     """For a random normal the floor is m/‖P_S w‖, about 3.1 m."""
     h = half_space(1)
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows
 
     rows = dct_rows(32)[:10]
     projected = (rows @ h.w.view(3, 32, 32) @ rows.T).norm().item()

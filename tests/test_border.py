@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sndcli.analysis import frame, summary
 from sndcli.errors import DataError
+from sndcli.queries.criterion import Misclassified
 from sndcli.reports import tables
 from sndcli.runs import results
 from sndcli.runs.boundary import Wrong, border_points, majority_wrong
@@ -28,7 +29,7 @@ def rays(w: Tensor, along: list[float], side: float = 0.2) -> tuple[Tensor, Tens
 
 
 def majority_of(h: HalfSpace, images: int, draws: int) -> Wrong:
-    return majority_wrong(lambda z, _: h(z), torch.zeros(images, dtype=torch.int64), torch.arange(images), draws)
+    return majority_wrong(h, Misclassified(torch.zeros(images, dtype=torch.int64)), torch.arange(images), draws)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.01])

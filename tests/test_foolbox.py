@@ -70,6 +70,6 @@ def test_foolbox_and_native_hsja_agree_without_noise() -> None:
             hsja.run(oracle, streams(1), hsja.Options())
         else:
             foolbox_engine.run(oracle, streams(1), "hsja")
-        medians.append(oracle.best.median().item())
+        medians.append(oracle.ledger.best.median().item())
     assert medians[0] == pytest.approx(medians[1], rel=0.15)
     assert data.images.shape[1:] == SHAPE

@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import SHAPE, generator, oracle_on
 
-from sndcli.attacks.decision.geoda_plan import low_frequencies
-from sndcli.attacks.score.simba import dct_rows
+from sndcli.attacks.common.dct import dct_rows, low_frequencies
 from sndcli.cli.memory import keep_freed_memory
 from sndcli.queries import oracle as oracle_module
 

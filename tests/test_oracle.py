@@ -82,8 +82,8 @@ def test_events_are_the_strict_improvements_in_order() -> None:
     oracle.labels(points_at([0.2, 0.38, 0.7], h.w), torch.tensor([0, 0, 1]), "a")
     assert [(q, round(d, 4)) for q, d in oracle.ledger.events_of(0)] == [(1, 0.5), (3, 0.4), (4, 0.35), (5, 0.2)]
     assert [(q, round(d, 4)) for q, d in oracle.ledger.events_of(1)] == [(1, 0.3)]
-    torch.testing.assert_close(oracle.best, torch.tensor([0.2, 0.3], dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(oracle.best_point[0], points_at([0.2], h.w)[0])
+    torch.testing.assert_close(oracle.ledger.best, torch.tensor([0.2, 0.3], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(oracle.ledger.best_point[0], points_at([0.2], h.w)[0])
 
 
 @given(distances=st.lists(st.integers(1, 300), min_size=1, max_size=30), sizes=st.lists(st.integers(1, 7)))
@@ -100,7 +100,7 @@ def test_events_do_not_depend_on_how_queries_are_grouped(distances: list[int], s
     one, two = together.close(), apart.close()
     assert [one.events_of(i) for i in range(3)] == [two.events_of(i) for i in range(3)]
     assert one.last_l2.tolist() == two.last_l2.tolist()
-    assert together.best.tolist() == apart.best.tolist()
+    assert together.ledger.best.tolist() == apart.ledger.best.tolist()
 
 
 def test_snapshots_keep_what_was_held_at_the_report_point() -> None:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from sndcli.cli.output import Shown
-from sndcli.errors import SndError
+from sndcli.errors import SndError, first_line
 from sndcli.paper.published import assumptions, protocol
 from sndcli.paper.reproduce import Plan, cost_of
 from sndcli.reports import published
@@ -66,7 +66,7 @@ def _line(plan: Plan, speeds: Speeds, files: set[str]) -> dict[str, Any]:
     try:
         rates = speeds.of(job, job.config.defense)
     except SndError as error:  # a defense that does not fit the network
-        return line | {"images": 0, "budget": 0, "state": f"skipped: {str(error).splitlines()[0]}"}
+        return line | {"images": 0, "budget": 0, "state": f"skipped: {first_line(error)}"}
     cost = cost_of(plan)
     return line | {
         "queries": cost.most.paid, "unpaid": cost.most.unpaid, "unpaid_usual": cost.usual.unpaid,

@@ -78,7 +78,7 @@ class Report(o.Talk):
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
-        from sndcli.runs.files import write_text
+        from sndcli.runs.writing import write_text
 
         o.one_of(self.format, FORMATS, "--format")
         o.one_of(self.interval, INTERVALS, "--interval")

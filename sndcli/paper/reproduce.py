@@ -17,17 +17,18 @@ from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import options_of
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec, parse
-from sndcli.errors import ConfigError, DataError, SndError
+from sndcli.errors import ConfigError, DataError, SndError, first_line
 from sndcli.paper.noise import noise_length
 from sndcli.paper.published import Case, Cell, verdict
 from sndcli.runs import cost
 from sndcli.runs.accuracy import accuracy
 from sndcli.runs.config import PROTOCOL
-from sndcli.runs.files import RunFiles, write_text
+from sndcli.runs.files import RunFiles
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 from sndcli.runs.prepare import prepare
 from sndcli.runs.request import Request
+from sndcli.runs.writing import write_text
 
 REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
 P_MIS_IMAGES = 1000  # behind P_mis on clean images, all classified correctly, as the paper's
@@ -111,7 +112,7 @@ def plan_of(case: Case, wanted: Wanted, listener: Listener, debug: bool = False)
             )  # fmt: skip
             plan.job = prepare(request, listener, debug)
     except SndError as error:
-        plan.skipped = str(error).splitlines()[0]
+        plan.skipped = first_line(error)
     return plan
 
 
@@ -144,7 +145,7 @@ def measure(plan: Plan) -> None:
     try:
         ours = _clean(plan) if plan.case.attack is None else _attacked(plan)
     except (ConfigError, DataError) as error:
-        plan.skipped = str(error).splitlines()[0]
+        plan.skipped = first_line(error)
         return
     for cell in plan.cells:
         figure = ours.get((cell.measure, cell.budget))

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import per_image
+from sndcli.ball import bisected
+from sndcli.queries.criterion import Criterion
+from sndcli.queries.draws import Logits, fresh_labels, rows_within
+from sndcli.streams import Streams
 
 DRAWS = 25  # odd; of a randomised model
 HALVINGS = 9  # the border lies within 1/512 of the bracket
@@ -52,36 +56,28 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         lo[rows] = hi[rows]
         hi[rows] = 1 + FIRST_STEP * 2.0**k
         found[rows] = wrong(at(rows, hi[rows]), rows)
-    for _ in range(HALVINGS):
-        rows = found.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        middle = (lo[rows] + hi[rows]) / 2
-        errs = wrong(at(rows, middle), rows)
-        hi[rows] = torch.where(errs, middle, hi[rows])
-        lo[rows] = torch.where(errs, lo[rows], middle)
+    rows = found.nonzero().squeeze(1)
+    if len(rows):
+        _, hi[rows] = bisected(lo[rows], hi[rows], lambda e: wrong(at(rows, e), rows), HALVINGS)
     return at(everyone, hi), found
 
 
-def majority_wrong(logits: Callable[[Tensor, Tensor], Tensor], y: Tensor, image: Tensor, draws: int) -> Wrong:
+def majority_wrong(
+    logits: Logits, criterion: Criterion, image: Tensor, draws: int, streams: Streams | None = None
+) -> Wrong:
     """Whether at least half of `draws` fresh labels are wrong, in batches bounded by memory.
 
     Args:
-        logits: ``[M, K]`` of points ``[M, C, H, W]`` of the images ``[M]``.
-        y: int64 ``[N]``.
+        logits: ``[M, K]`` of points ``[M, C, H, W]``, fresh randomness for every row.
+        criterion: which labels are wrong.
         image: ``[n]``, the images that `Wrong`'s rows stand for.
         draws: answers about each point.
+        streams: of the images.
     """
 
     def wrong(points: Tensor, rows: Tensor) -> Tensor:
-        if not len(points):
-            return torch.zeros(0, dtype=torch.bool, device=points.device)
-        at_once = max(1, BYTES // (4 * points[0].numel() * draws))
-        shares = []
-        for piece, mine in zip(points.split(at_once), image[rows].split(at_once), strict=True):
-            answers = logits(piece.repeat_interleave(draws, 0), mine.repeat_interleave(draws))
-            labels = answers.argmax(1).view(len(piece), draws)
-            shares.append((labels != y[mine, None]).double().mean(1))
-        return torch.cat(shares) >= 0.5
+        at_once = rows_within(BYTES, points.shape[1:].numel() * draws)
+        labels = fresh_labels(logits, points, image[rows], draws, streams, at_once)
+        return criterion.met(labels, image[rows]).double().mean(1) >= 0.5
 
     return wrong

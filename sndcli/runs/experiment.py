@@ -23,6 +23,7 @@ from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import Forward, reproducible_kernels
 from sndcli.models.reference import Reference
+from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger, best_distance
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import points, results
@@ -32,7 +33,7 @@ from sndcli.runs.provenance import versions
 from sndcli.runs.results import HALF
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
-from sndcli.streams import Purpose, Streams, drawing, hashed
+from sndcli.streams import Purpose, Streams, hashed
 
 FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
@@ -155,16 +156,16 @@ class Experiment:
             torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
             ledger = oracle.close()
-            check = Verification(self.victim, c.verify, c.defense.random, streams)
-            p0, p_mis = check.clean(x0, y)
+            check = Verification(self.victim, c.verify, c.defense.random, streams, oracle.criterion)
+            p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
                 moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
             ]  # fmt: skip
             has = ledger.has_held.repeat(1, len(radii) + 1)
-            p_adv, adv_clean = check.points([*moved, *ledger.held], has, y)
-            border = check.border(oracle, ledger, y) if c.border else None
+            p_adv, adv_clean = check.points([*moved, *ledger.held], has)
+            border = check.border(oracle, ledger) if c.border else None
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
@@ -231,10 +232,10 @@ class Experiment:
     def _differ(self, forward: Forward, chosen: Tensor) -> bool:
         """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
-        one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
-        with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
-            logits = forward(one)
-        return bool((logits != logits[:1]).any())
+        one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
+        image = torch.zeros(1, dtype=torch.int64, device=one.device)
+        ((_, _, answers),) = repeated(forward, one, image, 16, streams, 1)
+        return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,6 @@ import pyarrow as pa
 from sndcli.errors import ConfigError, DataError
 from sndcli.runs import points, results
 from sndcli.runs.config import RunConfig
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name, then renames, so that no half of it is ever there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class RunFiles:

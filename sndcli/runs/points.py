@@ -6,7 +6,6 @@ One safetensors file a run, ``<result>.points.safetensors``; n rows in the order
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sndcli.errors import DataError
+from sndcli.runs.writing import replacing
 
 TENSORS = ("image_id", "seed", "label", "clean", "held", "has_held", "bare_label")
 
@@ -55,9 +55,8 @@ def path_of(result: Path) -> Path:
 def write(path: Path, points: Points) -> None:
     """Writes under a temporary name, then renames."""
     tensors = {name: getattr(points, name).cpu().contiguous() for name in TENSORS}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
 
 
 def read(path: Path) -> Points:

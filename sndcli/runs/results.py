@@ -7,7 +7,6 @@ Columns may be added within a schema version: a file that lacks one of `ADDED` i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sndcli.errors import DataError
+from sndcli.errors import DataError, first_line
+from sndcli.runs.writing import replacing
 
 SCHEMA_VERSION = 1
 
@@ -78,10 +78,8 @@ def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
     metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
     table = table.replace_schema_metadata(metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     return table
 
 
@@ -107,7 +105,7 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     return table
 
 

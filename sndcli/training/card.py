@@ -16,6 +16,7 @@ from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model, save_weights
 from sndcli.models.zoo import checksum
 from sndcli.runs.accuracy import accuracy
+from sndcli.runs.writing import write_text
 from sndcli.training.loop import train_form_state
 from sndcli.training.recipe import Recipe
 from sndcli.training.robustness import PGD, robust_accuracy
@@ -62,7 +63,7 @@ def ship(
         "accuracy": {"data": test_set.source, "n": len(test_set), "value": value}, "robust": robust,
         "recipe": recipe.as_dict(),
     }  # fmt: skip
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return card
 
 

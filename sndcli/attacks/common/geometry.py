@@ -8,7 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.queries.oracle import Oracle, Phase
+from sndcli.ball import bisected
+from sndcli.queries.call import Phase
+from sndcli.queries.draws import rows_within
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
@@ -41,7 +44,7 @@ def gaussian(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
 
 def block_size(images: int, d: int) -> int:
     """Probes an image sends at once, so that all images together stay within `BLOCK_BYTES`."""
-    return max(1, min(64, BLOCK_BYTES // (4 * d * max(1, images))))
+    return rows_within(BLOCK_BYTES, d * max(1, images), 64)
 
 
 def active(oracle: Oracle) -> Tensor:
@@ -126,14 +129,15 @@ def bisect(
     hi = torch.ones_like(lo)
     widths = width.tolist() if isinstance(width, Tensor) else [width] * len(owner)
     steps = torch.tensor([bisection_steps(w) for w in widths], dtype=torch.int64, device=z.device)
-    for k in range(int(steps.max()) if len(steps) else 0):
-        rows = (steps > k).nonzero().squeeze(1)
-        if not bool(oracle.active[owner[rows]].any()):
-            break
-        middle = (lo[rows] + hi[rows]) / 2
-        answer = ask(oracle, path(x[rows], z[rows], middle), owner[rows], phase)
-        hi[rows] = torch.where(answer == 1, middle, hi[rows])
-        lo[rows] = torch.where(answer == 0, middle, lo[rows])
+
+    def answers(middle: Tensor) -> Tensor:
+        rows, told = (steps > 0).nonzero().squeeze(1), torch.full_like(owner, REFUSED)
+        steps.sub_(1)
+        if bool(oracle.active[owner[rows]].any()):
+            told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), owner[rows], phase)
+        return told
+
+    _, hi = bisected(lo, hi, answers, int(steps.max()) if len(steps) else 0)
     return path(x, z, hi)
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
 from sndcli.errors import ConfigError
-from sndcli.queries.oracle import REFUSED, Oracle, Phase
+from sndcli.queries.call import Phase
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 ESTIMATE = "estimate"

@@ -1,7 +1,6 @@
-"""Pieces that the score attacks share: losses, projection, the end of an image's attack.
+"""Pieces that the score attacks share: projection, averages, the end of an image's attack.
 
-Losses are written so that the attacker maximises them. Probabilities come from the oracle; the difference of two log
-probabilities is the difference of the logits, so margins need no logits.
+What is a success, and the losses that grow towards it, are the criterion's.
 """
 
 from __future__ import annotations
@@ -12,26 +11,10 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import per_image
 from sndcli.attacks.common.noise import majority
 from sndcli.ball import length
-from sndcli.queries.oracle import Oracle, leads
+from sndcli.queries.call import leads
+from sndcli.queries.oracle import Oracle
 
 CONFIRM_LEAD = 5
-
-
-def log_probabilities(scores: Tensor) -> Tensor:
-    """Natural logarithms of probabilities ``[M, K]``, finite."""
-    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
-
-
-def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
-    """``-log p_y``, ``[M]``."""
-    return -log_probabilities(scores).gather(1, y[:, None]).squeeze(1)
-
-
-def margin(scores: Tensor, y: Tensor) -> Tensor:
-    """``max_{j≠y} z_j - z_y``, ``[M]``; positive where the label is wrong."""
-    z = log_probabilities(scores)
-    mine = z.gather(1, y[:, None]).squeeze(1)
-    return z.scatter(1, y[:, None], -torch.inf).amax(1) - mine
 
 
 def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
@@ -63,7 +46,7 @@ def stop_at_success(
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
     With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
     """
-    found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
+    found = oracle.criterion.met_by(scores, owner).nonzero().squeeze(1)
     found = found[anywhere | oracle.inside(points[found], owner[found])]
     found = found[torch.argsort(owner[found], stable=True)]
     found = found[leads(owner[found])]
@@ -85,8 +68,7 @@ def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) ->
         owner: ``[M]``, images that the rows of `scores` were about.
         scores: ``[M, K]``, answers to probes.
     """
-    wrong = ~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner]) & oracle.active[owner]
-    who = owner[wrong].unique()
+    who = owner[oracle.criterion.met_by(scores, owner) & oracle.active[owner]].unique()
     stop_at_success(oracle, x[who], who, oracle.scores(x[who], who, "iterate"))
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image, uniform_start
 from sndcli.ball import COLLAPSED
-from sndcli.queries.oracle import REFUSED, Oracle, Phase, leads
+from sndcli.queries.call import Phase, leads
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 ORTHOGONAL, SOURCE = 0, 1
@@ -68,7 +69,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
 
     def ask_start(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
         wanted[owner] = oracle.labels(points, owner, phase)
-        return torch.where(wanted[owner] == REFUSED, REFUSED, (wanted[owner] != oracle.y[owner]).long())
+        return torch.where(wanted[owner] == REFUSED, REFUSED, oracle.criterion.met(wanted[owner], owner).long())
 
     def ask(points: Tensor, owner: Tensor, phases: Phase) -> Tensor:
         if not o.keep_class:

@@ -130,11 +130,11 @@ def _answer(oracle: Oracle, live: list[_Attacker]) -> None:
     sizes = [len(question) for question in questions]
     device = oracle.x0.device
     owner = torch.tensor([attacker.image for attacker in live], device=device)
-    before = oracle.best[owner].clone()
+    before = oracle.ledger.best[owner].clone()
     rows = owner.repeat_interleave(torch.tensor(sizes, device=device))
     answers = oracle.labels(torch.cat(questions).to(device), rows, "attack").cpu()
-    improved = owner[oracle.best[owner] < before]
-    oracle.hold(oracle.best_point[improved], improved)
+    improved = owner[oracle.ledger.best[owner] < before]
+    oracle.hold(oracle.ledger.best_point[improved], improved)
     for attacker, answer in zip(live, answers.split(sizes), strict=True):
         attacker.answer = answer
 

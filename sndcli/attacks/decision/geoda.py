@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.dct import dct_rows, low_frequencies
 from sndcli.attacks.common.geometry import block_size, hold_closer, norms, per_image, take_turns
 from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
-from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, low_frequencies, rescaled
-from sndcli.attacks.score.simba import dct_rows
+from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, rescaled
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
-from sndcli.attacks.common.scores import cross_entropy, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -62,7 +62,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
         rows = owner.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
-        loss = cross_entropy(scores, oracle.y[rows]).view(-1, 2)
+        loss = oracle.criterion.cross_entropy(scores, rows).view(-1, 2)
         c = torch.nan_to_num((loss[:, 0] - loss[:, 1]) / (o.fd_eta * o.exploration))
         prior[owner] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
         direction = upsample(v, size)

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
-from sndcli.attacks.common.scores import cross_entropy, margin, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import unknown
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
-LOSSES = {"cross-entropy": cross_entropy, "margin": margin}
+LOSSES = ("cross-entropy", "margin")
 STEPS = {"linf": 0.01, "l2": 0.1}
 HALVED = 200  # the step ends at its two-hundredth
 
@@ -58,7 +58,8 @@ class Options:
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
-    o, x, loss_of = options, oracle.x0.clone(), LOSSES[options.loss]
+    o, x, criterion = options, oracle.x0.clone(), oracle.criterion
+    loss_of = criterion.margin if o.loss == "margin" else criterion.cross_entropy
     mean, steps = torch.zeros_like(x), _Steps(x, o.lr or STEPS[oracle.norm], o.plateau)
     oracle.hold(x, torch.arange(len(x), device=x.device))
     for _ in range(o.iterations):
@@ -74,7 +75,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         torch.sub(center, u, alpha=o.probe, out=both[:, 1])
         probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), image.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
-        loss = loss_of(scores, oracle.y[rows]).view(-1, 2)
+        loss = loss_of(scores, rows).view(-1, 2)
         weight = torch.nan_to_num(loss[:, 0] - loss[:, 1]) / (2 * o.probe * pairs[image])
         mean.mul_(o.momentum).index_add_(0, image, u.mul_(per_image((1 - o.momentum) * weight, u)))
         g = mean[owner]

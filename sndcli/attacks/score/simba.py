@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.dct import dct_rows
 from sndcli.attacks.common.geometry import active
 from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
@@ -121,14 +122,6 @@ def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: S
     key = shell[kept].repeat(channels) + streams.uniform(image, like)
     order = index[torch.argsort(key, dim=1)]
     return order[:, : o.iterations] if o.iterations else order
-
-
-def dct_rows(side: int) -> Tensor:
-    """Rows of the orthonormal DCT-II: ``[side, side]``, row u is the u-th basis vector."""
-    i = torch.arange(side, dtype=torch.float64)
-    rows: Tensor = torch.cos((2 * i[None, :] + 1) * i[:, None] * torch.pi / (2 * side)) * (2 / side) ** 0.5
-    rows[0] /= 2**0.5
-    return rows.float()
 
 
 def direction(index: Tensor, channels: int, rows: Tensor, columns: Tensor) -> Tensor:

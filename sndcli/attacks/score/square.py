@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
-from sndcli.attacks.common.scores import Incumbent, averaged, margin, stop_at_success
+from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
 from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -57,7 +57,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     for iteration in range(oracle.budget):
         owner = active(oracle)
         if options.requery and iteration and len(owner):
-            best.again(owner, margin(oracle.scores(x[owner], owner, "incumbent"), oracle.y[owner]))
+            best.again(owner, oracle.criterion.margin(oracle.scores(x[owner], owner, "incumbent"), owner))
             owner = active(oracle)
         if not len(owner):
             break
@@ -68,7 +68,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
             p = share(iteration - 1, max(1, questions), options)
             trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, owner)
         scores = averaged(oracle, trial, owner, "proposal", options.draws)
-        value = margin(scores, oracle.y[owner])
+        value = oracle.criterion.margin(scores, owner)
         taken = (value > best.value(owner)) | ((value >= 0) & (not options.requery))
         x[owner[taken]] = trial[taken]
         best.replace(owner[taken], value[taken], options.draws)

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
-from sndcli.attacks.common.scores import log_probabilities, margin, project, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_success
 from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.models.reference import Reference
+from sndcli.queries.criterion import log_probabilities
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -86,7 +87,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
         rows = owner.repeat_interleave(2)
         answers = oracle.scores(probes, rows, "probe")
-        loss = margin(answers, oracle.y[rows]).view(-1, 2)
+        loss = oracle.criterion.margin(answers, rows).view(-1, 2)
         prior[owner] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
         step = v.sign() if oracle.norm == "linf" else unit(v)
         x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
