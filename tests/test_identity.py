@@ -53,8 +53,8 @@ class Options:
 
 def run(oracle, streams, options):
     for _ in range(5):
-        owner = oracle.active.nonzero().squeeze(1)
-        oracle.adversarial(oracle.x0[owner] + 0.05 * streams.normal(owner, oracle.x0), owner, "walk")
+        image = oracle.active.nonzero().squeeze(1)
+        oracle.adversarial(oracle.x0[image] + 0.05 * streams.normal(image, oracle.x0), image, "walk")
 
 
 PRESETS = {"default": Preset(Options())}

@@ -72,12 +72,12 @@ def test_votes_are_asked_in_pieces_and_answer_alike(monkeypatch: pytest.MonkeyPa
         return torch.stack([-value, value], 1)
 
     points = torch.rand(60, *SHAPE, generator=generator())
-    owner = torch.zeros(60, dtype=torch.int64)
-    together = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    image = torch.zeros(60, dtype=torch.int64)
+    together = oracle_on(victim, n=1, budget=600, votes=10).labels(points, image, "probe")
     assert batches == [600]
     monkeypatch.setattr(oracle_module, "BYTES_AT_ONCE", 4 * 3072 * 85)
     batches.clear()
-    apart = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    apart = oracle_on(victim, n=1, budget=600, votes=10).labels(points, image, "probe")
     assert max(batches) <= 85
     assert sum(batches) == 600
     assert torch.equal(apart, together)

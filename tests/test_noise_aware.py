@@ -42,7 +42,7 @@ def outcome(oracle: Oracle, h: HalfSpace) -> tuple[float, float, float]:
 
 
 def coin(p: float, budget: int, n: int = 1) -> tuple[Oracle, Tensor, Tensor]:
-    """An oracle that says adversarial with probability p, and a point and owner for each image."""
+    """An oracle that says adversarial with probability p, and a point and an index for each image."""
     g = generator(5)
 
     def victim(z: Tensor) -> Tensor:
@@ -58,16 +58,16 @@ def coin(p: float, budget: int, n: int = 1) -> tuple[Oracle, Tensor, Tensor]:
 @pytest.mark.parametrize(("lead", "cost"), [(0, 5), (2, 2)])
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_a_clear_majority_stops_early(lead: int, cost: int, p: float) -> None:
-    oracle, points, owner = coin(p, 100)
-    assert noise.majority(oracle, points, owner, "a", 9, lead).tolist() == [int(p)]
+    oracle, points, image = coin(p, 100)
+    assert noise.majority(oracle, points, image, "a", 9, lead).tolist() == [int(p)]
     assert oracle.ledger.used.tolist() == [cost]
 
 
 def test_early_stops_do_not_change_the_majority() -> None:
     """P(majority of 9) is the binomial tail, though undecidable answers are not asked for."""
     n, p = 3000, 0.6
-    oracle, points, owner = coin(p, 9, n)
-    found = noise.majority(oracle, points, owner, "a", 9)
+    oracle, points, image = coin(p, 9, n)
+    found = noise.majority(oracle, points, image, "a", 9)
     tail = sum(math.comb(9, k) * p**k * (1 - p) ** (9 - k) for k in range(5, 10))
     assert found.double().mean().item() == pytest.approx(tail, abs=4 * math.sqrt(tail * (1 - tail) / n))
     assert oracle.ledger.used.double().mean() < 8.0
@@ -76,21 +76,21 @@ def test_early_stops_do_not_change_the_majority() -> None:
 def test_lead_is_walds_test() -> None:
     """With a lead of k the chance to end on top is 1/(1 + ((1 - p)/p)^k)."""
     n, p = 3000, 0.7
-    oracle, points, owner = coin(p, 99, n)
-    found = noise.majority(oracle, points, owner, "a", 99, lead=2)
+    oracle, points, image = coin(p, 99, n)
+    found = noise.majority(oracle, points, image, "a", 99, lead=2)
     expected = 1 / (1 + ((1 - p) / p) ** 2)
     assert found.double().mean().item() == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
 
 
 def test_majority_is_refused_where_the_budget_ends_first() -> None:
-    oracle, points, owner = coin(1.0, 4, 2)
-    assert noise.majority(oracle, points, owner, "a", 9).tolist() == [REFUSED] * 2
+    oracle, points, image = coin(1.0, 4, 2)
+    assert noise.majority(oracle, points, image, "a", 9).tolist() == [REFUSED] * 2
     assert oracle.ledger.used.tolist() == [4, 4]
 
 
 def test_majority_counts_its_phases() -> None:
-    oracle, points, owner = coin(1.0, 100, 3)
-    noise.majority(oracle, points, owner, [("a", 1), ("b", 2)], 3)
+    oracle, points, image = coin(1.0, 100, 3)
+    noise.majority(oracle, points, image, [("a", 1), ("b", 2)], 3)
     assert {k: v.tolist() for k, v in oracle.ledger.phases.items()} == {"a": [2, 0, 0], "b": [0, 2, 2]}
 
 
@@ -166,10 +166,10 @@ def test_growing_start_ends_near_the_boundary() -> None:
     """On H noise of scale s is adversarial with chance 1 - Φ(m/s), so a start comes long before s = 0.5."""
     h, n = half_space(1), 16
     oracle = oracle_on(h, n, 500)
-    z, owner = noise.growing_start(oracle, streams(), 0.01, 400, noise.voted(3))
-    assert owner.tolist() == list(range(n))
+    z, image = noise.growing_start(oracle, streams(), 0.01, 400, noise.voted(3))
+    assert image.tolist() == list(range(n))
     assert bool((h(z).argmax(1) == 1).all())
-    assert float(oracle.distance(z, owner).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
+    assert float(oracle.distance(z, image).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
     paid = oracle.ledger.used
     assert torch.equal(oracle.ledger.phases["start"], paid)
     assert int(paid.min()) > 2
@@ -183,15 +183,15 @@ def test_growing_start_goes_on_beyond_its_growth() -> None:
         return torch.stack([torch.full((len(z),), 0.38), (z - 0.5).abs().flatten(1).mean(1)], 1)
 
     oracle = oracle_on(stark)
-    _, owner = noise.growing_start(oracle, streams(), 0.4, 100, noise.voted(1))
-    assert owner.tolist() == list(range(4))
+    _, image = noise.growing_start(oracle, streams(), 0.4, 100, noise.voted(1))
+    assert image.tolist() == list(range(4))
     assert oracle.ledger.used.tolist() == [3 + 4 + 1] * 4  # 0.4, 0.44, 0.484, then 0.12, 0.24, 0.48, 0.96, confirmed
 
 
 def test_growing_start_gives_up() -> None:
     oracle, _, _ = coin(0.0, 100, 2)
-    _, owner = noise.growing_start(oracle, streams(), 0.01, 30, noise.voted(3))
-    assert not len(owner)
+    _, image = noise.growing_start(oracle, streams(), 0.01, 30, noise.voted(3))
+    assert not len(image)
     assert oracle.ledger.used.tolist() == [30, 30]
     assert oracle.ledger.stop_reason == ["init_failed"] * 2
 
@@ -224,9 +224,9 @@ def test_success_is_confirmed_by_labels_not_by_mean_scores(chance: float, least:
         return torch.where(wrong[:, None], torch.tensor([0.0, 9.0]), torch.tensor([0.1, 0.0]))
 
     oracle = oracle_on(victim, 40, 100)
-    points, owner = torch.full((40, *SHAPE), 0.5), torch.arange(40)
+    points, image = torch.full((40, *SHAPE), 0.5), torch.arange(40)
     scores = torch.tensor([[0.1, 0.9]]).expand(40, 2)
-    stop_at_success(oracle, points, owner, scores, confirm=25)
+    stop_at_success(oracle, points, image, scores, confirm=25)
     assert least <= oracle.ledger.stop_reason.count("success") <= most
     assert int(oracle.ledger.phases["confirm"].max()) <= 25
 

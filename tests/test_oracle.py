@@ -44,8 +44,8 @@ def test_rows_over_budget_are_not_evaluated_and_come_back_refused() -> None:
 def test_no_sequence_of_requests_overspends(budget: int, votes: int, calls: list[list[int]]) -> None:
     h = half_space()
     oracle = oracle_on(h, n=4, budget=budget, votes=votes)
-    for owners in calls:
-        oracle.labels(torch.rand(len(owners), *SHAPE), torch.tensor(owners, dtype=torch.int64), "x")
+    for images in calls:
+        oracle.labels(torch.rand(len(images), *SHAPE), torch.tensor(images, dtype=torch.int64), "x")
     used = oracle.ledger.used
     asked = torch.bincount(torch.tensor([o for call in calls for o in call], dtype=torch.int64), minlength=4)
     assert used.tolist() == (torch.minimum(asked, torch.tensor(budget // votes)) * votes).tolist()
@@ -89,13 +89,13 @@ def test_events_are_the_strict_improvements_in_order() -> None:
 @given(distances=st.lists(st.integers(1, 300), min_size=1, max_size=30), sizes=st.lists(st.integers(1, 7)))
 def test_events_do_not_depend_on_how_queries_are_grouped(distances: list[int], sizes: list[int]) -> None:
     h = half_space()
-    owners = torch.arange(len(distances)) % 3
+    images = torch.arange(len(distances)) % 3
     points = points_at([0.01 * v + 0.005 for v in distances], h.w)  # never on the boundary, where rounding decides
     together, apart = oracle_on(h, n=3, budget=99, budgets=[2, 99]), oracle_on(h, n=3, budget=99, budgets=[2, 99])
-    together.labels(points, owners, "a")
+    together.labels(points, images, "a")
     position = 0
     for size in [*sizes, len(distances)]:
-        apart.labels(points[position : position + size], owners[position : position + size], "a")
+        apart.labels(points[position : position + size], images[position : position + size], "a")
         position += size
     one, two = together.close(), apart.close()
     assert [one.events_of(i) for i in range(3)] == [two.events_of(i) for i in range(3)]

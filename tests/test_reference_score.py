@@ -83,12 +83,12 @@ class Turning(Curved):
 class Recording(Oracle):
     """Keeps what each image's queries were."""
 
-    def _ask(self, sent: Tensor, owner: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def _ask(self, sent: Tensor, image: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "sent"):
             self.sent: list[list[Tensor]] = [[] for _ in self.x0]
-        for point, image in zip(sent, owner.tolist(), strict=True):
-            self.sent[image].append(point)
-        return super()._ask(sent, owner, *rest)
+        for point, k in zip(sent, image.tolist(), strict=True):
+            self.sent[k].append(point)
+        return super()._ask(sent, image, *rest)
 
 
 @dataclass(frozen=True)

@@ -167,10 +167,10 @@ def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: flo
     class Raw(Oracle):
         """Hands out the raw score of class 0 instead of a probability, which would saturate."""
 
-        def scores(self, points: Tensor, owner: Tensor, phase: object) -> Tensor:
+        def scores(self, points: Tensor, image: Tensor, phase: object) -> Tensor:
             value = -victim(points)[:, 1]
-            self.ledger.used.index_add_(0, owner, torch.ones_like(owner))
-            lowest[owner] = torch.minimum(lowest[owner], value)
+            self.ledger.used.index_add_(0, image, torch.ones_like(image))
+            lowest[image] = torch.minimum(lowest[image], value)
             return torch.stack([value, torch.full_like(value, -1e9)], 1)
 
     oracle = Raw(victim, x0, torch.zeros(n, dtype=torch.int64), budget=10**6)

@@ -80,50 +80,50 @@ class Oracle:
         """int64 ``[N]``: questions (not single queries) that can still be asked; 0 for retired images."""
         return (self.budget - self.ledger.used) // self.votes * self.active
 
-    def labels(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
+    def labels(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: the label of each row, or `REFUSED`.
 
         Args:
             points: ``[M, C, H, W]``; clipped to [0, 1] before the model sees them.
-            owner: int64 ``[M]``: the image each row is for; M is ragged, rows of one image are in order.
+            image: int64 ``[M]``: the image each row is for; M is ragged, rows of one image are in order.
             phase: what the queries are for, counted apart: one name, or ``[(name, rows), ...]`` for
                 consecutive rows, so that images in different phases share a batch.
         """
-        answers = torch.full_like(owner, REFUSED)
-        rows, label, _ = self._pay(points, owner, phase, scores=False)
+        answers = torch.full_like(image, REFUSED)
+        rows, label, _ = self._pay(points, image, phase, scores=False)
         answers[rows] = label
         return answers
 
-    def scores(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
+    def scores(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were refused."""
-        rows, _, probabilities = self._pay(points, owner, phase, scores=True)
+        rows, _, probabilities = self._pay(points, image, phase, scores=True)
         classes = max(probabilities.shape[1], self.clean_scores.shape[1])  # known from before where none is evaluated
-        answers = probabilities.new_full((len(owner), classes), float("nan"))
+        answers = probabilities.new_full((len(image), classes), float("nan"))
         answers[rows] = probabilities
         return answers
 
-    def adversarial(self, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
+    def adversarial(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: 1 where the criterion is met, 0 where it is not, `REFUSED` where not evaluated."""
-        answer = self.labels(points, owner, phase)
-        return torch.where(answer == REFUSED, REFUSED, self.criterion.met(answer, owner).long())
+        answer = self.labels(points, image, phase)
+        return torch.where(answer == REFUSED, REFUSED, self.criterion.met(answer, image).long())
 
-    def hold(self, points: Tensor, owner: Tensor) -> None:
+    def hold(self, points: Tensor, image: Tensor) -> None:
         """Declares the incumbents: what the attack would hand over for these images from now on."""
-        self.ledger.submit(as_sent(points, self.quantize), owner)
+        self.ledger.submit(as_sent(points, self.quantize), image)
 
-    def retire(self, owner: Tensor, reason: str) -> None:
+    def retire(self, image: Tensor, reason: str) -> None:
         """Ends these images' attacks with a one-word reason. Images already inactive keep theirs."""
-        for image in owner[self.active[owner]].tolist():
-            self.ledger.stop_reason[image] = reason
-        self.active[owner] = False
+        for i in image[self.active[image]].tolist():
+            self.ledger.stop_reason[i] = reason
+        self.active[image] = False
 
-    def inside(self, points: Tensor, owner: Tensor) -> Tensor:
+    def inside(self, points: Tensor, image: Tensor) -> Tensor:
         """bool ``[M]``: whether each row lies within ε, as everything that reports it says."""
-        return within(self.distance(points, owner), self.eps)
+        return within(self.distance(points, image), self.eps)
 
-    def distance(self, points: Tensor, owner: Tensor) -> Tensor:
+    def distance(self, points: Tensor, image: Tensor) -> Tensor:
         """float64 ``[M]``: distance of each row from its clean image, after clipping, in the oracle's norm."""
-        return distances(points.clamp(0.0, 1.0), self.x0, owner, self.norm)
+        return distances(points.clamp(0.0, 1.0), self.x0, image, self.norm)
 
     # -- what experiments use --------------------------------------------------------------------------------
 
@@ -148,13 +148,13 @@ class Oracle:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _pay(self, points: Tensor, owner: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _pay(self, points: Tensor, image: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The rows that are answered, their labels and, where `scores` are wanted, probabilities."""
-        if len(points) != len(owner):
-            raise ValueError(f"Expected one image index a row but got {len(points)} rows and {len(owner)} indices.")
+        if len(points) != len(image):
+            raise ValueError(f"Expected one image index a row but got {len(points)} rows and {len(image)} indices.")
         finite = points.flatten(1).sum(1).isfinite()  # one pass: no entry of an image is NaN or infinite
-        self.retire(owner[~finite].unique(), "non_finite")
-        call = Call(owner, self.remaining)
+        self.retire(image[~finite].unique(), "non_finite")
+        call = Call(image, self.remaining)
         self.ledger.before(call)
         sent = as_sent(points if len(call.rows) == len(points) else points[call.rows], self.quantize)
         label, probabilities = self._ask(sent, call.mine, scores)
@@ -163,13 +163,13 @@ class Oracle:
         self.active &= self.ledger.used + self.votes <= self.budget
         return call.rows, label, probabilities
 
-    def _ask(self, sent: Tensor, owner: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
+    def _ask(self, sent: Tensor, image: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Label ``[m]`` and, where `scores` are wanted, mean probabilities ``[m, K]`` over the votes."""
         found = [(sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1))]
         at_once = rows_within(BYTES_AT_ONCE, self.x0[0].numel() * self.votes, POINTS_AT_ONCE // self.votes)
-        for piece, image, logits in repeated(self._defended, sent, owner, self.votes, self._streams, at_once):
+        for piece, mine, logits in repeated(self._defended, sent, image, self.votes, self._streams, at_once):
             if self._undefended is not None:
-                self.ledger.compare(logits.argmax(2), self._undefended(piece).argmax(1), image)
+                self.ledger.compare(logits.argmax(2), self._undefended(piece).argmax(1), mine)
             found.append(voted(logits, scores))
         labels, means = zip(*(found[1:] or found), strict=True)
         return torch.cat(labels), torch.cat(means)

@@ -52,28 +52,28 @@ def active(oracle: Oracle) -> Tensor:
     return oracle.active.nonzero().squeeze(1)
 
 
-def hold_closer(oracle: Oracle, points: Tensor, owner: Tensor, reached: Tensor) -> None:
+def hold_closer(oracle: Oracle, points: Tensor, image: Tensor, reached: Tensor) -> None:
     """Holds those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
-    distance = oracle.distance(points, owner)
-    closer = distance < reached[owner]
-    reached[owner[closer]] = distance[closer]
-    oracle.hold(points[closer], owner[closer])
+    distance = oracle.distance(points, image)
+    closer = distance < reached[image]
+    reached[image[closer]] = distance[closer]
+    oracle.hold(points[closer], image[closer])
 
 
 def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
     """Calls `turn` with the active images until there are none; every turn asks at least once for each of them."""
     for _ in range(oracle.budget + 1):
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        turn(owner)
+        turn(image)
 
 
 def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracle.adversarial) -> tuple[Tensor, Tensor]:
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 
     Returns:
-        (points ``[N, C, H, W]``, owners with a start). Every start found is held.
+        (points ``[N, C, H, W]``, images with a start). Every start found is held.
     """
     points = oracle.x0.clone()
     pending = active(oracle)
@@ -104,7 +104,7 @@ def box(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
 def bisect(
     oracle: Oracle,
     z: Tensor,
-    owner: Tensor,
+    image: Tensor,
     width: float | Tensor,
     phase: str,
     path: Callable[[Tensor, Tensor, Tensor], Tensor] = straight,
@@ -118,23 +118,23 @@ def bisect(
     Args:
         oracle: asked about points on the path.
         z: ``[n, C, H, W]``, taken to be adversarial.
-        owner: ``[n]``.
+        image: ``[n]``.
         width: of the final interval of e; one number, or one an image.
         phase: for the query counts.
         path: `straight` for L2, `box` for L∞.
         ask: one query a step, or a majority of several.
     """
-    x = oracle.x0[owner]
-    lo = torch.zeros(len(owner), dtype=torch.float64, device=z.device)
+    x = oracle.x0[image]
+    lo = torch.zeros(len(image), dtype=torch.float64, device=z.device)
     hi = torch.ones_like(lo)
-    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(owner)
+    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(image)
     steps = torch.tensor([bisection_steps(w) for w in widths], dtype=torch.int64, device=z.device)
 
     def answers(middle: Tensor) -> Tensor:
-        rows, told = (steps > 0).nonzero().squeeze(1), torch.full_like(owner, REFUSED)
+        rows, told = (steps > 0).nonzero().squeeze(1), torch.full_like(image, REFUSED)
         steps.sub_(1)
-        if bool(oracle.active[owner[rows]].any()):
-            told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), owner[rows], phase)
+        if bool(oracle.active[image[rows]].any()):
+            told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), image[rows], phase)
         return told
 
     _, hi = bisected(lo, hi, answers, int(steps.max()) if len(steps) else 0)

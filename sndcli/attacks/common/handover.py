@@ -21,7 +21,7 @@ Handing = Callable[[Tensor, Tensor, Tensor], None]  # as `HandOver.__call__`
 def handing(oracle: Oracle, confirm: int, safety: float = 2.0) -> Handing:
     """What the presets do: with `confirm` answers a `HandOver` 2 % and `safety` σ̂ beyond; else points as they are."""
     if not confirm:
-        return lambda found, _, owner: oracle.hold(found, owner)
+        return lambda found, _, image: oracle.hold(found, image)
     return HandOver(oracle, 0.02, safety, confirm, 3)
 
 
@@ -46,15 +46,15 @@ class HandOver:
         self.oracle, self.overshoot, self.safety, self.votes, self.lead = oracle, overshoot, safety, votes, lead
         self.reached = torch.full((len(oracle.x0),), torch.inf, dtype=torch.float64, device=oracle.x0.device)
 
-    def __call__(self, found: Tensor, sigma_hat: Tensor, owner: Tensor) -> None:
-        """Hands over for boundary points `found` ``[n, C, H, W]`` of the images `owner`, with their σ̂ ``[n]``."""
-        oracle, pending = self.oracle, torch.arange(len(owner), device=owner.device)
-        distance = oracle.distance(found, owner).clamp_min(COLLAPSED)
+    def __call__(self, found: Tensor, sigma_hat: Tensor, image: Tensor) -> None:
+        """Hands over for boundary points `found` ``[n, C, H, W]`` of the images `image`, with their σ̂ ``[n]``."""
+        oracle, pending = self.oracle, torch.arange(len(image), device=image.device)
+        distance = oracle.distance(found, image).clamp_min(COLLAPSED)
         beyond = self.overshoot + self.safety * sigma_hat / distance
         edge = WITHIN * oracle.eps / distance  # of the ball of ε
         for k in (1, 2, 4) if self.votes else (1,):
             further = torch.where(edge >= 1, torch.minimum(1 + k * beyond, edge), 1 + k * beyond)[pending]
-            whose = owner[pending]
+            whose = image[pending]
             sent = straight(oracle.x0[whose], found[pending], further).clamp_(0.0, 1.0)
             length = oracle.distance(sent, whose)
             good = length <= SLACK * self.reached[whose]  # the closest of many noisy ones is a lucky one

@@ -28,16 +28,16 @@ def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
     return (x0 + difference).clamp_(0.0, 1.0)
 
 
-def averaged(oracle: Oracle, points: Tensor, owner: Tensor, phase: str, draws: int) -> Tensor:
+def averaged(oracle: Oracle, points: Tensor, image: Tensor, phase: str, draws: int) -> Tensor:
     """``[M, K]``: mean probabilities over `draws` paid answers to each row; NaN where one of them was refused."""
     if draws == 1:
-        return oracle.scores(points, owner, phase)
-    answers = oracle.scores(points.repeat_interleave(draws, 0), owner.repeat_interleave(draws), phase)
-    return answers.view(len(owner), draws, -1).mean(1)
+        return oracle.scores(points, image, phase)
+    answers = oracle.scores(points.repeat_interleave(draws, 0), image.repeat_interleave(draws), phase)
+    return answers.view(len(image), draws, -1).mean(1)
 
 
 def stop_at_success(
-    oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
+    oracle: Oracle, points: Tensor, image: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
 ) -> None:
     """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
 
@@ -46,17 +46,17 @@ def stop_at_success(
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
     With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
     """
-    found = oracle.criterion.met_by(scores, owner).nonzero().squeeze(1)
-    found = found[anywhere | oracle.inside(points[found], owner[found])]
-    found = found[torch.argsort(owner[found], stable=True)]
-    found = found[leads(owner[found])]
+    found = oracle.criterion.met_by(scores, image).nonzero().squeeze(1)
+    found = found[anywhere | oracle.inside(points[found], image[found])]
+    found = found[torch.argsort(image[found], stable=True)]
+    found = found[leads(image[found])]
     if confirm and len(found):
-        found = found[majority(oracle, points[found], owner[found], "confirm", confirm, CONFIRM_LEAD) == 1]
-    oracle.hold(points[found], owner[found])
-    oracle.retire(owner[found], "misclassified" if anywhere else "success")
+        found = found[majority(oracle, points[found], image[found], "confirm", confirm, CONFIRM_LEAD) == 1]
+    oracle.hold(points[found], image[found])
+    oracle.retire(image[found], "misclassified" if anywhere else "success")
 
 
-def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) -> None:
+def stop_at_iterate(oracle: Oracle, x: Tensor, image: Tensor, scores: Tensor) -> None:
     """Asks about the iterates of those images that have a wrong answer among `scores`, and ends on success.
 
     Probes around an iterate on the surface of the ball mostly lie outside ε, where a wrong answer is no success, so
@@ -65,10 +65,10 @@ def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) ->
     Args:
         oracle: paid in the phase ``iterate``, at most one query an image.
         x: ``[N, C, H, W]``, iterates of all images.
-        owner: ``[M]``, images that the rows of `scores` were about.
+        image: ``[M]``, images that the rows of `scores` were about.
         scores: ``[M, K]``, answers to probes.
     """
-    who = owner[oracle.criterion.met_by(scores, owner) & oracle.active[owner]].unique()
+    who = image[oracle.criterion.met_by(scores, image) & oracle.active[image]].unique()
     stop_at_success(oracle, x[who], who, oracle.scores(x[who], who, "iterate"))
 
 
@@ -81,16 +81,16 @@ class Incumbent:
     def __init__(self, loss: Tensor) -> None:
         self.sum, self.count = loss.clone(), torch.ones_like(loss)
 
-    def value(self, owner: Tensor) -> Tensor:
+    def value(self, image: Tensor) -> Tensor:
         """``[n]``."""
-        return self.sum[owner] / self.count[owner]
+        return self.sum[image] / self.count[image]
 
-    def replace(self, owner: Tensor, loss: Tensor, draws: int) -> None:
+    def replace(self, image: Tensor, loss: Tensor, draws: int) -> None:
         """New incumbents, whose `loss` is a mean over `draws` answers."""
-        self.sum[owner], self.count[owner] = loss * draws, torch.full_like(loss, float(draws))
+        self.sum[image], self.count[image] = loss * draws, torch.full_like(loss, float(draws))
 
-    def again(self, owner: Tensor, loss: Tensor) -> None:
+    def again(self, image: Tensor, loss: Tensor) -> None:
         """One more answer about the incumbents; NaN where it was refused."""
         told = ~loss.isnan()
-        self.sum[owner[told]] += loss[told]
-        self.count[owner[told]] += 1
+        self.sum[image[told]] += loss[told]
+        self.count[image[told]] += 1

@@ -72,16 +72,16 @@ class _Window:
         self.filled = torch.zeros(images, dtype=torch.int64, device=device)
         self.size = size
 
-    def push(self, owner: Tensor, answer: Tensor) -> None:
-        self.answers[owner, self.filled[owner] % self.size] = answer.to(self.answers.dtype)
-        self.filled[owner] += 1
+    def push(self, image: Tensor, answer: Tensor) -> None:
+        self.answers[image, self.filled[image] % self.size] = answer.to(self.answers.dtype)
+        self.filled[image] += 1
 
-    def empty(self, owner: Tensor) -> None:
-        self.filled[owner] = 0
+    def empty(self, image: Tensor) -> None:
+        self.filled[image] = 0
 
-    def rates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def rates(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Owners whose window is full, and their share of adversarial answers."""
-        full = owner[self.filled[owner] >= self.size]
+        full = image[self.filled[image] >= self.size]
         return full, self.answers[full].mean(1)
 
 
@@ -98,43 +98,43 @@ def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Option
     epsilon = torch.full((n,), o.source_step, device=device)
     sphere, step = _Window(n, SPHERE_WINDOW, device), _Window(n, STEP_WINDOW, device)
     for k in range(1, o.steps + 1):
-        owner = active(oracle)
-        oracle.retire(owner[epsilon[owner] < o.source_step_convergence], "converged")
-        oracle.retire(owner[oracle.distance(a[owner], owner) < COLLAPSED], "collapsed")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        oracle.retire(image[epsilon[image] < o.source_step_convergence], "converged")
+        oracle.retire(image[oracle.distance(a[image], image) < COLLAPSED], "collapsed")
+        image = active(oracle)
+        if not len(image):
             break
-        x = oracle.x0[owner]
-        least = o.floor * sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
-        delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
-        epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
-        s, c = propose(x, a[owner], delta[owner], epsilon[owner], streams, owner)
-        closer = norms(c - x) < norms(a[owner] - x)
-        answer_c = oracle.adversarial(c, owner, "candidate")
+        x = oracle.x0[image]
+        least = o.floor * sigma_hat[image] / norms(x - a[image]).clamp_min(COLLAPSED)
+        delta[image] = torch.maximum(delta[image], least.to(delta) * x[0].numel() ** 0.5)
+        epsilon[image] = torch.maximum(epsilon[image], least.to(epsilon))
+        s, c = propose(x, a[image], delta[image], epsilon[image], streams, image)
+        closer = norms(c - x) < norms(a[image] - x)
+        answer_c = oracle.adversarial(c, image, "candidate")
         accepted = (answer_c == 1) & closer
         if o.votes > 1:
-            sure = majority(oracle, c[accepted], owner[accepted], "confirm", o.votes) == 1
+            sure = majority(oracle, c[accepted], image[accepted], "confirm", o.votes) == 1
             accepted[accepted.clone()] = sure
-        a[owner[accepted]] = c[accepted]
+        a[image[accepted]] = c[accepted]
         if not o.confirm:
-            oracle.hold(c[accepted], owner[accepted])
+            oracle.hold(c[accepted], image[accepted])
         if o.retest and k % o.retest == 0:
-            moved = _retest(oracle, a, owner, o.votes)
-            who = owner if o.confirm else moved
+            moved = _retest(oracle, a, image, o.votes)
+            who = image if o.confirm else moved
             hand_over(a[who], sigma_hat[who], who)
         if k % o.update_every == 0:
-            answer_s = oracle.adversarial(s, owner, "sphere")
+            answer_s = oracle.adversarial(s, image, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
-            sphere.push(owner[ok], answer_s[ok])
-            step.push(owner[ok], answer_c[ok])
-            adapt(sphere, owner[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
-            adapt(step, owner[ok], (epsilon,), 0.1, 0.25, o.adaptation)
+            sphere.push(image[ok], answer_s[ok])
+            step.push(image[ok], answer_c[ok])
+            adapt(sphere, image[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
+            adapt(step, image[ok], (epsilon,), 0.1, 0.25, o.adaptation)
     oracle.retire(active(oracle), "exhausted")
 
 
-def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
-    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their owners."""
-    failed = owner[majority(oracle, a[owner], owner, "retest", votes) == 0]
+def _retest(oracle: Oracle, a: Tensor, image: Tensor, votes: int) -> Tensor:
+    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their images."""
+    failed = image[majority(oracle, a[image], image, "retest", votes) == 0]
     out = torch.full((len(failed),), 1.05, device=a.device)
     a[failed] = straight(oracle.x0[failed], a[failed], out).clamp_(0.0, 1.0)
     return failed
@@ -142,18 +142,18 @@ def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
 
 def blended_start(oracle: Oracle, streams: Streams, o: Options) -> Tensor:
     """Uniform noise, blended towards the clean image up to the first adversarial of the equidistant points."""
-    noise, owner = uniform_start(oracle, streams, o.start_draws)
+    noise, image = uniform_start(oracle, streams, o.start_draws)
     a = noise.clone()
     for k in range(1, o.blend_steps):
-        if not len(owner):
+        if not len(image):
             break
-        e = torch.full((len(owner),), k / o.blend_steps, device=noise.device)
-        blend = straight(oracle.x0[owner], noise[owner], e)
-        answer = oracle.adversarial(blend, owner, "start")
+        e = torch.full((len(image),), k / o.blend_steps, device=noise.device)
+        blend = straight(oracle.x0[image], noise[image], e)
+        answer = oracle.adversarial(blend, image, "start")
         hit = answer == 1
-        a[owner[hit]] = blend[hit]
-        oracle.hold(blend[hit], owner[hit])
-        owner = owner[answer == 0]
+        a[image[hit]] = blend[hit]
+        oracle.hold(blend[hit], image[hit])
+        image = image[answer == 0]
     return a
 
 
@@ -186,9 +186,9 @@ def propose(
     return s, (s + length * (x - s)).clamp_(0.0, 1.0)
 
 
-def adapt(window: _Window, owner: Tensor, steps: tuple[Tensor, ...], low: float, high: float, factor: float) -> None:
+def adapt(window: _Window, image: Tensor, steps: tuple[Tensor, ...], low: float, high: float, factor: float) -> None:
     """Lengthens `steps` where a full window's rate is above `high`, shortens them where it is below `low`."""
-    full, rate = window.rates(owner)
+    full, rate = window.rates(image)
     for chosen, change in ((full[rate > high], factor), (full[rate < low], 1 / factor)):
         for step in steps:
             step[chosen] *= change

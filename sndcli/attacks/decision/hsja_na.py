@@ -105,47 +105,47 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     if o.sigma_hat != ESTIMATE:
         sigma_hat += float(o.sigma_hat)
 
-    def width_at(far: Tensor, owner: Tensor) -> Tensor:
+    def width_at(far: Tensor, image: Tensor) -> Tensor:
         """Relative width at which the projection of `far` ends."""
-        noise = o.fineness * sigma_hat[owner] / oracle.distance(far, owner).clamp_min(COLLAPSED)
+        noise = o.fineness * sigma_hat[image] / oracle.distance(far, image).clamp_min(COLLAPSED)
         return noise.clamp(1.5 / o.grid, 0.5)
 
-    def reserve(owner: Tensor) -> Tensor:
+    def reserve(image: Tensor) -> Tensor:
         """Queries that the projection after a gradient and its confirmation are expected to take."""
-        steps = torch.tensor([bisection_steps(w) for w in width_at(far[owner], owner).tolist()], device=far.device)
+        steps = torch.tensor([bisection_steps(w) for w in width_at(far[image], image).tolist()], device=far.device)
         confirmation = o.confirm_lead + 1 if o.confirm else 0
         return torch.ceil(votes_expected(o.votes, o.lead) * steps).long() + confirmation
 
-    def project(far: Tensor, owner: Tensor) -> Tensor:
-        found = bisect(oracle, far, owner, width_at(far, owner), "projection", ask=ask)
-        hand_over(found, sigma_hat[owner], owner)
+    def project(far: Tensor, image: Tensor) -> Tensor:
+        found = bisect(oracle, far, image, width_at(far, image), "projection", ask=ask)
+        hand_over(found, sigma_hat[image], image)
         return found
 
     if o.start_scale:
-        far, owner = growing_start(oracle, streams, o.start_scale, o.start_draws, ask, prior.draw)  # x̃
+        far, image = growing_start(oracle, streams, o.start_scale, o.start_draws, ask, prior.draw)  # x̃
     else:
-        far, owner = uniform_start(oracle, streams, o.start_draws)
+        far, image = uniform_start(oracle, streams, o.start_draws)
     x = far.clone()
-    x[owner] = project(far[owner], owner)
+    x[image] = project(far[image], image)
     if o.sigma_hat == ESTIMATE:
-        sigma_hat[owner] = measure(oracle, x[owner], owner, streams, o.pairs)
+        sigma_hat[image] = measure(oracle, x[image], image, streams, o.pairs)
 
     for t in range(1, oracle.budget + 1):
-        owner = active(oracle)
-        oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
+        image = active(oracle)
+        oracle.retire(image[oracle.distance(x[image], image) < COLLAPSED], "collapsed")
         probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
         ready = active(oracle)
         probes[ready] = torch.minimum(probes[ready], oracle.remaining[ready] - reserve(ready))
-        owner = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
-        if not len(owner):
+        image = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
+        if not len(image):
             break
-        delta = 1.5 * root_d * oracle.distance(far[owner], owner) / o.grid
-        delta = torch.maximum(delta, o.floor * sigma_hat[owner] * root_d)
-        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], streams, draw=prior.draw)
-        x0, epsilon = oracle.x0[owner], o.step * oracle.distance(x[owner], owner) / math.sqrt(t)
-        z = (x[owner] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
-        far[owner] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)
-        x[owner] = project(far[owner], owner)
+        delta = 1.5 * root_d * oracle.distance(far[image], image) / o.grid
+        delta = torch.maximum(delta, o.floor * sigma_hat[image] * root_d)
+        v = gradient_direction(oracle, x[image], image, delta, probes[image], streams, draw=prior.draw)
+        x0, epsilon = oracle.x0[image], o.step * oracle.distance(x[image], image) / math.sqrt(t)
+        z = (x[image] + per_image(epsilon, x) * v).clamp_(0.0, 1.0)
+        far[image] = (z + o.outward * (z - x0)).clamp_(0.0, 1.0)
+        x[image] = project(far[image], image)
     oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs
 
 

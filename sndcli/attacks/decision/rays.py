@@ -58,23 +58,23 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
     flips = torch.zeros_like(level)  # since the incumbent was last confirmed
     hand_over = handing(oracle, options.confirm, safety=0.0)
 
-    def point(owner: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
+    def point(image: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)
-        return (x0[owner] + reach * signs[owner].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
+        return (x0[image] + reach * signs[image].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
 
     for _ in range(oracle.budget + 1):
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
         if options.retest:
-            due = owner[~halving[owner] & rho[owner].isfinite() & (flips[owner] >= options.retest)]
+            due = image[~halving[image] & rho[image].isfinite() & (flips[image] >= options.retest)]
             reply = majority(oracle, point(due, rho[due], s), due, "retest", options.votes)
             failed = due[reply == 0]
             flips[due[reply == 1]] = 0
             rho[failed] = (1.05 * rho[failed]).clamp(max=d**0.5)
             hand_over(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
-            owner = owner[~torch.isin(owner, failed)]
-        flipping, narrowing = owner[~halving[owner]], owner[halving[owner]]
+            image = image[~torch.isin(image, failed)]
+        flipping, narrowing = image[~halving[image]], image[halving[image]]
         trial[flipping] = flip(s[flipping], level[flipping], block[flipping])
         middle = (lo[narrowing] + hi[narrowing]) / 2
         sent = torch.cat([point(flipping, rho[flipping], trial), point(narrowing, middle, trial)])
@@ -111,11 +111,11 @@ def flip(s: Tensor, level: Tensor, block: Tensor) -> Tensor:
     return torch.where(inside, -s, s)
 
 
-def advance(owner: Tensor, level: Tensor, block: Tensor, d: int) -> None:
+def advance(image: Tensor, level: Tensor, block: Tensor, d: int) -> None:
     """The next block; after the last of a level, the first of the next. Below one entry a sweep starts again."""
-    block[owner] += 1
-    size = torch.ceil(d / 2.0 ** level[owner]).clamp_min(1)
-    over = owner[(block[owner] >= 2.0 ** level[owner]) | (block[owner] * size >= d)]
+    block[image] += 1
+    size = torch.ceil(d / 2.0 ** level[image]).clamp_min(1)
+    over = image[(block[image] >= 2.0 ** level[image]) | (block[image] * size >= d)]
     level[over] += 1
     block[over] = 0
 

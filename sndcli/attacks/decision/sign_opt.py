@@ -90,108 +90,108 @@ class _Machine(RaySearch):
         self.states = [torch.tensor(states, device=device) for states in PHASES.values()]
         self._next_direction(active(oracle))
 
-    def turn(self, owner: Tensor) -> None:
+    def turn(self, image: Tensor) -> None:
         """One batch: a block of probes of every image in its gradient, one query of every other."""
-        probing = owner[self.state[owner] == GRADIENT]
-        asking = [owner[torch.isin(self.state[owner], states)] for states in self.states]
-        image, u, probes = self._probes(probing)
+        probing = image[self.state[image] == GRADIENT]
+        asking = [image[torch.isin(self.state[image], states)] for states in self.states]
+        nth, u, probes = self._probes(probing)
         everyone = torch.cat(asking)
         points = self._at(everyone, self.trial_theta[everyone], self.lam[everyone])
         # One forward for all; the oracle is told the phases apart.
-        phases = list(zip(("gradient", *PHASES), (len(image), *map(len, asking)), strict=True))
-        sent, rows = torch.cat([probes, points]), torch.cat([probing[image], everyone])
+        phases = list(zip(("gradient", *PHASES), (len(nth), *map(len, asking)), strict=True))
+        sent, rows = torch.cat([probes, points]), torch.cat([probing[nth], everyone])
         reply = voted_but_first(self.oracle, sent, rows, phases, self.o.votes)
-        self._gather(probing, image, u, reply[: len(image)])
-        told = reply[len(image) :]
+        self._gather(probing, nth, u, reply[: len(nth)])
+        told = reply[len(nth) :]
         ok = told != REFUSED
         self._advance(everyone[ok], told[ok] == 1)
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
-    def _begin(self, owner: Tensor) -> None:
+    def _begin(self, image: Tensor) -> None:
         """A new gradient at the best direction so far, after a new look at its distance where that is wanted."""
         if self.o.remeasure:
-            first = owner[~self.remeasuring[owner]]
-            self.remeasuring[owner] = ~self.remeasuring[owner]
+            first = image[~self.remeasuring[image]]
+            self.remeasuring[image] = ~self.remeasuring[image]
             self._search(first, self.best_theta[first], self.best_g[first])
-            owner = owner[~torch.isin(owner, first)]
-        self.theta[owner], self.g[owner] = self.best_theta[owner], self.best_g[owner]
-        self.oracle.retire(owner[self.iteration[owner] >= self.o.iterations], "exhausted")
-        self.iteration[owner] += 1
-        self.gradient[owner] = 0.0
-        self.count[owner] = 0
-        self.state[owner] = GRADIENT
+            image = image[~torch.isin(image, first)]
+        self.theta[image], self.g[image] = self.best_theta[image], self.best_g[image]
+        self.oracle.retire(image[self.iteration[image] >= self.o.iterations], "exhausted")
+        self.iteration[image] += 1
+        self.gradient[image] = 0.0
+        self.count[image] = 0
+        self.state[image] = GRADIENT
 
-    def _probes(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _probes(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         block = block_size(len(self.oracle.x0), self.theta[0].numel())
-        take = torch.clamp(self.o.directions - self.count[owner], max=block)
-        image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        u = unit(self.streams.normal(owner[image], self.oracle.x0))
-        who = owner[image]
+        take = torch.clamp(self.o.directions - self.count[image], max=block)
+        nth = torch.repeat_interleave(torch.arange(len(image), device=image.device), take)
+        u = unit(self.streams.normal(image[nth], self.oracle.x0))
+        who = image[nth]
         h = torch.maximum(self.beta[who], self.sigma_hat[who] * self.theta[0].numel() ** 0.5 / self.g[who])
         theta = unit(self.theta[who] + per_image(h, u) * u)
-        return image, u, self._at(who, theta, self.g[who])
+        return nth, u, self._at(who, theta, self.g[who])
 
-    def _gather(self, owner: Tensor, image: Tensor, u: Tensor, reply: Tensor) -> None:
+    def _gather(self, image: Tensor, nth: Tensor, u: Tensor, reply: Tensor) -> None:
         """Adds sign · u: -1 where the boundary came nearer, +1 elsewhere."""
         ok = reply != REFUSED
         sign = (1 - 2 * reply[ok]).to(u.dtype)
-        self.gradient.index_add_(0, owner[image[ok]], u[ok] * per_image(sign, u))
-        self.count.index_add_(0, owner[image[ok]], torch.ones_like(reply[ok]))
-        done = owner[self.count[owner] >= self.o.directions]
+        self.gradient.index_add_(0, image[nth[ok]], u[ok] * per_image(sign, u))
+        self.count.index_add_(0, image[nth[ok]], torch.ones_like(reply[ok]))
+        done = image[self.count[image] >= self.o.directions]
         self.gradient[done] /= self.o.directions
         self.trial[done], self.upwards[done] = 0, True
         self._try_step(done)
 
-    def _try_step(self, owner: Tensor) -> None:
+    def _try_step(self, image: Tensor) -> None:
         """θ' = (θ - αG)/‖·‖ and the first query of its local search, at the distance to beat."""
-        step = per_image(self.alpha[owner], self.theta) * self.gradient[owner]
-        beat = torch.where(self.upwards[owner], self.best_g[owner], self.g[owner])
-        self._search(owner, unit(self.theta[owner] - step), beat)
+        step = per_image(self.alpha[image], self.theta) * self.gradient[image]
+        beat = torch.where(self.upwards[image], self.best_g[image], self.g[image])
+        self._search(image, unit(self.theta[image] - step), beat)
 
-    def _found(self, owner: Tensor, g: Tensor) -> None:
+    def _found(self, image: Tensor, g: Tensor) -> None:
         """A local search has ended with g' (infinite where it gave up): accept or not, and go on."""
-        again = self.remeasuring[owner]
-        self._remeasured(owner[again], g[again])
-        owner, g = owner[~again], g[~again]
-        up = self.upwards[owner]
-        better = g < torch.where(up, self.best_g[owner], self.g[owner])
-        taken = owner[better]
+        again = self.remeasuring[image]
+        self._remeasured(image[again], g[again])
+        image, g = image[~again], g[~again]
+        up = self.upwards[image]
+        better = g < torch.where(up, self.best_g[image], self.g[image])
+        taken = image[better]
         self.best_theta[taken], self.best_g[taken] = self.trial_theta[taken], g[better]
         self._hold(taken)
-        self.alpha[owner[up]] *= 2
-        self.trial[owner] += 1
-        spent = self.trial[owner] >= self.o.trials
-        improved = self.best_g[owner] < self.g[owner]
+        self.alpha[image[up]] *= 2
+        self.trial[image] += 1
+        spent = self.trial[image] >= self.o.trials
+        improved = self.best_g[image] < self.g[image]
         turn = up & ~improved & (~better | spent)  # nothing upwards: now downwards
         again = (up & better & ~spent) | (~up & ~better & ~spent)
-        self.upwards[owner[turn]], self.trial[owner[turn]] = False, 0
-        go = owner[turn | again]
+        self.upwards[image[turn]], self.trial[image[turn]] = False, 0
+        go = image[turn | again]
         self.alpha[go[~self.upwards[go]]] /= 4
         self._try_step(go)
-        self._end(owner[~(turn | again)])
+        self._end(image[~(turn | again)])
 
-    def _remeasured(self, owner: Tensor, g: Tensor) -> None:
+    def _remeasured(self, image: Tensor, g: Tensor) -> None:
         told = g.isfinite()
-        self.best_g[owner[told]] = g[told]
-        self._hold(owner)
-        self._begin(owner)
+        self.best_g[image[told]] = g[told]
+        self._hold(image)
+        self._begin(image)
 
-    def _hold(self, owner: Tensor) -> None:
-        self.hand_over(self._at(owner, self.best_theta[owner], self.best_g[owner]), self.sigma_hat[owner], owner)
+    def _hold(self, image: Tensor) -> None:
+        self.hand_over(self._at(image, self.best_theta[image], self.best_g[image]), self.sigma_hat[image], image)
 
-    def _tolerance(self, owner: Tensor) -> Tensor:
-        return torch.maximum(self.beta[owner] / 500, self.sigma_hat[owner] / 10)
+    def _tolerance(self, image: Tensor) -> Tensor:
+        return torch.maximum(self.beta[image] / 500, self.sigma_hat[image] / 10)
 
-    def _quick(self, owner: Tensor) -> Tensor:
-        return super()._quick(owner) & ~self.remeasuring[owner]
+    def _quick(self, image: Tensor) -> Tensor:
+        return super()._quick(image) & ~self.remeasuring[image]
 
-    def _end(self, owner: Tensor) -> None:
-        small = owner[self.alpha[owner] < 1e-4]
+    def _end(self, image: Tensor) -> None:
+        small = image[self.alpha[image] < 1e-4]
         self.alpha[small] = 1.0
         self.beta[small] /= 10
         self.oracle.retire(small[self.beta[small] < 1e-8], "converged")
-        self._begin(owner)
+        self._begin(image)
 
 
 def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:

@@ -53,22 +53,22 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     oracle.hold(x, torch.arange(n, device=x.device))
     for _ in range(oracle.budget // 2 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        v = prior[owner]
-        e = o.exploration * streams.normal(owner, v) / (channels * tiles**2) ** 0.5
-        plus, minus = (x[owner] + o.fd_eta * _unit(upsample(q, size)) for q in (v + e, v - e))
+        v = prior[image]
+        e = o.exploration * streams.normal(image, v) / (channels * tiles**2) ** 0.5
+        plus, minus = (x[image] + o.fd_eta * _unit(upsample(q, size)) for q in (v + e, v - e))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
-        rows = owner.repeat_interleave(2)
+        rows = image.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
         loss = oracle.criterion.cross_entropy(scores, rows).view(-1, 2)
         c = torch.nan_to_num((loss[:, 0] - loss[:, 1]) / (o.fd_eta * o.exploration))
-        prior[owner] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
+        prior[image] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
         direction = upsample(v, size)
         step = direction.sign() if oracle.norm == "linf" else _unit(direction)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], o.ball * oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], o.ball * oracle.eps, oracle.norm)
+        oracle.hold(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
 

@@ -65,24 +65,24 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     for _ in range(o.iterations):
         pairs = (oracle.remaining // 2).clamp(max=o.pairs)
         oracle.retire((pairs == 0).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        image = owner.repeat_interleave(pairs[owner])
-        u = streams.normal(image, x)
-        center, both = x[image], u.new_empty(len(u), 2, *u.shape[1:])
+        whose = image.repeat_interleave(pairs[image])
+        u = streams.normal(whose, x)
+        center, both = x[whose], u.new_empty(len(u), 2, *u.shape[1:])
         torch.add(center, u, alpha=o.probe, out=both[:, 0])
         torch.sub(center, u, alpha=o.probe, out=both[:, 1])
-        probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), image.repeat_interleave(2)
+        probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), whose.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
         loss = loss_of(scores, rows).view(-1, 2)
-        weight = torch.nan_to_num(loss[:, 0] - loss[:, 1]) / (2 * o.probe * pairs[image])
-        mean.mul_(o.momentum).index_add_(0, image, u.mul_(per_image((1 - o.momentum) * weight, u)))
-        g = mean[owner]
-        told = loss.new_zeros(len(x)).index_add_(0, image, loss.mean(1) / pairs[image])
-        step = (g.sign() if oracle.norm == "linf" else unit(g)) * per_image(steps.after(owner, told[owner]), g)
-        x[owner] = project(x[owner] + step, oracle.x0[owner], oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        weight = torch.nan_to_num(loss[:, 0] - loss[:, 1]) / (2 * o.probe * pairs[whose])
+        mean.mul_(o.momentum).index_add_(0, whose, u.mul_(per_image((1 - o.momentum) * weight, u)))
+        g = mean[image]
+        told = loss.new_zeros(len(x)).index_add_(0, whose, loss.mean(1) / pairs[whose])
+        step = (g.sign() if oracle.norm == "linf" else unit(g)) * per_image(steps.after(image, told[image]), g)
+        x[image] = project(x[image] + step, oracle.x0[image], oracle.eps, oracle.norm)
+        oracle.hold(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
     oracle.retire(active(oracle), "exhausted")
@@ -96,16 +96,16 @@ class _Steps:
         self.losses = x0.new_zeros(len(x0), max(1, plateau))
         self.count = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
 
-    def after(self, owner: Tensor, loss: Tensor) -> Tensor:
+    def after(self, image: Tensor, loss: Tensor) -> Tensor:
         """``[n]``: the steps of these images now that their losses ``[n]`` are known."""
         if not self.plateau:
-            return self.lr[owner]
-        losses = torch.cat([self.losses[owner, 1:], loss.to(self.losses)[:, None]], 1)
-        count = self.count[owner] + 1
+            return self.lr[image]
+        losses = torch.cat([self.losses[image, 1:], loss.to(self.losses)[:, None]], 1)
+        count = self.count[image] + 1
         fell = (count >= self.plateau) & (losses[:, -1] < losses[:, 0])
-        self.losses[owner], self.count[owner] = losses, torch.where(fell, 0, count)
-        self.lr[owner] = torch.where(fell, (self.lr[owner] / 2).clamp_min(self.least), self.lr[owner])
-        return self.lr[owner]
+        self.losses[image], self.count[image] = losses, torch.where(fell, 0, count)
+        self.lr[image] = torch.where(fell, (self.lr[image] / 2).clamp_min(self.least), self.lr[image])
+        return self.lr[image]
 
 
 def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001

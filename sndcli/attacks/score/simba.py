@@ -82,27 +82,27 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     oracle.hold(x0, everyone)
     for _ in range(2 * order.shape[1] + 1):
         oracle.retire(everyone[place >= order.shape[1]], "exhausted")
-        owner = active(oracle)
-        if o.requery and len(first := owner[~right[owner]]):
+        image = active(oracle)
+        if o.requery and len(first := image[~right[image]]):
             again = oracle.scores((x0[first] + delta[first]).clamp(0.0, 1.0), first, "incumbent")
             last.again(first, again.gather(1, oracle.y[first, None]).squeeze(1))
-            owner = active(oracle)
-        if not len(owner):
+            image = active(oracle)
+        if not len(image):
             break
-        step = direction(order[owner, place[owner]], size[0], *axes) * length
-        trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
-        points = (x0[owner] + trial).clamp(0.0, 1.0)
-        scores = averaged(oracle, points, owner, "step", o.draws)
-        p = scores.gather(1, oracle.y[owner, None]).squeeze(1)
-        better = p < last.value(owner)  # False where refused
-        taken = owner[better]
+        step = direction(order[image, place[image]], size[0], *axes) * length
+        trial = delta[image] + torch.where(right[image, None, None, None], step, -step)
+        points = (x0[image] + trial).clamp(0.0, 1.0)
+        scores = averaged(oracle, points, image, "step", o.draws)
+        p = scores.gather(1, oracle.y[image, None]).squeeze(1)
+        better = p < last.value(image)  # False where refused
+        taken = image[better]
         delta[taken] = trial[better]
         last.replace(taken, p[better], o.draws)
         oracle.hold(points[better], taken)
-        next_direction = better | right[owner]
-        place[owner[next_direction]] += 1
-        right[owner] = ~next_direction
-        stop_at_success(oracle, points, owner, scores, o.confirm, o.anywhere)
+        next_direction = better | right[image]
+        place[image[next_direction]] += 1
+        right[image] = ~next_direction
+        stop_at_success(oracle, points, image, scores, o.confirm, o.anywhere)
 
 
 def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: Streams) -> Tensor:

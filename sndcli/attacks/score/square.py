@@ -55,25 +55,25 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
     oracle.hold(x, everyone)
     for iteration in range(oracle.budget):
-        owner = active(oracle)
-        if options.requery and iteration and len(owner):
-            best.again(owner, oracle.criterion.margin(oracle.scores(x[owner], owner, "incumbent"), owner))
-            owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if options.requery and iteration and len(image):
+            best.again(image, oracle.criterion.margin(oracle.scores(x[image], image, "incumbent"), image))
+            image = active(oracle)
+        if not len(image):
             break
-        x0, now = oracle.x0[owner], x[owner]
+        x0, now = oracle.x0[image], x[image]
         if iteration == 0:
-            trial = (stripes if linf else mosaic)(x0, oracle.eps, streams, owner)
+            trial = (stripes if linf else mosaic)(x0, oracle.eps, streams, image)
         else:
             p = share(iteration - 1, max(1, questions), options)
-            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, owner)
-        scores = averaged(oracle, trial, owner, "proposal", options.draws)
-        value = oracle.criterion.margin(scores, owner)
-        taken = (value > best.value(owner)) | ((value >= 0) & (not options.requery))
-        x[owner[taken]] = trial[taken]
-        best.replace(owner[taken], value[taken], options.draws)
-        oracle.hold(trial[taken], owner[taken])
-        stop_at_success(oracle, trial, owner, scores, options.confirm)
+            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, image)
+        scores = averaged(oracle, trial, image, "proposal", options.draws)
+        value = oracle.criterion.margin(scores, image)
+        taken = (value > best.value(image)) | ((value >= 0) & (not options.requery))
+        x[image[taken]] = trial[taken]
+        best.replace(image[taken], value[taken], options.draws)
+        oracle.hold(trial[taken], image[taken])
+        stop_at_success(oracle, trial, image, scores, options.confirm)
     oracle.retire(active(oracle), "budget")
 
 

@@ -77,27 +77,27 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     oracle.hold(x, torch.arange(len(x), device=x.device))
     for iteration in range(oracle.budget // 3 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        s = cotangent(scores[owner], oracle.y[owner])
-        r = unit(directions(x[owner], s, references, drop_rate(iteration, o), streams, owner))
-        v = prior[owner]
-        plus, minus = (x[owner] + o.fd_eta * unit(q) for q in (v + o.exploration * r, v - o.exploration * r))
+        s = cotangent(scores[image], oracle.y[image])
+        r = unit(directions(x[image], s, references, drop_rate(iteration, o), streams, image))
+        v = prior[image]
+        plus, minus = (x[image] + o.fd_eta * unit(q) for q in (v + o.exploration * r, v - o.exploration * r))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
-        rows = owner.repeat_interleave(2)
+        rows = image.repeat_interleave(2)
         answers = oracle.scores(probes, rows, "probe")
         loss = oracle.criterion.margin(answers, rows).view(-1, 2)
-        prior[owner] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
+        prior[image] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
         step = v.sign() if oracle.norm == "linf" else unit(v)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], oracle.eps, oracle.norm)
+        oracle.hold(x[image], image)
         stop_at_success(oracle, probes, rows, answers)
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        scores[owner] = answers = oracle.scores(x[owner], owner, "iterate")
-        stop_at_success(oracle, x[owner], owner, answers)
+        scores[image] = answers = oracle.scores(x[image], image, "iterate")
+        stop_at_success(oracle, x[image], image, answers)
 
 
 def cotangent(scores: Tensor, y: Tensor) -> Tensor:
