@@ -255,7 +255,7 @@ def _result(table: pa.Table, kept: points.Points, config: RunConfig) -> Result:
     defense: DefenseSpec = config.defense
     return Result(
         attack=config.attack, defense=f"{defense.name} {defense.sigma:g}" if defense.sigma else defense.name,
-        labels=kept.bare_label[order], points=kept.held[order], submitted=kept.has_held[order],
+        labels=kept.bare_label[order], points=kept.submitted[order], submitted=kept.has_submitted[order],
         distances=torch.tensor([d[-1] for d in table.column("held_l2").to_pylist()], dtype=torch.float64),
         queries=torch.tensor(table.column("queries").to_pylist()),
         seen=torch.tensor([hits["success_seen"][key] for key in keys]),

@@ -62,12 +62,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def held_distance(oracle: Oracle) -> Tensor:
-    """[N, B] distance of the point handed over at each report point; infinite where there is none."""
+def submitted_distance(oracle: Oracle) -> Tensor:
+    """[N, B] distance of the point submitted at each report point; infinite where there is none."""
     ledger = oracle.close()
     everyone = torch.arange(len(oracle.x0))
-    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.held], 1)
-    return torch.where(ledger.has_held, distance, torch.inf)
+    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.submitted], 1)
+    return torch.where(ledger.has_submitted, distance, torch.inf)
 
 
 @dataclass

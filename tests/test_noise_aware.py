@@ -35,8 +35,8 @@ def run(name: str, preset: str, h: HalfSpace, budget: int, n: int = 3, seed: int
 
 def outcome(oracle: Oracle, h: HalfSpace) -> tuple[float, float, float]:
     """Medians of claimed D/m, of border D/m, and of the chance that a fresh answer is adversarial."""
-    held = (oracle.close().held[-1] - 0.5).flatten(1)
-    claimed, along = held.norm(dim=1), held @ h.w
+    submitted = (oracle.close().submitted[-1] - 0.5).flatten(1)
+    claimed, along = submitted.norm(dim=1), submitted @ h.w
     p = torch.special.ndtr((along - M) / max(h.sigma, 1e-9))
     return (claimed / M).median().item(), (claimed / along).median().item(), p.median().item()
 
@@ -150,7 +150,7 @@ def test_hsja_na_follows_its_table_at_10k(sigma: float, expected: float) -> None
     assert p > 0.3
 
 
-def test_hsja_na_hands_over_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
+def test_hsja_na_submits_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
     """The published attack stalls at 15 m and its points are luck; this one measures the noise by itself."""
     h = half_space(1, sigma=0.01)
     # A flat boundary can take wider probes, and its normal is neither grey nor in the middle.
@@ -196,14 +196,14 @@ def test_growing_start_gives_up() -> None:
     assert oracle.ledger.stop_reason == ["init_failed"] * 2
 
 
-def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
-    """Without noise the path does not depend on ε; only the point handed over is drawn back to the ball."""
+def test_hsja_na_submits_inside_eps_where_its_boundary_point_is() -> None:
+    """Without noise the path does not depend on ε; only the point submitted is drawn back to the ball."""
 
     def distance(eps: float) -> float:
         oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
         options = options_of(spec_of("hsja-na"), "sequential", ("sigma_hat=0.01",))
         spec_of("hsja-na").run(oracle, streams(), options)
-        return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
+        return float(oracle.distance(oracle.close().submitted[-1], torch.arange(1)))
 
     free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f
     boundary = (free - 0.02) / 1.02

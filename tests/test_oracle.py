@@ -103,29 +103,29 @@ def test_events_do_not_depend_on_how_queries_are_grouped(distances: list[int], s
     assert together.ledger.best.tolist() == apart.ledger.best.tolist()
 
 
-def test_snapshots_keep_what_was_held_at_the_report_point() -> None:
+def test_snapshots_keep_what_was_submitted_at_the_report_point() -> None:
     h = half_space()
     oracle = oracle_on(h, n=1, budget=10, budgets=[1, 2, 4, 10])
     me = torch.tensor([0])
     a, b, c = points_at([0.9, 0.8, 0.7], h.w).split(1)
     oracle.labels(a, me, "a")
-    oracle.hold(a, me)  # completed with 1 query
+    oracle.submit(a, me)  # completed with 1 query
     oracle.labels(b.repeat(2, 1, 1, 1), torch.tensor([0, 0]), "a")
-    oracle.hold(b, me)  # completed with 3
+    oracle.submit(b, me)  # completed with 3
     oracle.labels(c, me, "a")
-    oracle.hold(c, me)  # completed with 4
+    oracle.submit(c, me)  # completed with 4
     ledger = oracle.close()
     everyone = torch.tensor([0])
-    held = [round(float(oracle.distance(points, everyone)), 4) for points in ledger.held]
-    assert held == [0.9, 0.9, 0.7, 0.7]
+    submitted = [round(float(oracle.distance(points, everyone)), 4) for points in ledger.submitted]
+    assert submitted == [0.9, 0.9, 0.7, 0.7]
     assert [round(v, 4) for v in ledger.last_l2[0].tolist()] == [0.9, 0.8, 0.7, 0.7]
-    assert ledger.has_held.all()
+    assert ledger.has_submitted.all()
 
 
-def test_without_an_incumbent_nothing_is_handed_over() -> None:
+def test_nothing_is_submitted_unasked() -> None:
     oracle = oracle_on(half_space(), n=1, budget=5)
     oracle.check()
-    assert not oracle.close().has_held.any()
+    assert not oracle.close().has_submitted.any()
 
 
 def test_check_costs_one_and_marks_initially_wrong() -> None:

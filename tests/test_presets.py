@@ -50,7 +50,7 @@ def test_every_attack_takes_images_of_any_shape(name: str, norm: str, shape: tup
     ledger = oracle.close()
     assert int(ledger.used.max()) <= 120
     assert int(ledger.used.min()) >= 2
-    assert ledger.held[-1].shape == oracle.x0.shape
+    assert ledger.submitted[-1].shape == oracle.x0.shape
     assert "non_finite" not in ledger.stop_reason
 
 
@@ -74,7 +74,7 @@ def test_nes_has_the_authors_constants() -> None:
     o = options_of(nes.SPEC, None, (), "linf")
     assert (2 * o.pairs, o.probe, o.momentum, o.loss, o.plateau) == (50, 0.001, 0.9, "cross-entropy", 5)
     oracle = attacked("nes", "linf", (3, 8, 8), 51, 0.05, distance=2.0)
-    moved = (oracle.close().held[0] - 0.5).abs()
+    moved = (oracle.close().submitted[0] - 0.5).abs()
     assert float((moved - 0.01).abs().max()) < 1e-6  # one step, of 0.01 a pixel
 
 
@@ -100,7 +100,7 @@ def test_nes_steps_along_a_running_mean_of_estimates() -> None:
         oracle.check(scores=True)
         options = options_of(nes.SPEC, None, (f"momentum={momentum}", "lr=0.001"), "l2")
         nes.run(oracle, ImageStreams(0, [0, 1, 2, 3], "attack"), options)
-        before, after = oracle.close().held
+        before, after = oracle.close().submitted
         step = (after - before).flatten(1)
         return float((step @ victim.w / step.norm(dim=1)).mean())
 
@@ -154,7 +154,9 @@ def test_fitted_steps_are_a_twentieth_of_epsilon(name: str, eps: float) -> None:
     oracle.check(scores=True)
     options = options_of(spec_of(name), preset, ("iterations=16",))
     spec_of(name).run(oracle, ImageStreams(0, [0], "attack"), options)
-    assert oracle.distance(oracle.close().held[0], torch.tensor([0])).item() == pytest.approx(0.05 * eps * 4, rel=1e-3)
+    assert oracle.distance(oracle.close().submitted[0], torch.tensor([0])).item() == pytest.approx(
+        0.05 * eps * 4, rel=1e-3
+    )
 
 
 def test_fitted_steps_need_an_epsilon() -> None:

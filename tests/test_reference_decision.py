@@ -118,19 +118,22 @@ class Case:
         return options_of(spec_of(self.attack), self.preset, self.settings)
 
     def run(self, victim: Victim, budget: int, eps: float) -> list[Tensor | None]:
-        """The attack on all images at once; what it hands over."""
+        """The attack on all images at once; what it submits."""
         y = torch.zeros(len(victim.x0), dtype=torch.int64)
         oracle = Oracle(victim, victim.x0, y, budget=budget, norm=self.norm, eps=eps, streams=victim.streams)
         streams = ImageStreams(SEED, range(len(y)), "attack")
         spec_of(self.attack).run(oracle, streams, self.options())
         ledger = oracle.close()
-        return [z if held else None for z, held in zip(ledger.held[0], ledger.has_held[:, 0].tolist(), strict=True)]
+        return [
+            z if submitted else None
+            for z, submitted in zip(ledger.submitted[0], ledger.has_submitted[:, 0].tolist(), strict=True)
+        ]
 
     def run_plain(self, victim: Victim, budget: int, eps: float, seed: int = SEED) -> list[Tensor | None]:
         """The plain form on each image by itself."""
         names = inspect.signature(self.plain).parameters
         options = {k: v for k, v in {**asdict(self.options()), "eps": eps}.items() if k in names}
-        noise, held = victim.streams, []
+        noise, submitted = victim.streams, []
         for i, x in enumerate(victim.x0):
 
             def label(z: Tensor, i: int = i) -> int:
@@ -141,8 +144,8 @@ class Case:
             draw = Draw(ImageStreams(seed, range(len(victim.x0)), "attack"), i, SHAPE)
             with suppress(OutOfBudget):
                 self.plain(x, ask, draw, **options)
-            held.append(ask.held)
-        return held
+            submitted.append(ask.submitted)
+        return submitted
 
 
 AWARE = [
@@ -234,9 +237,9 @@ def test_other_draws_lead_to_the_same_median_under_noise(case: Case) -> None:
     x0 = clean(1).expand(20, *SHAPE).clone()
     together, alone = NOISY(x0), NOISY(x0, seed=SEED + 1)
     medians = []
-    for held in (case.run(together, 1000, 0.5), case.run_plain(alone, 1000, 0.5, SEED + 1)):
+    for submitted in (case.run(together, 1000, 0.5), case.run_plain(alone, 1000, 0.5, SEED + 1)):
         norm = torch.inf if case.norm == "linf" else 2
-        far = [torch.inf if z is None else float((z - x).norm(norm)) for z, x in zip(held, x0, strict=True)]
+        far = [torch.inf if z is None else float((z - x).norm(norm)) for z, x in zip(submitted, x0, strict=True)]
         medians.append((statistics.median(far), *statistics.quantiles(far, n=4)[::2]))
     (first, low, high), (second, other_low, other_high) = medians
     assert 0.8 < first / second < 1.25 or (low <= second <= high and other_low <= first <= other_high), medians

@@ -1,6 +1,6 @@
 """Every score attack against a slow one-image form of our own: three images together, or each by itself.
 
-At σ = 0 both send the same points in the same order and hand over the same; under noise they get equally far.
+At σ = 0 both send the same points in the same order and submit the same; under noise they get equally far.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def compare(case: Case, victim: Curved, quiet: Curved | None = None) -> None:
         for k, (one, other) in enumerate(zip(sent, ask.sent, strict=False)):
             assert (one - other).abs().max().item() < 1e-4, f"image {image}, query {k}"
         assert len(sent) == len(ask.sent)
-        assert (oracle.ledger.held[-1][image] - handed).abs().max().item() < 1e-4
+        assert (oracle.ledger.submitted[-1][image] - handed).abs().max().item() < 1e-4
 
 
 @pytest.mark.parametrize("case", [*CASES, *OTHER_SHAPES], ids=str)
@@ -235,7 +235,7 @@ def test_subspace_follows_the_best_wrong_class_where_it_changes(norm: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_under_noise_both_get_equally_far(case: Case) -> None:
-    """Median over 20 seeds of the margin at the point handed over, in standard errors of their difference."""
+    """Median over 20 seeds of the margin at the point submitted, in standard errors of their difference."""
     quiet, n = Curved(), 20
     x0, y = (values.expand(n, *values.shape[1:]) for values in images(quiet, 1))
     oracle = case.together(Curved(sigma=0.01), x0, y, list(range(n)), case.budget)
@@ -243,7 +243,7 @@ def test_under_noise_both_get_equally_far(case: Case) -> None:
     alone = torch.stack([case.alone(victim, x0[k], int(y[k]), k, case.budget, SEED + 1)[1] for k in range(n)])
     found = {
         who: torch.tensor([margin(quiet(point[None]).softmax(1)[0], int(y[0])) for point in handed])
-        for who, handed in (("together", oracle.ledger.held[-1]), ("alone", alone))
+        for who, handed in (("together", oracle.ledger.submitted[-1]), ("alone", alone))
     }
     difference = abs(float(found["together"].median() - found["alone"].median()))
     error = 1.25 * float(torch.stack(list(found.values())).std(1).square().sum().div(n).sqrt())

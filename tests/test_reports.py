@@ -42,7 +42,7 @@ def write_run(
     folder: Path, events: Sequence[Sequence[tuple[int, float]]], config: RunConfig = BASE, p_adv: float = 1.0,
     first_image: int = 0, **changes: Any,
 ) -> Path:  # fmt: skip
-    """A result file of these improvement events, one list an image; the point held is the closest wrong answer."""
+    """A result file of these improvement events, one list an image; the point submitted is the closest wrong answer."""
     points, rows = config.report_points, []
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
@@ -411,9 +411,9 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     assert snd(*options, "--save-points", "--out", out).returncode == 0
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()
     assert kept.image_id.tolist() == [record["image_id"] for record in records]
-    distance = (kept.held - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
+    distance = (kept.submitted - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
     expected = [record["held_l2"][-1] for record in records]
-    known = kept.has_held.tolist()
+    known = kept.has_submitted.tolist()
     assert [d if has else math.inf for d, has in zip(distance, known, strict=True)] == pytest.approx(expected)
     wrong = (kept.bare_label != kept.label).tolist()
     assert [w and h for w, h in zip(wrong, known, strict=True)] == [r["adv_clean"][-1] for r in records]

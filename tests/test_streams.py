@@ -113,7 +113,7 @@ def trajectory(victim: Victim, ids: list[int], which: int, name: str, preset: st
     return {
         "events": ledger.events_of(k), "used": int(ledger.used[k]), "stop": ledger.stop_reason[k],
         "phases": {name: int(count[k]) for name, count in ledger.phases.items() if int(count[k])},
-        "last": ledger.last_l2[k].tolist(), "held": [held[k].tolist() for held in ledger.held],
+        "last": ledger.last_l2[k].tolist(), "submitted": [submitted[k].tolist() for submitted in ledger.submitted],
     }  # fmt: skip
 
 

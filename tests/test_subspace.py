@@ -74,19 +74,21 @@ def test_reference_equal_to_the_victim_needs_the_predicted_iterations(steps: int
     assert oracle.ledger.used.tolist() == [1 + 3 * steps] * 2
     assert oracle.ledger.phases["probe"].tolist() == [2 * steps] * 2
     expected = 0.5 + steps / 255 * victim.w.sign().view(SHAPE)
-    torch.testing.assert_close(oracle.close().held[0][0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(oracle.close().submitted[0][0], expected, atol=1e-6, rtol=0)
 
 
 def test_a_negated_reference_walks_the_same_way() -> None:
     """Only the line of r matters: the probes find its sign. With dropped layers, too."""
     victim, budgets = Linear(margin=30.0), [31, 61, 121]
-    held = [
-        attack(victim, [reference(linear_network(victim.w, sign))], LINF, 121, eps=0.5, budgets=budgets).close().held
+    submitted = [
+        attack(victim, [reference(linear_network(victim.w, sign))], LINF, 121, eps=0.5, budgets=budgets)
+        .close()
+        .submitted
         for sign in (1.0, -1.0)
     ]
-    for one, other in zip(*held, strict=True):
+    for one, other in zip(*submitted, strict=True):
         assert torch.equal(one, other)
-    assert not torch.equal(held[0][2], held[0][0])
+    assert not torch.equal(submitted[0][2], submitted[0][0])
 
 
 def test_a_step_of_the_prior_has_l1_norm_one() -> None:

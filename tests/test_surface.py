@@ -141,7 +141,7 @@ def test_every_attack_succeeds_on_the_surface(
     assert ended.reached <= budget
     assert min(ended.row["event_l2"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
     scores = ATTACKS[name].access == "scores"
-    if scores:  # ended by `stop_at_success`, and the point it hands over counts too
+    if scores:  # ended by `stop_at_success`, and the point it submits counts too
         assert ended.row["stop_reason"] == "success"
         assert ended.summary["success_noisy"]["value"] == 1.0  # type: ignore[index]
         assert ended.summary["success_clean"]["value"] == 1.0  # type: ignore[index]

@@ -27,9 +27,9 @@ def distances(claimed: Floats | None, verified: Floats | None, border: Floats | 
     """Medians over all images at a report point; None where a median is infinite or nothing was measured.
 
     Args:
-        claimed: ``[n]`` of the points handed over.
+        claimed: ``[n]`` of the points submitted.
         verified: ``[n]``, see `confirmed`.
-        border: ``[n]`` where the majority flips on the rays through the points handed over.
+        border: ``[n]`` where the majority flips on the rays through the points submitted.
 
     Returns:
         ``l2_claimed``, ``l2_verified``, ``l2_border`` and ``border_measured``.

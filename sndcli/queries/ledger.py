@@ -29,8 +29,8 @@ class Ledger:
         best_point: ``[N, C, H, W]``, the point it was about.
         events: (image, query, distance) of every adversarial answer that was closer than all before.
         last_l2: ``[N, B]`` distance of the last paid query at each report point (norm of the oracle).
-        held: ``[B]`` tensors ``[N, C, H, W]``: the point the attack submits at each report point.
-        has_held: bool ``[N, B]``.
+        submitted: ``[B]`` tensors ``[N, C, H, W]``: the point the attack submits at each report point.
+        has_submitted: bool ``[N, B]``.
         mismatches: int64 ``[N]``, paid queries whose own label (before any vote) was not the undefended one.
         stop_reason: one word an image.
     """
@@ -45,17 +45,17 @@ class Ledger:
         self.phases: dict[str, Tensor] = defaultdict(lambda: integers(n))
         self.best, self.best_point = numbers(n) + float("inf"), x0.clone()
         self.events: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.last_l2, self.held, self.has_held = numbers(n, b), [x0.clone() for _ in budgets], flags(n, b)
+        self.last_l2, self.submitted, self.has_submitted = numbers(n, b), [x0.clone() for _ in budgets], flags(n, b)
         self.stop_reason = ["budget"] * n
-        self.held_now, self._holds, self._last = x0.clone(), flags(n), numbers(n)  # now
+        self.submitted_now, self._submits, self._last = x0.clone(), flags(n), numbers(n)  # now
         self._taken = flags(n, b)
 
     # -- what the oracle reports -----------------------------------------------------------------------------
 
     def submit(self, sent: Tensor, image: Tensor) -> None:
         """From now on the attack submits `sent` ``[M, C, H, W]`` for `image` ``[M]``."""
-        self.held_now[image] = sent
-        self._holds[image] = True
+        self.submitted_now[image] = sent
+        self._submits[image] = True
 
     def before(self, call: Call) -> None:
         """Keeps the state at each report point that `call` takes an image beyond; before it is answered.
@@ -95,9 +95,9 @@ class Ledger:
 
     def submit_as_it_is(self, x0: Tensor, which: Tensor) -> None:
         """Makes the clean image what is submitted at every report point for `which` ``[N]``: the model errs on it."""
-        for held in self.held:
-            held[which] = x0[which]
-        self.has_held[which] = True
+        for submitted in self.submitted:
+            submitted[which] = x0[which]
+        self.has_submitted[which] = True
 
     def events_by_image(self) -> list[list[tuple[int, float]]]:
         """For each image (query, distance), in order."""
@@ -153,8 +153,8 @@ class Ledger:
         for b, point in enumerate(self.budgets):
             crossing = ~self._taken[:, b] & (used_after > point)
             if bool(crossing.any()):
-                self.held[b][crossing] = self.held_now[crossing]
-                self.has_held[crossing, b] = self._holds[crossing]
+                self.submitted[b][crossing] = self.submitted_now[crossing]
+                self.has_submitted[crossing, b] = self._submits[crossing]
                 self.last_l2[crossing, b] = self._last[crossing]
                 self._taken[:, b] |= crossing
 

@@ -107,8 +107,8 @@ class Oracle:
         answer = self.labels(points, image, phase)
         return torch.where(answer == REFUSED, REFUSED, self.criterion.met(answer, image).long())
 
-    def hold(self, points: Tensor, image: Tensor) -> None:
-        """Declares the incumbents: what the attack would hand over for these images from now on."""
+    def submit(self, points: Tensor, image: Tensor) -> None:
+        """Declares what the attack submits for these images from now on."""
         self.ledger.submit(as_sent(points, self.quantize), image)
 
     def retire(self, image: Tensor, reason: str) -> None:
@@ -139,7 +139,7 @@ class Oracle:
             self.initially_wrong = self.criterion.met_by(self.clean_scores, everyone)
         else:
             self.initially_wrong = self.adversarial(self.x0, everyone, "check") == 1
-        self.hold(self.x0[self.initially_wrong], everyone[self.initially_wrong])
+        self.submit(self.x0[self.initially_wrong], everyone[self.initially_wrong])
 
     def close(self) -> Ledger:
         """Fills the report points that were not reached with the final state, and returns the ledger."""

@@ -49,7 +49,7 @@ figure { margin: 1rem 0; break-inside: avoid }
 """
 MEANING = (
     "<p class=note><b>seen</b>: some paid query inside ε was answered with a wrong label. <b>noisy</b>: the point "
-    "handed over is misclassified by the defended model in at least half of fresh draws. <b>clean</b>: the undefended "
+    "submitted is misclassified by the defended model in at least half of fresh draws. <b>clean</b>: the undefended "
     "model misclassifies that point. <b>floor</b>: what resending the clean image would reach as seen. <b>last</b>: "
     "mean distance of the last query. <b>best</b>: median closest wrong answer over all images, failures infinite.</p>"
 )
@@ -156,7 +156,7 @@ def _gallery(frames: Sequence[Frame]) -> str:
     for image in shown:
         pictures = (
             (image.clean, f"clean image, {image.was}"),
-            (image.held, "image handed over"),
+            (image.held, "image submitted"),
             (image.amplified, f"perturbation times {image.gain:.3g}"),
         )
         trio = "".join(f'<img alt="{escape(text)}" title="{escape(text)}" src="{_png(p)}">' for p, text in pictures)
@@ -164,7 +164,7 @@ def _gallery(frames: Sequence[Frame]) -> str:
         figures.append(
             f"<figure class=images><div class=trio>{trio}</div><figcaption>{escape(caption)}</figcaption></figure>"
         )
-    return "<p class=note>Clean, handed over, perturbation amplified.</p>" + "".join(figures)
+    return "<p class=note>Clean, submitted, perturbation amplified.</p>" + "".join(figures)
 
 
 def _png(pixels: gallery.Pixels) -> str:

@@ -29,7 +29,7 @@ MEASURES = {
 
 CAPTION = "success in % [95 % {}]; last: mean distance of the last query; best: median over all images"
 DISTANCES = (
-    "; claimed, verified, border: median distances of the point handed over, of the closest that fresh draws confirm, "
+    "; claimed, verified, border: median distances of the point submitted, of the closest that fresh draws confirm, "
     "and at which the majority flips on its ray"
 )
 NAMES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}

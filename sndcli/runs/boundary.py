@@ -1,4 +1,4 @@
-"""Where the majority classifier flips on the ray from a clean image through the point an attack handed over.
+"""Where the majority classifier flips on the ray from a clean image through the point an attack submitted.
 
 The distance an attack claims is what its own answers told it. Under noise it can fool itself: a lucky answer close by
 looks like success. The border is measured after the attack, unpaid, on draws that the attack never saw (the reference
@@ -35,7 +35,7 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         wrong: bool ``[m]`` of (points ``[m, C, H, W]``, rows ``[m]``): whether the majority errs; `rows` say which.
         x0: clean images ``[n, C, H, W]``.
-        z: points handed over ``[n, C, H, W]``.
+        z: points submitted ``[n, C, H, W]``.
 
     Returns:
         points ``[n, C, H, W]``, the outer ends of the last brackets, and bool ``[n]``, whether there is a flip.

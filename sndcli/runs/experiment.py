@@ -68,7 +68,7 @@ class Experiment:
         warn: told of failures that do not end the run.
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
-        save_points: keep the points handed over at the end beside the result (see `points`).
+        save_points: keep the points submitted at the end beside the result (see `points`).
         chooser: the data and the model by which images are chosen; the victim's own by default.
     """
 
@@ -161,17 +161,17 @@ class Experiment:
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
-                moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
+                moved_out(x0, submitted, eps, c.norm, c.quantize) for eps in radii for submitted in ledger.submitted
             ]  # fmt: skip
-            has = ledger.has_held.repeat(1, len(radii) + 1)
-            p_adv, adv_clean = check.points([*moved, *ledger.held], has)
+            has = ledger.has_submitted.repeat(1, len(radii) + 1)
+            p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
             border = check.border(oracle, ledger) if c.border else None
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         everyone = torch.arange(len(index), device=device)
-        held_l2 = torch.stack([oracle.distance(held, everyone) for held in ledger.held], 1)
-        held_l2[~ledger.has_held] = float("inf")
+        held_l2 = torch.stack([oracle.distance(submitted, everyone) for submitted in ledger.submitted], 1)
+        held_l2[~ledger.has_submitted] = float("inf")
         rows, run_id = [], c.run_id  # hashed once, not for each row
         for i, (position, events) in enumerate(zip(index.tolist(), ledger.events_by_image(), strict=True)):
             failed = ledger.stop_reason[i].startswith(FAILURES)
@@ -214,11 +214,12 @@ class Experiment:
             oracle.retire(oracle.active.nonzero().squeeze(1), "error")
 
     def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
-        clean, held = self.data.pixels(index), ledger.held[-1].cpu()
+        clean, submitted = self.data.pixels(index), ledger.submitted[-1].cpu()
         kept = points.Points(
             image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
-            clean=(clean * 255).round().to(torch.uint8), held=held, has_held=ledger.has_held[:, -1].cpu(),
-            bare_label=self.victim.undefended(ledger.held[-1]).argmax(1),
+            clean=(clean * 255).round().to(torch.uint8),
+            submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
+            bare_label=self.victim.undefended(ledger.submitted[-1]).argmax(1),
             classes=tuple(self.data.classes), run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)

@@ -20,7 +20,7 @@ class RunFiles:
     Args:
         out: a folder, or the path of the result file.
         config: of the run; a file of another config is never overwritten.
-        save_points: whether the points handed over are kept beside the result.
+        save_points: whether the points submitted are kept beside the result.
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The points an attack would hand over at the end, kept beside the result file for galleries and for re-checking.
+"""The points an attack would submit at the end, kept beside the result file for galleries and for re-checking.
 
 One safetensors file a run, ``<result>.points.safetensors``; n rows in the order of the result's rows.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from sndcli.errors import DataError
 from sndcli.runs.writing import replacing
 
-TENSORS = ("image_id", "seed", "label", "clean", "held", "has_held", "bare_label")
+TENSORS = ("image_id", "seed", "label", "clean", "submitted", "has_submitted", "bare_label")
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Points:
     Attributes:
         image_id, seed, label: int64 ``[n]``.
         clean: uint8 ``[n, C, H, W]``, the clean image rounded to 8 bits.
-        held: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was submitted; the clean image where
-            `has_held` is false.
-        has_held: bool ``[n]``.
-        bare_label: int64 ``[n]``, what the undefended model calls `held`.
+        submitted: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was submitted; the clean image where
+            `has_submitted` is false.
+        has_submitted: bool ``[n]``.
+        bare_label: int64 ``[n]``, what the undefended model calls `submitted`.
         classes: names of the labels.
         run_id: of the run.
     """
@@ -40,8 +40,8 @@ class Points:
     seed: Tensor
     label: Tensor
     clean: Tensor
-    held: Tensor
-    has_held: Tensor
+    submitted: Tensor
+    has_submitted: Tensor
     bare_label: Tensor
     classes: tuple[str, ...]
     run_id: str

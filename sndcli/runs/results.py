@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         ("budgets", pa.list_(pa.int64())),
         ("best_l2", pa.list_(pa.float64())),  # closest wrong answer so far; infinite where none
         ("last_l2", pa.list_(pa.float64())),  # last paid query
-        ("held_l2", pa.list_(pa.float64())),  # the point handed over; infinite where there is none
+        ("held_l2", pa.list_(pa.float64())),  # the point submitted; infinite where there is none
         ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify that point, moved out to ε
         ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies the moved point
         ("p_adv_submitted", pa.list_(pa.float64())),  # as p_adv, of the point as it was submitted

@@ -78,12 +78,12 @@ class Verification:
     def border(self, oracle: Oracle, ledger: Ledger) -> Tensor:
         """``[N, B]``: distance at which the majority flips on the ray of each point submitted; else infinite."""
         streams, draws = self.streams("boundary"), DRAWS if self.random else 1
-        found = torch.full(ledger.has_held.shape, float("inf"), dtype=torch.float64)
+        found = torch.full(ledger.has_submitted.shape, float("inf"), dtype=torch.float64)
         for k in range(found.shape[1]):
             who, same = _new(ledger, k)
             found[same, k] = found[same, k - 1]
             wrong = majority_wrong(self.victim.defended, self.criterion, who, draws, streams)
-            at, flips = border_points(wrong, oracle.x0[who], ledger.held[k][who])
+            at, flips = border_points(wrong, oracle.x0[who], ledger.submitted[k][who])
             found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
         return found
 
@@ -98,8 +98,8 @@ class Verification:
 
 def _new(ledger: Ledger, k: int) -> tuple[Tensor, Tensor]:
     """Images with another point at report point k than at the one before, and (on the CPU) those with the same."""
-    has = ledger.has_held[:, k]
+    has = ledger.has_submitted[:, k]
     same = torch.zeros_like(has)
     if k:
-        same = (ledger.held[k] == ledger.held[k - 1]).flatten(1).all(1) & ledger.has_held[:, k - 1] & has
+        same = (ledger.submitted[k] == ledger.submitted[k - 1]).flatten(1).all(1) & ledger.has_submitted[:, k - 1] & has
     return (has & ~same).nonzero().squeeze(1), same.nonzero().squeeze(1).cpu()

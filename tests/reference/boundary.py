@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from reference.decisions import Ask, Draw, straight, uniform_start, vote
-from reference.noise import HandOver, noise_scale
+from reference.noise import Confirmed, noise_scale
 
 
 def boundary(
@@ -30,13 +30,13 @@ def boundary(
     confirm: int,
     eps: float,
 ) -> None:
-    """Walks on the boundary; the incumbent `a` is held. Ours: the blend leaves out the clean image itself.
+    """Walks on the boundary; the incumbent `a` is submitted. Ours: the blend leaves out the clean image itself.
 
     Ours too, for noise: what one answer calls adversarial is accepted by `votes` more; every `retest` steps as many say
     whether `a` still is, which moves out by 5 % if not; steps are a `floor` of the noise long or more. With `confirm`
-    only what `HandOver` makes of `a` at each retest is held.
+    only what `Confirmed` makes of `a` at each retest is submitted.
     """
-    sigma, hand_over = noise_scale(x, ask, draw, sigma_hat), HandOver(ask, x, eps, confirm)
+    sigma, submit = noise_scale(x, ask, draw, sigma_hat), Confirmed(ask, x, eps, confirm)
     noise = uniform_start(ask, draw, start_draws)
     if noise is None:
         return
@@ -45,7 +45,7 @@ def boundary(
         blend = straight(x, noise, k / blend_steps)
         if ask(blend):
             a = blend
-            ask.hold(a)
+            ask.submit(a)
             break
     delta, epsilon = spherical_step, source_step
     sphere: list[bool] = []
@@ -67,15 +67,15 @@ def boundary(
         if hit and float((c - x).norm()) < distance and (votes == 1 or vote(ask, c, votes)):
             a = c
             if not confirm:
-                ask.hold(a)
+                ask.submit(a)
         if retest and k % retest == 0:
             sure = vote(ask, a, votes)
             if not sure:
                 a = (x + 1.05 * (a - x)).clamp(0, 1)
             if confirm:
-                hand_over(a, sigma)
+                submit(a, sigma)
             elif not sure:
-                ask.hold(a)
+                ask.submit(a)
         if k % update_every:
             continue
         sphere.append(ask(s))

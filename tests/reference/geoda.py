@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reference.decisions import Ask, Draw, vote
-from reference.noise import HandOver, noise_scale
+from reference.noise import Confirmed, noise_scale
 
 
 def geoda(
@@ -29,13 +29,13 @@ def geoda(
     confirm: int,
     eps: float,
 ) -> None:
-    """Goes from the clean image along the summed estimates of the normal; holds the closest boundary point.
+    """Goes from the clean image along the summed estimates of the normal; submits the closest boundary point.
 
     Ours: an iteration starts only with more than 25 queries left and probes with what is left beyond those. With a
     noise σ̂ probes are 2σ̂ or more and bisections end at σ̂; all but probes are decided by votes, for which 25 decisions'
-    worth is kept back; with `confirm` every boundary point is handed over by `HandOver`.
+    worth is kept back; with `confirm` every boundary point is submitted by `Confirmed`.
     """
-    sigma, hand_over = noise_scale(x, ask, draw, sigma_hat), HandOver(ask, x, eps, confirm)
+    sigma, submit = noise_scale(x, ask, draw, sigma_hat), Confirmed(ask, x, eps, confirm)
     reserve, best = 25 * (votes + 1) // 2, math.inf
 
     def decided(z: Tensor) -> bool:
@@ -45,7 +45,7 @@ def geoda(
         nonlocal best
         found = bisect(decided, x, z, tolerance)
         if confirm:
-            hand_over(found, sigma)
+            submit(found, sigma)
         else:
             best = ask.hold_if_closer(found, best)
         return found
@@ -60,7 +60,7 @@ def geoda(
     for k in range(1, start_draws + 1):
         z = (x + 0.02 * k * draw.normal()).clamp(0, 1)
         if decided(z):
-            ask.hold(z)
+            ask.submit(z)
             break
     else:
         return

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reference.decisions import Ask, Draw, bisect, uniform_start, vote
 from reference.hsja import direction
-from reference.noise import HandOver, measured
+from reference.noise import Confirmed, measured
 
 
 class Prior(Draw):
@@ -60,11 +60,11 @@ def hsja_na(
     window: float,
     eps: float = math.inf,
 ) -> None:
-    """Holds after each projection a point a little further out, which `confirm` answers confirm."""
+    """Submits after each projection a point a little further out, which `confirm` answers confirm."""
     prior = Prior(draw.streams, draw.image, draw.shape)
     prior.colour, prior.window = colour, window
     sigma, root_d = 0.0, math.sqrt(x.numel())
-    hand_over = HandOver(ask, x, eps, confirm, confirm_lead, overshoot, safety)
+    submit = Confirmed(ask, x, eps, confirm, confirm_lead, overshoot, safety)
     if sigma_hat != "estimate":
         sigma = float(sigma_hat)
 
@@ -76,7 +76,7 @@ def hsja_na(
 
     def projected(far: Tensor) -> Tensor:
         found = bisect(decided, x, far, width_at(far))
-        hand_over(found, sigma)
+        submit(found, sigma)
         return found
 
     if start_scale:
@@ -115,6 +115,6 @@ def growing_start(
             noise = (0.12, 0.24, 0.48, 0.96)[late % 4] * (prior if late // 4 % 2 else draw).normal()
         z = (x + noise).clamp(0, 1)
         if ask(z) and vote(ask, z, votes, lead):
-            ask.hold(z)
+            ask.submit(z)
             return z
     return None

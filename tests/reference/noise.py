@@ -43,18 +43,18 @@ def measured(x: Tensor, point: Tensor, ask: Ask, draw: Draw, pairs: int) -> floa
 
 
 @dataclass
-class HandOver:
+class Confirmed:
     """Holds the first of three points beyond a boundary point that is confirmed, inside ε where the boundary is.
 
     Attributes:
         ask: who confirms.
         x: the clean image.
         eps: ε.
-        votes: answers that confirm a point, at most; 0: it is held unasked.
+        votes: answers that confirm a point, at most; 0: it is submitted unasked.
         lead: of one side, which ends a vote.
         overshoot: how much further out than the boundary, as a share of its distance,
         safety: and in σ̂; twice and four times as much at the second and third try.
-        reached: distance of the closest point held; one more than a tenth further out is not even asked about.
+        reached: distance of the closest point submitted; one more than a tenth further out is not even asked about.
     """
 
     ask: Ask
@@ -80,5 +80,5 @@ class HandOver:
                 return
             if sure:
                 self.reached = min(self.reached, length)
-                self.ask.hold(sent)
+                self.ask.submit(sent)
                 return

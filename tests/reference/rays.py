@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reference.decisions import Ask, Draw, vote
-from reference.noise import HandOver
+from reference.noise import Confirmed
 
 
 def rays(
@@ -19,7 +19,7 @@ def rays(
     Ours, for noise: all is decided by `votes` answers; as many more check a new ρ before it is kept; after `retest`
     flips they ask about the incumbent again, whose ρ grows by 5 % until they agree; `confirm` more that it is beyond.
     """
-    hand_over, flips = HandOver(ask, x, eps, confirm, safety=0.0), 0
+    confirmed, flips = Confirmed(ask, x, eps, confirm, safety=0.0), 0
     d, signs, rho, level, block = x.numel(), torch.ones(x.numel()), math.inf, 0, 0
 
     def at(radius: float, s: Tensor) -> Tensor:
@@ -28,9 +28,9 @@ def rays(
 
     def submit() -> None:
         if confirm:
-            hand_over(at(rho, signs), 0.0)
+            confirmed(at(rho, signs), 0.0)
         else:
-            ask.hold(at(rho, signs))
+            ask.submit(at(rho, signs))
 
     while True:
         if retest and flips >= retest and rho < math.inf:

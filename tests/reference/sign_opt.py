@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reference.decisions import Ask, Draw, vote
-from reference.noise import HandOver, noise_scale
+from reference.noise import Confirmed, noise_scale
 
 Decide = Callable[[Tensor], bool]
 
@@ -42,18 +42,18 @@ def sign_opt(
 
     Ours too, for a noise σ̂: probes are at least σ̂√d long, searches end at σ̂/10 at the finest, and all but the probes is
     decided by `votes`; with `remeasure` g(θ) is looked for anew before each gradient; with `confirm` every point after
-    the starts goes through `HandOver`.
+    the starts goes through `Confirmed`.
     """
-    sigma, hand_over = noise_scale(x, ask, draw, sigma_hat), HandOver(ask, x, eps, confirm)
+    sigma, confirmed = noise_scale(x, ask, draw, sigma_hat), Confirmed(ask, x, eps, confirm)
 
     def decided(z: Tensor) -> bool:
         return vote(ask, z, votes)
 
     def submit(z: Tensor) -> None:
         if confirm:
-            hand_over(z, sigma)
+            confirmed(z, sigma)
         else:
-            ask.hold(z)
+            ask.submit(z)
 
     theta, g = torch.zeros_like(x), math.inf
     for _ in range(starts):
@@ -64,7 +64,7 @@ def sign_opt(
         found = bisect(decided, x, u / length, 0.0, min(length, g), start_tolerance, always=True)
         if found < g:
             theta, g = u / length, found
-            ask.hold(x + g * theta)
+            ask.submit(x + g * theta)
     if g == math.inf:
         return
 

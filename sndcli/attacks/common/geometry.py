@@ -52,12 +52,12 @@ def active(oracle: Oracle) -> Tensor:
     return oracle.active.nonzero().squeeze(1)
 
 
-def hold_closer(oracle: Oracle, points: Tensor, image: Tensor, reached: Tensor) -> None:
-    """Holds those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
+def submit_closer(oracle: Oracle, points: Tensor, image: Tensor, reached: Tensor) -> None:
+    """Submits those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
     distance = oracle.distance(points, image)
     closer = distance < reached[image]
     reached[image[closer]] = distance[closer]
-    oracle.hold(points[closer], image[closer])
+    oracle.submit(points[closer], image[closer])
 
 
 def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
@@ -73,7 +73,7 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 
     Returns:
-        (points ``[N, C, H, W]``, images with a start). Every start found is held.
+        (points ``[N, C, H, W]``, images with a start). Every start found is submitted.
     """
     points = oracle.x0.clone()
     pending = active(oracle)
@@ -83,7 +83,7 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
         noise = streams.uniform(pending, points)
         found = ask(oracle, noise, pending, "start") == 1
         points[pending[found]] = noise[found]
-        oracle.hold(noise[found], pending[found])
+        oracle.submit(noise[found], pending[found])
         pending = pending[~found & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
     return points, active(oracle)

@@ -165,7 +165,7 @@ def growing_start(
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]
-        oracle.hold(tried[found], pending[found])
+        oracle.submit(tried[found], pending[found])
         left = torch.ones_like(pending, dtype=torch.bool).index_fill_(0, found, False)
         pending = pending[left & oracle.active[pending]]
     oracle.retire(pending, "init_failed")

@@ -39,7 +39,7 @@ def averaged(oracle: Oracle, points: Tensor, image: Tensor, phase: str, draws: i
 def stop_at_success(
     oracle: Oracle, points: Tensor, image: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
 ) -> None:
-    """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
+    """Submits the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
 
     On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
     ``confirm > 0`` (ours) an attack ends only when most of at most that many further paid answers are wrong too, or the
@@ -52,7 +52,7 @@ def stop_at_success(
     found = found[leads(image[found])]
     if confirm and len(found):
         found = found[majority(oracle, points[found], image[found], "confirm", confirm, CONFIRM_LEAD) == 1]
-    oracle.hold(points[found], image[found])
+    oracle.submit(points[found], image[found])
     oracle.retire(image[found], "misclassified" if anywhere else "success")
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, norms, per_image, straight, uniform_start
-from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, majority, noise_scale
 from sndcli.attacks.decision import boundary_art
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
@@ -42,7 +42,7 @@ class Options:
             fails (ours); 0: never.
         sigma_hat: noise that bounds the steps from below (ours): a number, or ``estimate``.
         floor: least orthogonal step in σ̂√d, and least source step in σ̂ (ours).
-        confirm: with a number, what is handed over is a point 2 % and 2σ̂ further out than the incumbent, chosen after
+        confirm: with a number, what is submitted is a point 2 % and 2σ̂ further out than the incumbent, chosen after
             each retest, that so many answers confirm (ours).
     """
 
@@ -92,7 +92,7 @@ def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Option
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
     sigma_hat = noise_scale(oracle, streams, o.sigma_hat)
-    hand_over = handing(oracle, o.confirm)
+    submit = submitting(oracle, o.confirm)
     a = blended_start(oracle, streams, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
@@ -117,11 +117,11 @@ def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Option
             accepted[accepted.clone()] = sure
         a[image[accepted]] = c[accepted]
         if not o.confirm:
-            oracle.hold(c[accepted], image[accepted])
+            oracle.submit(c[accepted], image[accepted])
         if o.retest and k % o.retest == 0:
             moved = _retest(oracle, a, image, o.votes)
             who = image if o.confirm else moved
-            hand_over(a[who], sigma_hat[who], who)
+            submit(a[who], sigma_hat[who], who)
         if k % o.update_every == 0:
             answer_s = oracle.adversarial(s, image, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
@@ -152,7 +152,7 @@ def blended_start(oracle: Oracle, streams: Streams, o: Options) -> Tensor:
         answer = oracle.adversarial(blend, image, "start")
         hit = answer == 1
         a[image[hit]] = blend[hit]
-        oracle.hold(blend[hit], image[hit])
+        oracle.submit(blend[hit], image[hit])
         image = image[answer == 0]
     return a
 

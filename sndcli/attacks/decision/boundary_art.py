@@ -161,7 +161,7 @@ def _keep(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor, closest: boo
     order = order[torch.argsort(image[order], stable=True)]  # by image, the one to keep first
     order = order[leads(image[order])]
     a[image[order]] = points[order]
-    oracle.hold(points[order], image[order])
+    oracle.submit(points[order], image[order])
 
 
 def _quit(

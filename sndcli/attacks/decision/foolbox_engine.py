@@ -6,7 +6,7 @@ until it asks something, then the questions of all images travel in one batch. O
 each has its own state of torch's global CPU generator, from which Foolbox then draws; the caller's is restored.
 
 An attack that raises (Foolbox asserts on single labels, which a random model breaks) ends that image alone, as a
-row with its reason. What is handed over is the closest paid query that was answered wrong, because Foolbox does
+row with its reason. What is submitted is the closest paid query that was answered wrong, because Foolbox does
 not tell its own incumbent; for its Boundary Attack the two are the same.
 """
 
@@ -134,7 +134,7 @@ def _answer(oracle: Oracle, live: list[_Attacker]) -> None:
     rows = image.repeat_interleave(torch.tensor(sizes, device=device))
     answers = oracle.labels(torch.cat(questions).to(device), rows, "attack").cpu()
     improved = image[oracle.ledger.best[image] < before]
-    oracle.hold(oracle.ledger.best_point[improved], improved)
+    oracle.submit(oracle.ledger.best_point[improved], improved)
     for attacker, answer in zip(live, answers.split(sizes), strict=True):
         attacker.answer = answer
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.dct import dct_rows, low_frequencies
-from sndcli.attacks.common.geometry import block_size, hold_closer, norms, per_image, take_turns
-from sndcli.attacks.common.handover import handing
+from sndcli.attacks.common.geometry import block_size, norms, per_image, submit_closer, take_turns
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, rescaled
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
@@ -50,7 +50,7 @@ class Options:
         sigma_hat: the model's noise (ours): a number, or ``estimate`` to measure it; `probe` is at least 2σ̂ and
             `tolerance` at least half of that.
         votes: odd, answers behind every decision but the probes (ours).
-        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
     probe: float = 0.0
@@ -89,7 +89,7 @@ class _Machine:
         )
         self.probe = (2 * sigma_hat).clamp_min(probe)
         self.tolerance = sigma_hat.clamp_min(tolerance)
-        self.sigma_hat, self.hand_over = sigma_hat, handing(oracle, options.confirm)
+        self.sigma_hat, self.submit = sigma_hat, submitting(oracle, options.confirm)
         self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
@@ -147,7 +147,7 @@ class _Machine:
     # -- answers ---------------------------------------------------------------------------------------------
 
     def _searched(self, image: Tensor, sent: Tensor, hit: Tensor) -> None:
-        self.oracle.hold(sent[hit], image[hit])
+        self.oracle.submit(sent[hit], image[hit])
         self._bisect(image[hit], sent[hit])
         miss = image[~hit]
         self.k[miss] += 1
@@ -166,9 +166,9 @@ class _Machine:
         done = image[(width < self.tolerance[image]) | ended | (self.k[image] >= MAX_HALVES)]
         self.b[done] = self.far[done]
         if self.o.confirm:
-            self.hand_over(self.b[done], self.sigma_hat[done], done)
+            self.submit(self.b[done], self.sigma_hat[done], done)
         else:
-            hold_closer(self.oracle, self.b[done], done, self.reached)
+            submit_closer(self.oracle, self.b[done], done, self.reached)
         self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
         self._begin(done)
 

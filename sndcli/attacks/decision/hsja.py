@@ -2,7 +2,7 @@
 
 Differs from the authors' code: the gradient's last block shrinks so that the budget always ends on a projected
 point; step halvings are capped at 25, after which the iterate stays; a vanishing gradient skips the iteration;
-the closest iterate is held, not the last one; no query is spent on the label of the clean image.
+the closest iterate is submitted, not the last one; no query is spent on the label of the clean image.
 Preset ``art``: ART's search width 0.01/√d (so probe radii 0.01·D), 100 start draws, and its output, which is the
 stepped-out point and not the projected one.
 """
@@ -23,10 +23,10 @@ from sndcli.attacks.common.geometry import (
     block_size,
     box,
     gaussian,
-    hold_closer,
     norms,
     per_image,
     straight,
+    submit_closer,
     uniform_start,
     unit,
 )
@@ -51,7 +51,7 @@ class Options:
         power: -1.5 in the paper.
         first_radius: probe radius of the first iteration, δ₁.
         start_draws: uniform noise images tried, at most.
-        projected: hand over the projected point x_t, else the point stepped out to.
+        projected: submit the projected point x_t, else the point stepped out to.
         probe_scale: factor of every probe radius but the first (ours; for noisy models).
         floor: the projections' last interval is at least this long (ours; for noisy models).
     """
@@ -86,7 +86,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
     distance = torch.zeros_like(reached)  # D̃: before the last projection
     distance[image] = oracle.distance(start, image)
-    hold_closer(oracle, x[image], image, reached)
+    submit_closer(oracle, x[image], image, reached)
 
     for t in range(1, o.iterations + 1):
         _retire_collapsed(oracle, x)
@@ -102,10 +102,10 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         image, z = image[moved], z[moved]
         distance[image] = oracle.distance(z, image)
         if not o.projected:
-            hold_closer(oracle, z, image, reached)
+            submit_closer(oracle, z, image, reached)
         x[image] = project(z, image)
         if o.projected:
-            hold_closer(oracle, x[image], image, reached)
+            submit_closer(oracle, x[image], image, reached)
     oracle.retire(active(oracle), "exhausted")
 
 

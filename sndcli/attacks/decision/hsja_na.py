@@ -11,7 +11,7 @@ The gradient and the step sizes are HopSkipJump's (`hsja`). What changes is what
 
 Preset ``majority`` is that with nine answers, and hands the projected point over. Preset ``sequential`` expects the
 gradient where those of image classifiers lie, mostly grey and around the middle (`Prior`); starts from such noise that
-grows until it is adversarial; stops a vote as soon as one side leads by two; and hands over a point a little further
+grows until it is adversarial; stops a vote as soon as one side leads by two; and submits a point a little further
 out, but not out of ε, that nine more answers confirm. Its numbers are from CIFAR-10, where the boundary bends, so a
 smaller probe radius and first gradient than those of ``majority`` serve better. Not a published attack.
 """
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import Confirmed
 from sndcli.attacks.common.geometry import active, bisect, bisection_steps, per_image, uniform_start
-from sndcli.attacks.common.handover import HandOver
 from sndcli.attacks.common.noise import (
     ESTIMATE,
     PAIRS,
@@ -61,9 +61,9 @@ class Options:
         max_evals: most probes of one gradient.
         step: length of the step, in D/√t.
         outward: how far the stepped-out point is moved on, relative to its distance.
-        overshoot: how far beyond the projected point the one handed over lies, relative to its distance,
+        overshoot: how far beyond the projected point the one submitted lies, relative to its distance,
         safety: and by how many σ̂ more.
-        confirm: 0, or the answers, at most, that must confirm the point handed over.
+        confirm: 0, or the answers, at most, that must confirm the point submitted.
         confirm_lead: the lead that ends such a vote.
         start_scale: 0 to start from uniform noise images, else the standard deviation of the first Gaussian noise
             tried around the clean image (`growing_start`).
@@ -100,8 +100,8 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget ends."""
     o, root_d = options, math.sqrt(oracle.x0[0].numel())
     ask, prior = voted(o.votes, o.lead), Prior(o.colour, o.window)
-    hand_over = HandOver(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead)
-    sigma_hat = torch.zeros_like(hand_over.reached)
+    submit = Confirmed(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead)
+    sigma_hat = torch.zeros_like(submit.reached)
     if o.sigma_hat != ESTIMATE:
         sigma_hat += float(o.sigma_hat)
 
@@ -118,7 +118,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
 
     def project(far: Tensor, image: Tensor) -> Tensor:
         found = bisect(oracle, far, image, width_at(far, image), "projection", ask=ask)
-        hand_over(found, sigma_hat[image], image)
+        submit(found, sigma_hat[image], image)
         return found
 
     if o.start_scale:

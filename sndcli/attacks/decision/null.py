@@ -21,7 +21,7 @@ class Options:
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001
     """Spends every image's whole budget on the clean image."""
-    oracle.hold(oracle.x0, torch.arange(len(oracle.x0), device=oracle.x0.device))
+    oracle.submit(oracle.x0, torch.arange(len(oracle.x0), device=oracle.x0.device))
     while len(image := active(oracle)):
         rows = image.repeat_interleave(torch.clamp(oracle.remaining[image], max=BLOCK))
         oracle.labels(oracle.x0[rows], rows, "resend")

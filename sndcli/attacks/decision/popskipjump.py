@@ -45,7 +45,7 @@ class Options:
         max_evals: most probes of one gradient.
         max_share: most of what is left of the budget that one gradient may take.
         reserve: queries kept for the search after a gradient.
-        outward: how far before the estimate the point handed over lies, in units of the grid's cell 1/G or of 1/(6s),
+        outward: how far before the estimate the point submitted lies, in units of the grid's cell 1/G or of 1/(6s),
             whichever is more; 0 is the authors' point.
         start_draws: uniform noise images tried, at most.
         start_votes: answers behind a start.
@@ -94,7 +94,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         e[image] = sigmoids.e[floor[image]]
         x[image] = straight(oracle.x0[image], far[image], 1 - t)
         before = o.outward * torch.clamp(1 / (6 * s[image]), min=1 / o.grid)
-        oracle.hold(straight(oracle.x0[image], far[image], 1 - (t - before).clamp_min(0.0)), image)
+        oracle.submit(straight(oracle.x0[image], far[image], 1 - (t - before).clamp_min(0.0)), image)
 
     far, image = uniform_start(oracle, streams, o.start_draws, voted(o.start_votes))  # x̃
     x = far.clone()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, per_image
-from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import majority
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
@@ -35,7 +35,7 @@ class Options:
         votes: odd, answers behind every decision (ours; for noisy models); with more than one a new radius is
             checked by as many more before it is kept.
         retest: the incumbent is asked again after so many flips, and ρ grows by 5 % while it fails (ours); 0: never.
-        confirm: with a number, a point 2 % further out than a new incumbent is handed over that so many answers
+        confirm: with a number, a point 2 % further out than a new incumbent is submitted that so many answers
             confirm (ours).
     """
 
@@ -56,7 +56,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
     level, block = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
     halving = torch.zeros(n, dtype=torch.bool, device=device)
     flips = torch.zeros_like(level)  # since the incumbent was last confirmed
-    hand_over = handing(oracle, options.confirm, safety=0.0)
+    submit = submitting(oracle, options.confirm, safety=0.0)
 
     def point(image: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)
@@ -72,7 +72,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
             failed = due[reply == 0]
             flips[due[reply == 1]] = 0
             rho[failed] = (1.05 * rho[failed]).clamp(max=d**0.5)
-            hand_over(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
+            submit(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
             image = image[~torch.isin(image, failed)]
         flipping, narrowing = image[~halving[image]], image[halving[image]]
         trial[flipping] = flip(s[flipping], level[flipping], block[flipping])
@@ -96,7 +96,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
         if options.votes > 1:
             better = better[majority(oracle, point(better, hi[better], trial), better, "verify", options.votes) == 1]
         rho[better], s[better] = hi[better], trial[better]
-        hand_over(point(better, rho[better], s), torch.zeros_like(rho[better]), better)
+        submit(point(better, rho[better], s), torch.zeros_like(rho[better]), better)
         halving[done] = False
         advance(done, level, block, d)
         oracle.retire(done[rho[done] < COLLAPSED], "collapsed")

@@ -6,7 +6,7 @@ in different states share every batch.
 
 Differs from the authors' code: walks of ±1 % stop after 600 moves and bisections after 60, g is kept in float64, a
 failed start is a failure, every query counts (theirs misses the first of each local search), the clean image's
-label is not asked again, and what is handed over is the clipped point.
+label is not asked again, and what is submitted is the clipped point.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, block_size, per_image, take_turns, unit
-from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
@@ -46,7 +46,7 @@ class Options:
             and searches end at σ̂/10.
         votes: odd, answers behind every decision but the probes (ours).
         remeasure: measure g(θ) anew at each iteration instead of carrying the least of noisy values (ours).
-        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
     directions: int = 200
@@ -80,7 +80,7 @@ class _Machine(RaySearch):
         o, n, device = options, len(oracle.x0), oracle.x0.device
         super().__init__(oracle, streams, o.starts, o.start_tolerance, o.saving, o.limit)
         self.o, self.sigma_hat = o, sigma_hat
-        self.hand_over = handing(oracle, o.confirm)
+        self.submit = submitting(oracle, o.confirm)
         self.theta = torch.zeros_like(oracle.x0)
         self.g = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.alpha, self.beta = torch.full_like(self.g, o.alpha), torch.full_like(self.g, o.beta)
@@ -158,7 +158,7 @@ class _Machine(RaySearch):
         better = g < torch.where(up, self.best_g[image], self.g[image])
         taken = image[better]
         self.best_theta[taken], self.best_g[taken] = self.trial_theta[taken], g[better]
-        self._hold(taken)
+        self._submit(taken)
         self.alpha[image[up]] *= 2
         self.trial[image] += 1
         spent = self.trial[image] >= self.o.trials
@@ -174,11 +174,11 @@ class _Machine(RaySearch):
     def _remeasured(self, image: Tensor, g: Tensor) -> None:
         told = g.isfinite()
         self.best_g[image[told]] = g[told]
-        self._hold(image)
+        self._submit(image)
         self._begin(image)
 
-    def _hold(self, image: Tensor) -> None:
-        self.hand_over(self._at(image, self.best_theta[image], self.best_g[image]), self.sigma_hat[image], image)
+    def _submit(self, image: Tensor) -> None:
+        self.submit(self._at(image, self.best_theta[image], self.best_g[image]), self.sigma_hat[image], image)
 
     def _tolerance(self, image: Tensor) -> Tensor:
         return torch.maximum(self.beta[image] / 500, self.sigma_hat[image] / 10)

@@ -169,6 +169,6 @@ class RaySearch:
         first, later = image[narrow & start], image[narrow & ~start]
         better = first[self.hi[first] < self.best_g[first]]
         self.best_theta[better], self.best_g[better] = self.trial_theta[better], self.hi[better]
-        self.oracle.hold(self._at(better, self.trial_theta[better], self.hi[better]), better)
+        self.oracle.submit(self._at(better, self.trial_theta[better], self.hi[better]), better)
         self._next_direction(first)
         self._found(later, self.hi[later])

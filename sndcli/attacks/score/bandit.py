@@ -50,7 +50,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     n, channels, size = len(x), x.shape[1], (x.shape[2], x.shape[3])
     tiles = o.tiles or (50 if min(size) >= 50 else min(*size, 20))
     prior = x.new_zeros(n, channels, tiles, tiles)
-    oracle.hold(x, torch.arange(n, device=x.device))
+    oracle.submit(x, torch.arange(n, device=x.device))
     for _ in range(oracle.budget // 2 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
         image = active(oracle)
@@ -68,7 +68,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         direction = upsample(v, size)
         step = direction.sign() if oracle.norm == "linf" else _unit(direction)
         x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], o.ball * oracle.eps, oracle.norm)
-        oracle.hold(x[image], image)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
 

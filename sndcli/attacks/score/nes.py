@@ -61,7 +61,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     o, x, criterion = options, oracle.x0.clone(), oracle.criterion
     loss_of = criterion.margin if o.loss == "margin" else criterion.cross_entropy
     mean, steps = torch.zeros_like(x), _Steps(x, o.lr or STEPS[oracle.norm], o.plateau)
-    oracle.hold(x, torch.arange(len(x), device=x.device))
+    oracle.submit(x, torch.arange(len(x), device=x.device))
     for _ in range(o.iterations):
         pairs = (oracle.remaining // 2).clamp(max=o.pairs)
         oracle.retire((pairs == 0).nonzero().squeeze(1), "budget")
@@ -82,7 +82,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         told = loss.new_zeros(len(x)).index_add_(0, whose, loss.mean(1) / pairs[whose])
         step = (g.sign() if oracle.norm == "linf" else unit(g)) * per_image(steps.after(image, told[image]), g)
         x[image] = project(x[image] + step, oracle.x0[image], oracle.eps, oracle.norm)
-        oracle.hold(x[image], image)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
     oracle.retire(active(oracle), "exhausted")

@@ -79,7 +79,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
     place = torch.zeros(n, dtype=torch.int64, device=x0.device)
     right = torch.zeros(n, dtype=torch.bool, device=x0.device)
-    oracle.hold(x0, everyone)
+    oracle.submit(x0, everyone)
     for _ in range(2 * order.shape[1] + 1):
         oracle.retire(everyone[place >= order.shape[1]], "exhausted")
         image = active(oracle)
@@ -98,7 +98,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         taken = image[better]
         delta[taken] = trial[better]
         last.replace(taken, p[better], o.draws)
-        oracle.hold(points[better], taken)
+        oracle.submit(points[better], taken)
         next_direction = better | right[image]
         place[image[next_direction]] += 1
         right[image] = ~next_direction

@@ -53,7 +53,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     linf = oracle.norm == "linf"
     best, x = Incumbent(oracle.x0.new_full((n,), -torch.inf)), oracle.x0.clone()
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
-    oracle.hold(x, everyone)
+    oracle.submit(x, everyone)
     for iteration in range(oracle.budget):
         image = active(oracle)
         if options.requery and iteration and len(image):
@@ -72,7 +72,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         taken = (value > best.value(image)) | ((value >= 0) & (not options.requery))
         x[image[taken]] = trial[taken]
         best.replace(image[taken], value[taken], options.draws)
-        oracle.hold(trial[taken], image[taken])
+        oracle.submit(trial[taken], image[taken])
         stop_at_success(oracle, trial, image, scores, options.confirm)
     oracle.retire(active(oracle), "budget")
 

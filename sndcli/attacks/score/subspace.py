@@ -74,7 +74,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     """
     o, x, scores = options, oracle.x0.clone(), oracle.clean_scores.clone()
     prior = torch.zeros_like(x)
-    oracle.hold(x, torch.arange(len(x), device=x.device))
+    oracle.submit(x, torch.arange(len(x), device=x.device))
     for iteration in range(oracle.budget // 3 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
         image = active(oracle)
@@ -91,7 +91,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
         prior[image] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
         step = v.sign() if oracle.norm == "linf" else unit(v)
         x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], oracle.eps, oracle.norm)
-        oracle.hold(x[image], image)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, answers)
         image = active(oracle)
         if not len(image):
