@@ -241,7 +241,7 @@ def test_a_subset_of_a_network_is_a_prefix(name: str, snd: Snd, tmp_path: Path) 
 
 def test_seeds_of_a_run_are_the_runs_of_these_seeds(snd: Snd, tmp_path: Path) -> None:
     """A seed of several draws for an image what a run with that seed alone draws for it."""
-    given = ("hsja", *NOISY, "--select", "all", "--images", 40, "--no-border")
+    given = ("hsja", *NOISY, "--select", "all", "--images", 40, "--no-boundary")
     both = rows_without_id(attacked(snd, tmp_path, *given, "--repeats", 2))
     alone = {row["image_id"]: row for row in rows_without_id(attacked(snd, tmp_path, *given, "--seed", 1))}
     assert {row["seed"] for row in both} == {0, 1}

@@ -97,7 +97,7 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     assert "flag:" not in snd("report", tmp_path / "a.parquet", "-q").stderr
     flags = json.loads(snd("report", tmp_path / "a.parquet", "--json").stdout)["flags"]
     assert {"no_noise_aware", "probe_below_noise"} <= {flag["name"] for flag in flags}
-    bare = snd("attack", "hsja", *options, "--no-border", "--out", tmp_path / "b.parquet")
+    bare = snd("attack", "hsja", *options, "--no-boundary", "--out", tmp_path / "b.parquet")
     assert "claimed " not in bare.stdout
     assert results.read(tmp_path / "b.parquet").column("border_l2").null_count == 2
 

@@ -215,8 +215,8 @@ def test_the_boundary_is_measured_for_every_attack(name: str, snd: Snd, tmp_path
     assert ATTACKS[name].access == "labels" or "a lower bound" in done.stderr
 
 
-def test_runs_without_a_border_know_no_noisy_success_elsewhere(tmp_path: Path) -> None:
-    table = half_space_run(tmp_path, "square", border=False)
+def test_runs_without_a_boundary_know_no_noisy_success_elsewhere(tmp_path: Path) -> None:
+    table = half_space_run(tmp_path, "square", boundary=False)
     (_, late) = summarise([table], eps=0.5)
     assert late["success_noisy"] is None
     assert late["success_seen"] is not None
@@ -291,7 +291,7 @@ def test_an_image_that_is_wrong_is_submitted_as_it_is(
     victim = Victim.prepare(load_model("resnet20"), defense, CPU, 64)
     engine, preset = ("foolbox", None) if preset == "engine" else ("native", preset)
     config = RunConfig(name, "cifar10", wrong.source, "", "resnet20", "", defense, engine, preset, budget=40,
-                       budgets=(1, 40), images=3, select="all", verify=20, border=False)  # fmt: skip
+                       budgets=(1, 40), images=3, select="all", verify=20, boundary=False)  # fmt: skip
     table = Experiment(config, wrong, victim, tmp_path, debug=True).run()
     surely = [row for row in table.to_pylist() if row["p0"] >= 0.9 and row["initially_wrong"]]
     assert len(surely) >= (3 if sigma == 0 else 1)

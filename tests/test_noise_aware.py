@@ -34,7 +34,7 @@ def run(name: str, preset: str, h: HalfSpace, budget: int, n: int = 3, seed: int
 
 
 def outcome(oracle: Oracle, h: HalfSpace) -> tuple[float, float, float]:
-    """Medians of claimed D/m, of border D/m, and of the chance that a fresh answer is adversarial."""
+    """Medians of claimed D/m, of boundary D/m, and of the chance that a fresh answer is adversarial."""
     submitted = (oracle.close().submitted[-1] - 0.5).flatten(1)
     claimed, along = submitted.norm(dim=1), submitted @ h.w
     p = torch.special.ndtr((along - M) / max(h.sigma, 1e-9))
@@ -132,21 +132,21 @@ def test_a_wrong_noise_scale_is_told() -> None:
 
 @pytest.mark.parametrize(("sigma", "expected"), [(0.0, 1.54), (0.02, 1.92)])
 def test_hsja_na_follows_its_table(sigma: float, expected: float) -> None:
-    """Border D/m at 5,000 queries within 25 %; what is claimed is what is there."""
+    """Boundary D/m at 5,000 queries within 25 %; what is claimed is what is there."""
     h = half_space(1, sigma=sigma)
-    claimed, border, _ = outcome(run("hsja-na", "majority", h, 5000, sigma_hat=sigma), h)
-    assert border == pytest.approx(expected, rel=0.25)
-    assert claimed == pytest.approx(border, rel=0.1)
+    claimed, boundary, _ = outcome(run("hsja-na", "majority", h, 5000, sigma_hat=sigma), h)
+    assert boundary == pytest.approx(expected, rel=0.25)
+    assert claimed == pytest.approx(boundary, rel=0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "expected"), [(0.0, 1.28), (0.005, 1.50), (0.02, 1.48), (0.05, 1.46)])
 def test_hsja_na_follows_its_table_at_10k(sigma: float, expected: float) -> None:
     h = half_space(1, sigma=sigma)
-    claimed, border, p = outcome(run("hsja-na", "majority", h, 10_000, n=5, sigma_hat=sigma), h)
-    assert border == pytest.approx(expected, rel=0.25)
+    claimed, boundary, p = outcome(run("hsja-na", "majority", h, 10_000, n=5, sigma_hat=sigma), h)
+    assert boundary == pytest.approx(expected, rel=0.25)
     if sigma < 0.05:  # there, σ/m = 0.5, and one answer says little about a hand's breadth
-        assert claimed == pytest.approx(border, rel=0.05)
+        assert claimed == pytest.approx(boundary, rel=0.05)
     assert p > 0.3
 
 
@@ -155,9 +155,9 @@ def test_hsja_na_submits_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
     h = half_space(1, sigma=0.01)
     # A flat boundary can take wider probes, and its normal is neither grey nor in the middle.
     oracle = run("hsja-na", "sequential", h, 3000, floor=0.6, colour=0, window=0)
-    claimed, border, p = outcome(oracle, h)
-    assert border < 3.2
-    assert claimed < 1.3 * border
+    claimed, boundary, p = outcome(oracle, h)
+    assert boundary < 3.2
+    assert claimed < 1.3 * boundary
     assert p > 0.5
     assert oracle.ledger.phases["estimate"].tolist() == [48] * 3
 
@@ -346,17 +346,17 @@ def test_popskipjump_follows_its_column() -> None:
     """3.2 / 1.9 at 1,000 / 2,500 queries without noise, G = 300."""
     h = half_space(1)
     for budget, expected in ((1000, 3.2), (2500, 1.9)):
-        _, border, _ = outcome(run("popskipjump", "authors", h, budget, n=2), h)
-        assert border == pytest.approx(expected, rel=0.25)
+        _, boundary, _ = outcome(run("popskipjump", "authors", h, budget, n=2), h)
+        assert boundary == pytest.approx(expected, rel=0.25)
 
 
 @pytest.mark.slow
 def test_popskipjump_does_not_fool_itself() -> None:
-    """Claimed and border distance agree under noise: 1.62 at 10,000 queries, σ = 0.005, G = 100."""
+    """Claimed and boundary distance agree under noise: 1.62 at 10,000 queries, σ = 0.005, G = 100."""
     h = half_space(1, sigma=0.005)
-    claimed, border, _ = outcome(run("popskipjump", "authors", h, 10_000, grid=100, outward=0), h)
-    assert 0.95 < border / claimed < 1.05
-    assert border == pytest.approx(1.62, rel=0.25)
+    claimed, boundary, _ = outcome(run("popskipjump", "authors", h, 10_000, grid=100, outward=0), h)
+    assert 0.95 < boundary / claimed < 1.05
+    assert boundary == pytest.approx(1.62, rel=0.25)
 
 
 @pytest.mark.slow
@@ -375,13 +375,13 @@ def test_geoda_with_wide_probes() -> None:
     """Probes of 2σ bring back what the noise takes: 1.2 m instead of more than 10 m at σ = 0.005."""
     from test_attacks import in_subspace
 
-    borders = {}
+    boundaries = {}
     for preset in ("authors", "na"):
         h = half_space(1, sigma=0.005)
         h.w = in_subspace()
-        borders[preset] = outcome(run("geoda", preset, h, 2000), h)[1]
-    assert borders["na"] < 1.7
-    assert borders["authors"] > 3
+        boundaries[preset] = outcome(run("geoda", preset, h, 2000), h)[1]
+    assert boundaries["na"] < 1.7
+    assert boundaries["authors"] > 3
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ PUBLISHED = [("hsja", "authors"), ("hsja", "art"), ("ba", "foolbox"), ("ba", "ar
              ("rays", "authors"), ("geoda", "authors")]  # fmt: skip
 
 
-def border(h: HalfSpace, points: Tensor) -> Tensor:
+def boundary(h: HalfSpace, points: Tensor) -> Tensor:
     """Distance in units of m at which the majority answer flips on the ray through each point."""
     direction = (points - 0.5).flatten(1)
     distance: Tensor = direction.norm(dim=1)
@@ -40,23 +40,23 @@ def attacked(name: str, preset: str, sigma: float, budget: int = 1500, n: int = 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "preset"), PUBLISHED)
 def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, preset: str) -> None:
-    """Border distances grow by a factor (7 to 16 m at 10,000 queries where the noiseless runs reach 1.2 to 2.5 m)."""
+    """Boundary distances grow by a factor (7 to 16 m at 10,000 queries where the noiseless runs reach 1.2 to 2.5 m)."""
     found = []
     for sigma in (0.0, SIGMA):
         h, oracle = attacked(name, preset, sigma)
-        found.append(border(h, oracle.close().submitted[-1]).median().item())
+        found.append(boundary(h, oracle.close().submitted[-1]).median().item())
     quiet, noisy = found
     assert noisy > 1.4 * quiet
 
 
 @pytest.mark.parametrize(("name", "preset"), [("ba", "foolbox"), ("ba", "art"), ("rays", "authors")])
 def test_single_vote_acceptance_ratchets(name: str, preset: str) -> None:
-    """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its border."""
+    """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its boundary."""
     h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500, n=8)  # ART's form walks in later
     submitted = oracle.close().submitted[-1]
     assert p_adv(h, submitted).median() < 0.4
     claimed = (submitted - 0.5).flatten(1).norm(dim=1) / M
-    assert (claimed / border(h, submitted)).median() < 0.98
+    assert (claimed / boundary(h, submitted)).median() < 0.98
 
 
 def test_votes_shrink_the_noise_at_the_boundary() -> None:

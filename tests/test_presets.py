@@ -21,7 +21,7 @@ EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec
 
 
 class HalfSpace:
-    """Two classes; the border is `distance` away from the grey image."""
+    """Two classes; the boundary is `distance` away from the grey image."""
 
     def __init__(self, shape: tuple[int, ...], distance: float) -> None:
         w = torch.randn(shape, generator=generator(1)).flatten()

@@ -57,7 +57,7 @@ class Victim:
         self.w = torch.randn(2, D, generator=generator, dtype=torch.float64)
         self.w /= self.w.norm(dim=1, keepdim=True)
         self.bend = torch.linalg.qr(torch.randn(D, 12, generator=generator, dtype=torch.float64)).Q
-        self.border = self.values(self.x0).amax(0) + torch.tensor([0.2, 0.6])
+        self.boundary = self.values(self.x0).amax(0) + torch.tensor([0.2, 0.6])
         self.sent = [[] for _ in self.x0]
         self.labels = [[] for _ in self.x0]
 
@@ -75,7 +75,7 @@ class Victim:
         rows = current_rows()
         assert rows is not None
         noise = rows.streams.normal(rows.image, torch.zeros(1, 2)).double()
-        margin = self.values(z) - self.border + self.sigma * noise
+        margin = self.values(z) - self.boundary + self.sigma * noise
         logits = torch.cat([torch.zeros(len(z), 1), margin], 1)
         for image, point, label in zip(rows.image.tolist(), z, logits.argmax(1).tolist(), strict=True):
             self.sent[image].append(point.clone())

@@ -142,7 +142,7 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
 
 def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Path) -> None:
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 250, "--verify", 4,
-               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
+               "--no-boundary", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     assert snd(*options, "--budgets", "50", "--out", tmp_path / "few.parquet").returncode == 0
     assert snd(*options, "--budgets", "50,120,217", "--out", tmp_path / "many.parquet").returncode == 0
     asked = snd("report", tmp_path / "few.parquet", "--at", "120,217", "--json")
@@ -277,7 +277,7 @@ def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_the
     assert gates.check(gates.parse("l2_verified > 100", count), [row])[0]  # infinite, not unknown
     for kind in ("queries", "eps"):
         plots.draw(frame.load([path], events=True)[0], kind)
-    now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no border
+    now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no boundary
     for kind in ("queries", "eps"):
         plots.draw(frame.load([now], events=True)[0], kind, eps=0.5 if kind == "queries" else None)
     found, notes = baseline.compare(frame.load([now])[0], frame.load([path])[0])
@@ -406,7 +406,7 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     from sndcli.runs import points
 
     options = ("attack", "hsja", "--images", 4, "--budget", 150, "--budgets", 50, "--verify", 4, "--unit", 2,
-               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
+               "--no-boundary", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     out = tmp_path / "a.parquet"
     assert snd(*options, "--save-points", "--out", out).returncode == 0
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()

@@ -109,7 +109,7 @@ def test_simba_drops_the_margin_by_the_sum_of_its_steps() -> None:
 
 @pytest.mark.parametrize(("anywhere", "reason"), [(False, "exhausted"), (True, "misclassified")])
 def test_simba_ends_outside_the_ball_only_where_asked_to(anywhere: bool, reason: str) -> None:
-    """The border is reached at about 3.7, ε is 0.5: ours walks all directions, the authors' code ends there."""
+    """The boundary is reached at about 3.7, ε is 0.5: ours walks all directions, the authors' code ends there."""
     oracle = attack(Linear(margin=1.0), "simba", budget=7000, eps=0.5, anywhere=anywhere, iterations=600)
     assert oracle.ledger.stop_reason == [reason] * 2
     assert bool((oracle.ledger.best > 0.5).all())  # no success either way

@@ -109,7 +109,7 @@ def test_which_attacks_know_of_the_noise() -> None:
 
 def test_the_command_says_so(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sndcli.runs.accuracy.accuracy", lambda forward, data, seeds: [0.9] * len(seeds))
-    options = ("--images", 3, "--budget", 40, "--budgets", 20, "--verify", 4, "--accuracy-repeats", 1, "--no-border",
+    options = ("--images", 3, "--budget", 40, "--budgets", 20, "--verify", 4, "--accuracy-repeats", 1, "--no-boundary",
                "--no-progress", "--batch-size", 64, "--sigmas", "0,0.01")  # fmt: skip
     for name, verdict, text in (("null", "undecided", "published attack only"), ("hsja-na", "none_helps", "no σ")):
         done = snd("sigma-sweep", name, *options, "--json", "--out", tmp_path)

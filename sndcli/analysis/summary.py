@@ -277,7 +277,7 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
     if any(f.border is None for f in elsewhere):
         lines.append(
             f"at ε = {eps:g} success_noisy and success_clean are not known of runs that measured no boundary "
-            "(--no-border); `snd attack --eps a,b` verifies at several."
+            "(--no-boundary); `snd attack --eps a,b` verifies at several."
         )
     if any(f.p_adv is None and eps in (None, f.setting["eps"]) for f in frames):
         lines.append(

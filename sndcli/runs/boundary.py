@@ -1,7 +1,7 @@
-"""Where the majority classifier flips on the ray from a clean image through the point an attack submitted.
+"""The majority boundary: where fresh draws flip on the ray from a clean image through the point an attack submitted.
 
-The distance an attack claims is what its own answers told it. Under noise it can fool itself: a lucky answer close by
-looks like success. The border is measured after the attack, unpaid, on draws that the attack never saw (the reference
+How far that point is, the attack knows from its own answers. Under noise it can fool itself: a lucky answer close by
+looks like success. The boundary is measured after the attack, unpaid, on draws that the attack never saw (the reference
 distance of PopSkipJump's experiments, Simon-Gabriel et al. 2021, with a smoothed classifier of 25 votes).
 """
 
@@ -19,14 +19,14 @@ from sndcli.queries.draws import Logits, fresh_labels, rows_within
 from sndcli.streams import Streams
 
 DRAWS = 25  # odd; of a randomised model
-HALVINGS = 9  # the border lies within 1/512 of the bracket
-FIRST_STEP, STEPS = 0.25, 14  # walks outwards by 0.25, 0.5, 1, 2, ... of the claimed distance
+HALVINGS = 9  # the boundary lies within 1/512 of the bracket
+FIRST_STEP, STEPS = 0.25, 14  # walks outwards by 0.25, 0.5, 1, 2, ... of the submitted distance
 BYTES = 2**26  # of rows alive at once
 
 Wrong = Callable[[Tensor, Tensor], Tensor]
 
 
-def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def boundary_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """The points at which the majority flips.
 
     Where the majority errs at `z` the flip is sought between `x0` and `z`, else outwards, in doubling steps clipped

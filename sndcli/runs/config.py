@@ -55,7 +55,7 @@ class RunConfig:
     unit: int = 100
     quantize: bool = False
     mismatch: bool = False
-    border: bool = True
+    boundary: bool = True
     precision: Precision = "fp32"
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
@@ -102,6 +102,7 @@ class RunConfig:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
         del plain["unit"]
+        plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.parts)

@@ -165,7 +165,7 @@ class Experiment:
             ]  # fmt: skip
             has = ledger.has_submitted.repeat(1, len(radii) + 1)
             p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
-            border = check.border(oracle, ledger) if c.border else None
+            boundary = check.boundary(oracle, ledger) if c.boundary else None
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
@@ -191,7 +191,7 @@ class Experiment:
                     "p_adv_submitted": p_adv[i, -1].tolist(), "adv_clean_submitted": adv_clean[i, -1].tolist(),
                     "eps_also": c.eps_also, "p_adv_also": p_adv[i, 1:-1].tolist(),
                     "adv_clean_also": adv_clean[i, 1:-1].tolist(),
-                    "border_l2": border[i].tolist() if border is not None else None,
+                    "border_l2": boundary[i].tolist() if boundary is not None else None,
                     "verify_draws": check.draws,
                     "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": check.clean_draws,
                     "initially_wrong": bool(oracle.initially_wrong[i]),

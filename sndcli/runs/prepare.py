@@ -74,7 +74,7 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize, mismatch=r.mismatch,
-        border=r.boundary, precision=r.precision, compiled=r.compiled,
+        boundary=r.boundary, precision=r.precision, compiled=r.compiled,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
     device = resolve_device(r.device)

@@ -12,7 +12,7 @@ from sndcli.queries.criterion import Criterion
 from sndcli.queries.draws import fresh_labels
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
-from sndcli.runs.boundary import DRAWS, border_points, majority_wrong
+from sndcli.runs.boundary import DRAWS, boundary_points, majority_wrong
 from sndcli.runs.victim import Victim
 from sndcli.streams import Purpose, Streams
 
@@ -75,7 +75,7 @@ class Verification:
                 adv_clean[who.cpu(), k] = self.criterion.met(self.victim.undefended(now[who]).argmax(1), who).cpu()
         return p_adv, adv_clean
 
-    def border(self, oracle: Oracle, ledger: Ledger) -> Tensor:
+    def boundary(self, oracle: Oracle, ledger: Ledger) -> Tensor:
         """``[N, B]``: distance at which the majority flips on the ray of each point submitted; else infinite."""
         streams, draws = self.streams("boundary"), DRAWS if self.random else 1
         found = torch.full(ledger.has_submitted.shape, float("inf"), dtype=torch.float64)
@@ -83,7 +83,7 @@ class Verification:
             who, same = _new(ledger, k)
             found[same, k] = found[same, k - 1]
             wrong = majority_wrong(self.victim.defended, self.criterion, who, draws, streams)
-            at, flips = border_points(wrong, oracle.x0[who], ledger.submitted[k][who])
+            at, flips = boundary_points(wrong, oracle.x0[who], ledger.submitted[k][who])
             found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
         return found
 

@@ -14,7 +14,7 @@ from sndcli.errors import DataError
 from sndcli.queries.criterion import Misclassified
 from sndcli.reports import tables
 from sndcli.runs import results
-from sndcli.runs.boundary import Wrong, border_points, majority_wrong
+from sndcli.runs.boundary import Wrong, boundary_points, majority_wrong
 
 M = 0.1
 
@@ -33,12 +33,12 @@ def majority_of(h: HalfSpace, images: int, draws: int) -> Wrong:
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.01])
-def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
+def test_boundary_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
     """From inside and from outside: m/cos ψ, within a bracket of 1/512, or within the noise of 25 votes."""
     h = half_space(1, sigma=sigma)
     x0, z = rays(h.w, [0.3, 0.12, 0.07, 0.01])
     wrong = majority_of(h, 4, 25 if sigma else 1)
-    points, flips = border_points(wrong, x0, z)
+    points, flips = boundary_points(wrong, x0, z)
     assert bool(flips.all())
     component = (points - 0.5).flatten(1) @ h.w
     assert component.tolist() == pytest.approx([M] * 4, rel=0.35 if sigma else 0.02)
@@ -50,11 +50,11 @@ def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
     )  # fmt: skip
 
 
-def test_no_border_where_nothing_flips() -> None:
+def test_no_boundary_where_nothing_flips() -> None:
     h = half_space(1)
     x0, z = rays(h.w, [-0.1, 0.0])
     z[1] = x0[1]  # no ray at all
-    _, flips = border_points(majority_of(h, 2, 1), x0, z)
+    _, flips = boundary_points(majority_of(h, 2, 1), x0, z)
     assert flips.tolist() == [False, False]
 
 
@@ -100,7 +100,7 @@ def test_distances_where_nothing_is_stored_are_unknown_not_infinite() -> None:
         "∞", "–", "–", "–"]  # fmt: skip
 
 
-def test_pooled_runs_need_a_border_each() -> None:
+def test_pooled_runs_need_a_boundary_each() -> None:
     one, two = run_of(HELD[:1], CONFIRMED[:1], BORDERS[:1]), run_of(HELD[1:], CONFIRMED[1:], BORDERS[1:], first=1)
     (_, late) = summary.summarise([one, two])
     assert (late["n"], late["l2_border"]) == (3, 3.0)
