@@ -122,6 +122,17 @@ def test_snapshots_keep_what_was_submitted_at_the_report_point() -> None:
     assert ledger.has_submitted.all()
 
 
+def test_hold_still_submits_and_says_its_new_name() -> None:
+    h = half_space()
+    old, new = oracle_on(h, n=2, budget=5), oracle_on(h, n=2, budget=5)
+    point, image = points_at([0.3], h.w), torch.tensor([1])
+    with pytest.warns(DeprecationWarning, match="submit"):
+        old.hold(point, image)
+    new.submit(point, image)
+    assert torch.equal(old.close().submitted[0], new.close().submitted[0])
+    assert old.ledger.has_submitted.tolist() == new.ledger.has_submitted.tolist() == [[False], [True]]
+
+
 def test_nothing_is_submitted_unasked() -> None:
     oracle = oracle_on(half_space(), n=1, budget=5)
     oracle.check()

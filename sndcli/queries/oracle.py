@@ -6,6 +6,7 @@ they come back as `REFUSED` and the image leaves `Oracle.active`, so an attack t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -111,6 +112,11 @@ class Oracle:
         """Declares what the attack submits for these images from now on."""
         self.ledger.submit(as_sent(points, self.quantize), image)
 
+    def hold(self, points: Tensor, image: Tensor) -> None:
+        """`submit` by its name of version 0.1, for plug-ins; the next version has it no more."""
+        warnings.warn("`Oracle.hold` is called `submit` now.", DeprecationWarning, stacklevel=2)
+        self.submit(points, image)
+
     def retire(self, image: Tensor, reason: str) -> None:
         """Ends these images' attacks with a one-word reason. Images already inactive keep theirs."""
         for i in image[self.active[image]].tolist():
@@ -130,8 +136,8 @@ class Oracle:
     def check(self, scores: bool = False) -> None:
         """One paid query of every clean image: where the defended model errs, it was seen at distance 0.
 
-        Such an image is submitted as it is until the attack submits another point. With `scores`, the answer is kept in
-        `clean_scores` for attacks that start from it.
+        Such an image is submitted as it is until the attack submits another point. With `scores`, `clean_scores` keeps
+        the answers for attacks that start from them.
         """
         everyone = torch.arange(len(self.x0), device=self.x0.device)
         if scores:
@@ -145,8 +151,6 @@ class Oracle:
         """Fills the report points that were not reached with the final state, and returns the ledger."""
         self.ledger.close()
         return self.ledger
-
-    # -- inside ----------------------------------------------------------------------------------------------
 
     def _pay(self, points: Tensor, image: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The rows that are answered, their labels and, where `scores` are wanted, probabilities."""

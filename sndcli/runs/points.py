@@ -18,6 +18,7 @@ from torch import Tensor
 from sndcli.errors import DataError
 from sndcli.runs.writing import replacing
 
+FORMER = {"submitted": "held", "has_submitted": "has_held"}  # names in files of version 0.1, which are still read
 TENSORS = ("image_id", "seed", "label", "clean", "submitted", "has_submitted", "bare_label")
 
 
@@ -68,7 +69,8 @@ def read(path: Path) -> Points:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
+            there = set(file.keys())
+            tensors = {name: file.get_tensor(name if name in there else FORMER.get(name, name)) for name in TENSORS}
         return Points(**tensors, classes=tuple(json.loads(metadata["classes"])), run_id=metadata["run"])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. `snd attack --save-points` writes it.") from None
