@@ -13,3 +13,7 @@ test *arguments:
 # Wheel and sdist in dist/.
 build:
     uv build
+
+# constraints.txt from what .venv has.
+constraints:
+    .ci/versions > constraints.txt
