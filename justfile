@@ -19,3 +19,7 @@ docs:
 # Wheel and sdist in dist/.
 build:
     uv build
+
+# constraints.txt from what .venv has.
+constraints:
+    .ci/versions > constraints.txt

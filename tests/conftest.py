@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the processes that tests start
 settings.register_profile("snd", deadline=None)
 settings.load_profile("snd")
 
