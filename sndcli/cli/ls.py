@@ -52,18 +52,25 @@ class Ls(o.Talk):
 def _attacks() -> tuple[Sequence[Row], Sequence[str]]:
     from sndcli import plugins
     from sndcli.attacks.registry import ATTACKS, AnyAttack, Entry, spec_of
+    from sndcli.errors import ConfigError, first_line
 
     rows: list[Row] = []
     lines: list[str] = []
-    others = [spec_of(name) for name in plugins.names(plugins.ATTACKS) if name not in ATTACKS]
-    listed: list[Entry | AnyAttack] = [*ATTACKS.values(), *others]
+    listed: list[Entry | AnyAttack] = [*ATTACKS.values()]
+    refused: dict[str, str] = {}  # which keeps no other from being listed
+    for name in sorted({*plugins.names(plugins.ATTACKS)} - {*ATTACKS}):
+        try:
+            listed.append(spec_of(name))
+        except ConfigError as error:
+            refused[name] = first_line(error)
     for spec in listed:
         usual = {preset: norm for norm, preset in spec.by_norm.items()}
         presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
         lines.append(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
         rows.append({"name": spec.name, "access": spec.access, "norms": spec.norms, "summary": spec.summary,
                      "presets": tuple(spec.presets)})  # fmt: skip
-    return rows, lines
+    rows += [{"name": name, "error": text} for name, text in refused.items()]
+    return rows, lines + [f"{name:11} {text}" for name, text in refused.items()]
 
 
 def _defenses() -> tuple[Sequence[Row], Sequence[str]]:
