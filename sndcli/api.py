@@ -150,7 +150,7 @@ def attack(
         attack=name, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=classifier.name, model_digest=digest(classifier), defense=settle(spec, classifier), preset=preset,
         settings=text, votes=votes, norm=norm or chosen.norms[0], eps=eps, budget=budget,
-        budgets=(*budgets, budget), images=len(data), select="all", seed=seed, verify=verify, border=boundary,
+        budgets=(*budgets, budget), images=len(data), select="all", seed=seed, verify=verify, boundary=boundary,
         precision=precision, references=tuple((network.name, digest(network)) for network in networks),
     )  # fmt: skip
     with TemporaryDirectory() as folder:
