@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from sndcli.cli import options as o
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
+    from sndcli.models.zoo import Card
     from sndcli.runs.listener import Listener
 
 DEFENSES = {
@@ -99,7 +100,7 @@ def _named(known: Mapping[str, str], width: int) -> tuple[Sequence[Row], Sequenc
     return rows, [f"{name:{width}}  {text}" for name, text in known.items()]
 
 
-def _summary(card: dict[str, Any]) -> str:
+def _summary(card: "Card") -> str:
     """A card of the zoo in a line."""
     text = f"{card['arch']}, {100 * card['accuracy']['value']:.2f} % of {card['accuracy']['n']} test images"
     for robust in card["robust"]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec, parse
 from sndcli.errors import ConfigError, DataError, SndError, first_line
 from sndcli.paper.noise import noise_length
-from sndcli.paper.published import Case, Cell, verdict
+from sndcli.paper.published import Beside, Case, Cell, verdict
 from sndcli.runs import cost
 from sndcli.runs.accuracy import accuracy
 from sndcli.runs.config import PROTOCOL
@@ -49,7 +49,7 @@ class Plan:
     job: Job | None = None
     skipped: str = ""
     points: dict[int, int] = field(default_factory=dict)
-    found: list[dict[str, Any]] = field(default_factory=list)
+    found: list[Beside] = field(default_factory=list)
 
     def ready(self) -> tuple[Job, DefenseSpec]:
         """The job and its defense.
@@ -151,8 +151,10 @@ def measure(plan: Plan) -> None:
         figure = ours.get((cell.measure, cell.budget))
         if figure is not None and figure["value"] is not None:
             told = verdict(cell, plan.case, figure["value"], figure["n"])
-            plan.found.append({"measure": cell.measure, "budget": cell.budget, "published": cell.value,
-                               "published_std": cell.std, **figure, "verdict": told})  # fmt: skip
+            beside = {"table": plan.case.table, "attack": plan.case.attack, "defense": plan.case.label,
+                               "measure": cell.measure, "budget": cell.budget, "published": cell.value,
+                               "published_std": cell.std, **figure, "verdict": told}  # fmt: skip
+            plan.found.append(cast(Beside, beside))
 
 
 def _attacked(plan: Plan) -> Figures:
