@@ -1,4 +1,4 @@
-"""The grid of runs: the same bits whatever the work unit, and, with ``SND_GRID=before.json``, as on another revision."""
+"""The grid of runs: the same bits whatever the work unit, and with ``SND_GRID=before.json`` as on another revision."""
 
 from __future__ import annotations
 
