@@ -61,7 +61,7 @@ def hsja_na(
     eps: float = math.inf,
 ) -> None:
     """Holds after each projection a point a little further out, which `confirm` answers confirm."""
-    prior = Prior(draw.streams, draw.image, draw.shape)
+    prior = Prior(draw.streams, draw.image, draw.shape, draw.dtype)
     prior.colour, prior.window = colour, window
     sigma, root_d = 0.0, math.sqrt(x.numel())
     hand_over = HandOver(ask, x, eps, confirm, confirm_lead, overshoot, safety)
