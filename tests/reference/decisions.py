@@ -20,19 +20,24 @@ class OutOfBudget(Exception):
 
 @dataclass
 class Draw:
-    """Random numbers of one image, row after row."""
+    """Random numbers of one image, row after row, in a type."""
 
     streams: Streams
     image: int
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """One standard normal tensor of the image's shape, or of `shape`."""
-        return self.streams.normal(torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape)))[0]
+        return self.streams.normal(
+            torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape), dtype=self.dtype)
+        )[0]
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Tensor:
         """As `normal`, uniform on [0, 1)."""
-        return self.streams.uniform(torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape)))[0]
+        return self.streams.uniform(
+            torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape), dtype=self.dtype)
+        )[0]
 
 
 @dataclass

@@ -138,7 +138,7 @@ def gradient_direction(
     block = block_size(len(oracle.x0), d)
     radius = per_image(delta, x)
     sum_u, sum_phi_u = torch.zeros_like(x), torch.zeros_like(x)
-    sum_phi, count = torch.zeros(n, device=x.device), torch.zeros(n, device=x.device)
+    sum_phi, count = x.new_zeros(n), x.new_zeros(n)
     done = torch.zeros_like(probes)
     while bool((done < probes).any()):
         take = torch.minimum(probes - done, torch.full_like(probes, block))

@@ -81,7 +81,7 @@ def probes_needed(n_det: int, s: Tensor, e: Tensor, options: Options) -> Tensor:
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, n, root_d = options, len(oracle.x0), math.sqrt(oracle.x0[0].numel())
-    sigmoids = sigmoids_of(o.grid, oracle.x0.device)
+    sigmoids = sigmoids_of(o.grid, oracle.x0.device, oracle.x0.dtype)
     s, e = (torch.zeros(n, dtype=torch.float64, device=oracle.x0.device) for _ in range(2))
     floor = torch.full((n,), -1, dtype=torch.int64, device=oracle.x0.device)  # index of ê; -1: not yet known
 
