@@ -67,12 +67,12 @@ class Options:
 
 def run(oracle, streams, options):
     for _ in range(oracle.budget):
-        owner = oracle.active.nonzero().squeeze(1)
-        if not len(owner):
+        image = oracle.active.nonzero().squeeze(1)
+        if not len(image):
             return
-        points = oracle.x0[owner] + options.length / 3072**0.5 * streams.normal(owner, oracle.x0)
+        points = oracle.x0[image] + options.length / 3072**0.5 * streams.normal(image, oracle.x0)
         for _ in range(options.votes):
-            oracle.adversarial(points, owner, "wander")
+            oracle.adversarial(points, image, "wander")
 
 
 def scales(options, d, distance, sigma):
