@@ -6,14 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from conftest import SHAPE, HalfSpace, half_space
+from conftest import SHAPE, HalfSpace, half_space, write_as_schema_1
 from torch import Tensor
 
 from sndcli.analysis import frame, summary
+from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import DataError
 from sndcli.reports import tables
-from sndcli.runs import results
+from sndcli.runs import columns, results
 from sndcli.runs.boundary import Wrong, border_points, majority_wrong
+from sndcli.runs.config import RunConfig
 
 M = 0.1
 
@@ -67,18 +69,18 @@ def run_of(
     held: list[list[float]], p_adv: list[list[float]], border: list[list[float]] | None, first: int = 0
 ) -> pa.Table:
     """A result table of images with these figures at 10 and 20 queries, and no wrong answer seen."""
-    config = {"budget": 20, "defense": {"name": "snd"}}
+    config = RunConfig("hsja", "d", "", "", "m", "", DefenseSpec("snd", 0.01), budget=20, budgets=(10,)).as_dict()
     rows = [
-        {"run_id": "x", "attack": "hsja", "engine": "native", "dataset": "d", "model": "m", "defense": "snd",
-         "sigma": 0.01, "votes": 1, "norm": "l2", "eps": 1.0, "seed": 0, "image_id": first + k, "status": "ok",
-         "queries": 20, "budgets": [10, 20], "best_l2": [INF, INF], "last_l2": [0.5, 0.5], "held_l2": held[k],
-         "p_adv": p_adv[k], "adv_clean": [False, False], "p_adv_submitted": p_adv[k],
-         "adv_clean_submitted": [False, False], "border_l2": None if border is None else border[k],
-         "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_l2": []}
+        columns.of_config(config)
+        | {"run_id": "x", "seed": 0, "image_id": first + k, "status": "ok",
+         "queries": 20, "budgets": [10, 20], "distance_best": [INF, INF], "distance_last": [0.5, 0.5],
+         "distance_submitted": held[k], "p_adv": p_adv[k], "adv_clean": [False, False], "p_adv_submitted": p_adv[k],
+         "adv_clean_submitted": [False, False], "distance_boundary": None if border is None else border[k],
+         "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_distance": []}
         for k in range(len(held))
     ]  # fmt: skip
-    metadata = {b"run": json.dumps({"id": "x", "config": config}).encode()}
-    return pa.Table.from_pylist(rows, schema=results.SCHEMA).replace_schema_metadata(metadata)
+    metadata = {b"schema_version": b"2", b"run": json.dumps({"id": "x", "config": config}).encode()}
+    return pa.Table.from_pylist(rows, schema=columns.SCHEMA).replace_schema_metadata(metadata)
 
 
 def test_distances_count_failures_as_infinite() -> None:
@@ -109,15 +111,13 @@ def test_pooled_runs_need_a_border_each() -> None:
 
 def test_files_without_the_column_are_still_read(tmp_path: Path) -> None:
     new = run_of(HELD, CONFIRMED, BORDERS)
-    old = new.drop_columns(["border_l2"])
-    results.write_table(tmp_path / "old.parquet", old, results.run_of(new))
+    write_as_schema_1(tmp_path / "old.parquet", new, ["distance_boundary"])
     table = results.read(tmp_path / "old.parquet")
-    assert table.column_names == results.SCHEMA.names
-    assert table.column("border_l2").null_count == 3
+    assert table.column_names == columns.SCHEMA.names
+    assert table.column("distance_boundary").null_count == 3
     (read,), problems = frame.load([tmp_path / "old.parquet"], strict=True)
     assert read.border is None
     assert problems == []
-    lacking = old.drop_columns(["p_adv"])
-    results.write_table(tmp_path / "less.parquet", lacking, results.run_of(new))
+    write_as_schema_1(tmp_path / "less.parquet", new, ["p_adv"])
     with pytest.raises(DataError, match="lacks columns: p_adv"):
         results.read(tmp_path / "less.parquet")

@@ -64,7 +64,7 @@ def test_attack_writes_parquet_and_one_json_object(snd: Snd, snd_process: Snd, t
     for record in table.to_pylist():
         assert record["queries"] == sum(count for _, count in record["queries_by_phase"]) <= 150
         assert record["event_query"] == sorted(record["event_query"])
-        assert record["event_l2"] == sorted(record["event_l2"], reverse=True)
+        assert record["event_distance"] == sorted(record["event_distance"], reverse=True)
     again = snd("report", only_file(tmp_path), "--json")
     assert json.loads(again.stdout)["rows"] == answer["rows"]
     for form in ("table", "md", "csv"):

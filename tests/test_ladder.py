@@ -41,8 +41,8 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
     def run(held: list[float], p_adv: list[float]) -> Frame:
         column, zeros, no = np.array(held)[:, None], np.zeros(3), np.zeros(3, dtype=bool)
         return Frame(
-            run={}, setting={"eps": 1.0}, pool="", budget=10, budgets=[10], seed=np.zeros(3, dtype=int),
-            image=np.arange(3), best=column, last=column, held=column, p_adv=np.array(p_adv)[:, None],
+            run={"id": "", "config": {}}, setting={"eps": 1.0}, pool="", budget=10, budgets=[10],
+            seed=np.zeros(3, dtype=int), image=np.arange(3), best=column, last=column, held=column, p_adv=np.array(p_adv)[:, None],
             adv_clean=no[:, None], p_adv_submitted=np.array(p_adv)[:, None], adv_clean_submitted=no[:, None],
             queries=np.full(3, 9), p0=zeros, p_mis_clean=zeros, initially_wrong=no, failed=no,
             mismatches=np.full(3, np.nan),
@@ -92,13 +92,13 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     for name in ("probe_below_noise", "search_below_noise", "no_noise_aware"):
         assert f"flag: {name}" in done.stderr
     (first, _) = results.read(tmp_path / "a.parquet").to_pylist()
-    assert len(first["border_l2"]) == len(first["budgets"])
+    assert len(first["distance_boundary"]) == len(first["budgets"])
     assert "flag:" not in snd("report", tmp_path / "a.parquet", "-q").stderr
     flags = json.loads(snd("report", tmp_path / "a.parquet", "--json").stdout)["flags"]
     assert {"no_noise_aware", "probe_below_noise"} <= {flag["name"] for flag in flags}
     bare = snd("attack", "hsja", *options, "--no-border", "--out", tmp_path / "b.parquet")
     assert "claimed " not in bare.stdout
-    assert results.read(tmp_path / "b.parquet").column("border_l2").null_count == 2
+    assert results.read(tmp_path / "b.parquet").column("distance_boundary").null_count == 2
 
 
 def test_a_ladder_needs_a_folder_and_an_attack(snd: Snd) -> None:

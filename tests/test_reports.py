@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Done
+from conftest import OLDEST, Done, write_as_schema_1
 
 from sndcli.analysis import baseline, frame, gates, summary
 from sndcli.attacks.decision import hsja
@@ -28,7 +28,7 @@ from sndcli.errors import ConfigError, DataError
 from sndcli.models.inference import Forward
 from sndcli.paper import published
 from sndcli.reports import plots, tables
-from sndcli.runs import results
+from sndcli.runs import columns, results
 from sndcli.runs.config import RunConfig
 
 Snd = Callable[..., Done]
@@ -45,17 +45,15 @@ def write_run(
     points, rows = config.report_points, []
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
-        rows.append({
-            "run_id": config.run_id, "attack": config.attack, "engine": config.engine, "dataset": config.dataset,
-            "model": config.model, "defense": config.defense.name, "sigma": config.defense.sigma, "beta": None,
-            "votes": config.votes, "norm": config.norm, "eps": config.eps, "seed": config.seed, "unit": 0,
-            "image_id": first_image + k, "label": 0, "status": "ok", "stop_reason": "budget", "queries": config.budget,
-            "queries_by_phase": [("walk", config.budget)], "budgets": points, "best_l2": best,
-            "last_l2": [0.5] * len(points), "held_l2": best, "p_adv": [p_adv] * len(points),
+        rows.append(columns.of_config(config.as_dict()) | {
+            "run_id": config.run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
+            "status": "ok", "stop_reason": "budget", "queries": config.budget,
+            "queries_by_phase": [("walk", config.budget)], "budgets": points, "distance_best": best,
+            "distance_last": [0.5] * len(points), "distance_submitted": best, "p_adv": [p_adv] * len(points),
             "adv_clean": [False] * len(points), "p_adv_submitted": [p_adv] * len(points),
             "adv_clean_submitted": [False] * len(points), "verify_draws": 10, "p0": 0.0, "p_mis_clean": 0.0,
             "clean_draws": 30, "initially_wrong": False, "mismatches": None, "event_query": [q for q, _ in found],
-            "event_l2": [d for _, d in found],
+            "event_distance": [d for _, d in found],
         } | changes)  # fmt: skip
     path = folder / config.file_name
     results.write(path, rows, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
@@ -156,7 +154,7 @@ def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Pa
         assert row["success_noisy"] is None
     wide = snd("report", tmp_path / "few.parquet", "--at", "50", "--eps", "5", "--json")
     (row,) = json.loads(wide.stdout)["rows"]
-    closest = [record["best_l2"][0] for record in results.read(tmp_path / "few.parquet").to_pylist()]
+    closest = [record["distance_best"][0] for record in results.read(tmp_path / "few.parquet").to_pylist()]
     assert row["success_seen"]["value"] == np.mean([d <= 5 for d in closest])
 
 
@@ -268,8 +266,7 @@ def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_the
     """What they call p_adv is of the points as they were submitted; success_noisy is not known of them."""
     path = write_run(tmp_path / "old", [[], [], []])
     table = pq.read_table(path)
-    kept = [name for name in table.column_names if name not in results.ADDED]
-    pq.write_table(table.select(kept), path)
+    write_as_schema_1(path, table, OLDEST)
     (row,) = rows_of(path, at=(1000,))
     assert row["success_noisy"] is None
     assert row["success_as_submitted"]["value"] == 0
@@ -392,7 +389,7 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
     assert "no_noise_aware" in [flag["name"] for flag in flags]
     assert text.count("<p class=flag>") == len(flags)
     (file,) = tmp_path.glob("*.parquet")
-    handed = sum(math.isfinite(record["held_l2"][-1]) for record in results.read(file).to_pylist())
+    handed = sum(math.isfinite(record["distance_submitted"][-1]) for record in results.read(file).to_pylist())
     assert handed > 0
     assert text.count("data:image/png;base64,") == 3 * handed  # an image that found no start has no point
     assert text.count("<svg") == 3
@@ -411,7 +408,7 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()
     assert kept.image_id.tolist() == [record["image_id"] for record in records]
     distance = (kept.held - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
-    expected = [record["held_l2"][-1] for record in records]
+    expected = [record["distance_submitted"][-1] for record in records]
     known = kept.has_held.tolist()
     assert [d if has else math.inf for d, has in zip(distance, known, strict=True)] == pytest.approx(expected)
     wrong = (kept.bare_label != kept.label).tolist()

@@ -139,7 +139,7 @@ def test_every_attack_succeeds_on_the_surface(
     assert ended.seen == count
     assert ended.gated
     assert ended.reached <= budget
-    assert min(ended.row["event_l2"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
+    assert min(ended.row["event_distance"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
     scores = ATTACKS[name].access == "scores"
     if scores:  # ended by `stop_at_success`, and the point it hands over counts too
         assert ended.row["stop_reason"] == "success"

@@ -8,7 +8,7 @@ import numpy as np
 
 from sndcli.analysis.frame import Floats, Frame
 from sndcli.analysis.statistics import finite, median
-from sndcli.runs.results import HALF
+from sndcli.runs.success import HALF
 
 NAMES = ("l2_claimed", "l2_verified", "l2_border")
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
+from sndcli.runs.columns import EVENTS
+from sndcli.runs.results import Metadata
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
 # What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
@@ -86,7 +88,7 @@ class Frame:
         path: of the file, where there is one.
     """
 
-    run: dict[str, Any]
+    run: Metadata
     setting: dict[str, Any]
     pool: str
     budget: int
@@ -138,21 +140,21 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     setting = {key: first[key] for key in IDENTITY}
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
-    bordered = "border_l2" in table.column_names and not column("border_l2").null_count
+    bordered = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
     old = bool(column("p_adv").null_count)
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
         run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
-        best=matrix("best_l2"), last=matrix("last_l2"), held=matrix("held_l2"),
+        best=matrix("distance_best"), last=matrix("distance_last"), held=matrix("distance_submitted"),
         p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
         p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
         also=_also(table, config, b),
         queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
-        mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("border_l2") if bordered else None,
+        mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("distance_boundary") if bordered else None,
         events=_events(table) if "event_query" in table.column_names else None, path=path,
     )  # fmt: skip
 
@@ -194,7 +196,7 @@ def _matrix(table: pa.Table, name: str, where: object, width: int | None) -> Any
 
 
 def _events(table: pa.Table) -> Events:
-    queries, distances = _column(table, "event_query"), _column(table, "event_l2")
+    queries, distances = _column(table, "event_query"), _column(table, "event_distance")
     start = queries.offsets.to_numpy().astype(np.int64)
     return Events(start - start[0], queries.flatten().to_numpy(), distances.flatten().to_numpy())
 
@@ -222,7 +224,7 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
     Raises:
         DataError: nothing readable at all, or, with `strict`, anything unreadable.
     """
-    without = () if events else results.EVENTS
+    without = () if events else EVENTS
 
     def one(path: Path) -> Frame | str:
         try:

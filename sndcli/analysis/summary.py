@@ -15,7 +15,8 @@ from sndcli.analysis.distances import confirmed, distances
 from sndcli.analysis.frame import Flags, Floats, Frame, Integers, frame_of, grouped
 from sndcli.analysis.statistics import finite
 from sndcli.ball import within
-from sndcli.runs.results import HALF
+from sndcli.runs.results import Metadata
+from sndcli.runs.success import HALF
 
 RATES = ("success_seen", "success_seen_net", "success_noisy", "success_as_submitted", "success_clean")
 
@@ -183,7 +184,7 @@ def _identity(frames: Sequence[Frame], eps: float) -> dict[str, Any]:
     return found | {"seed": seeds[0] if len(seeds) == 1 else seeds} | _measured(frames[0].run)
 
 
-def _measured(run: dict[str, Any]) -> dict[str, Any]:
+def _measured(run: Metadata) -> dict[str, Any]:
     """What `flags` compares with the noise; None where an older file does not say."""
     scales = run.get("scales") or {}
     return {
