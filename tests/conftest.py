@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
+from sndcli.analysis.summary import Summary
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import columns, results
 from sndcli.streams import ImageStreams
@@ -86,6 +88,11 @@ def write_as_schema_1(path: Path, table: pa.Table, without: Sequence[str] = ()) 
     kept = [name for name in table.column_names if name not in (*new, *derived, *without)]
     named = table.select(kept).rename_columns([old.get(name, name) for name in kept])
     pq.write_table(named.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"1"}), path)
+
+
+def plain(rows: Iterable[Summary]) -> list[dict[str, Any]]:
+    """Summaries as the JSON has them."""
+    return [row.as_dict() for row in rows]
 
 
 @dataclass

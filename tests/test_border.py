@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
-from conftest import SHAPE, HalfSpace, half_space, write_as_schema_1
+from conftest import SHAPE, HalfSpace, half_space, plain, write_as_schema_1
 from torch import Tensor
 
 from sndcli.analysis import frame, summary
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import DataError
-from sndcli.reports import tables
 from sndcli.runs import columns, results
 from sndcli.runs.boundary import Wrong, border_points, majority_wrong
 from sndcli.runs.config import RunConfig
@@ -85,28 +85,30 @@ def run_of(
 
 def test_distances_count_failures_as_infinite() -> None:
     early, late = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)])
-    names = ("l2_claimed", "l2_verified", "l2_border", "border_measured")
-    assert [late[name] for name in names] == [3.0, 3.0, 3.0, True]
+    names = ("distance_submitted", "distance_verified", "distance_boundary", "boundary_measured")
+    assert [plain([late])[0][name] for name in names] == [3.0, 3.0, 3.0, True]
     # the first image's point at 10 was confirmed, the closer one at 20 was not
-    assert early["l2_verified"] is None
-    assert tables.cell(early, "l2_verified") == "∞"
+    assert early.number("distance_verified") == math.inf
+    assert plain([early])[0]["distance_verified"] is None
+    assert early.text("distance_verified") == "∞"
     (_, alone) = summary.summarise([run_of(HELD[:1], CONFIRMED[:1], None)])
-    assert [alone[name] for name in names] == [1.0, 2.0, None, False]
-    assert tables.cell(alone, "l2_border") == "–"
+    assert [plain([alone])[0][name] for name in names] == [1.0, 2.0, None, False]
+    assert alone.text("distance_boundary") == "–"
 
 
 def test_distances_where_nothing_is_stored_are_unknown_not_infinite() -> None:
     (row,) = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)], at=[15])
-    assert [tables.cell(row, name) for name in ("l2_best", "l2_claimed", "l2_verified", "l2_border")] == [
-        "∞", "–", "–", "–"]  # fmt: skip
+    names = ("distance_best", "distance_submitted", "distance_verified", "distance_boundary")
+    assert [row.text(name) for name in names] == ["∞", "–", "–", "–"]
 
 
 def test_pooled_runs_need_a_border_each() -> None:
     one, two = run_of(HELD[:1], CONFIRMED[:1], BORDERS[:1]), run_of(HELD[1:], CONFIRMED[1:], BORDERS[1:], first=1)
     (_, late) = summary.summarise([one, two])
-    assert (late["n"], late["l2_border"]) == (3, 3.0)
+    assert (late.n, late.number("distance_boundary")) == (3, 3.0)
     (_, late) = summary.summarise([one, run_of(HELD[1:], CONFIRMED[1:], None, first=1)])
-    assert (late["l2_verified"], late["l2_border"], late["border_measured"]) == (3.0, None, False)
+    assert (late.number("distance_verified"), late.number("distance_boundary")) == (3.0, None)
+    assert not late.boundary_measured
 
 
 def test_files_without_the_column_are_still_read(tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_files_without_the_column_are_still_read(tmp_path: Path) -> None:
     assert table.column_names == columns.SCHEMA.names
     assert table.column("distance_boundary").null_count == 3
     (read,), problems = frame.load([tmp_path / "old.parquet"], strict=True)
-    assert read.border is None
+    assert read.boundary is None
     assert problems == []
     write_as_schema_1(tmp_path / "less.parquet", new, ["p_adv"])
     with pytest.raises(DataError, match="lacks columns: p_adv"):

@@ -48,12 +48,13 @@ def test_attack_writes_parquet_and_one_json_object(snd: Snd, snd_process: Snd, t
     done = snd_process("attack", "hsja", "--sigma", 0.01, *SMALL, "--out", tmp_path, "--json", "--mismatch")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["schema"] == 1
+    assert answer["schema"] == 2
     assert [row["budget"] for row in answer["rows"]] == [50, 150]
     row = answer["rows"][-1]
     assert {"attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps", "seed", "n",
-            "budget", "success_seen", "success_seen_net", "success_noisy", "success_clean", "floor", "l2_last",
-            "l2_best", "p_mis", "p_mis_clean", "queries_mean", "queries_max"} <= set(row)  # fmt: skip
+            "budget", "success_seen", "success_seen_net", "success_noisy", "success_clean", "floor",
+            "distance_last", "distance_best", "distance_submitted", "distance_verified", "distance_boundary",
+            "p_mis", "p_mis_clean", "queries_mean", "queries_max"} <= set(row)  # fmt: skip
     assert set(row["success_seen"]) == {"value", "lo", "hi"}
     assert row["n"] == 4
     assert row["queries_max"] <= 150

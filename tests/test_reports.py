@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import OLDEST, Done, write_as_schema_1
+from conftest import OLDEST, Done, plain, write_as_schema_1
 
-from sndcli.analysis import baseline, frame, gates, summary
+from sndcli.analysis import baseline, frame, gates, notes, summary
 from sndcli.attacks.decision import hsja
 from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
@@ -63,8 +63,12 @@ def write_run(
 HIT, LATE, MISS = [(50, 0.5)], [(60, 3.0), (700, 0.9)], [(40, 2.0)]
 
 
-def rows_of(*paths: Path, **how: Any) -> list[dict[str, Any]]:
+def summaries_of(*paths: Path, **how: Any) -> list[summary.Summary]:
     return summary.summarise(frame.load(paths, events=True)[0], **how)
+
+
+def rows_of(*paths: Path, **how: Any) -> list[dict[str, Any]]:
+    return plain(summaries_of(*paths, **how))
 
 
 def test_known_rows(tmp_path: Path) -> None:
@@ -72,8 +76,8 @@ def test_known_rows(tmp_path: Path) -> None:
     early, late = rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))
     assert (early["budget"], late["budget"]) == (100, 1000)
     assert (early["success_seen"]["value"], late["success_seen"]["value"]) == (0.25, 0.5)
-    assert early["l2_best"] == pytest.approx((2.0 + 3.0) / 2)  # of 0.5, 2, 3, ∞
-    assert late["l2_best"] == pytest.approx((0.9 + 2.0) / 2)
+    assert early["distance_best"] == pytest.approx((2.0 + 3.0) / 2)  # of 0.5, 2, 3, ∞
+    assert late["distance_best"] == pytest.approx((0.9 + 2.0) / 2)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expe
     assert row["success_seen"]["value"] == expected / 4
     assert (row["success_as_submitted"] is None) == (budget not in (100, 1000))
     assert (row["success_noisy"] is None) == (budget not in (100, 1000) or eps != BASE.eps)  # no boundary is stored
-    assert row["l2_last"] is None or budget in (100, 1000)
+    assert row["distance_last"] is None or budget in (100, 1000)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +100,8 @@ def test_another_bound_is_noted_where_points_depend_on_it(
     tmp_path: Path, attack: str, preset: str | None, told: bool
 ) -> None:
     frames = [frame.frame_of(results.read(write_run(tmp_path, [HIT], replace(BASE, attack=attack, preset=preset))))]
-    assert any("submitted depends on ε" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
-    assert not summary.recompute_notes(frames, (), 1.0)
+    assert any("submitted depends on ε" in line for line in notes.recompute_notes(frames, (), 0.5)) == told
+    assert not notes.recompute_notes(frames, (), 1.0)
 
 
 def test_net_keeps_every_image_in_the_denominator(tmp_path: Path) -> None:
@@ -121,11 +125,12 @@ def test_longest_run_speaks_and_shorter_points_stay(tmp_path: Path) -> None:
 def test_seeds_are_pooled_with_their_spread(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, HIT, MISS, MISS])
     write_run(tmp_path, [HIT, HIT, HIT, MISS], replace(BASE, seed=1))
-    row = rows_of(tmp_path)[-1]
+    (*_, found) = summaries_of(tmp_path)
+    (row,) = plain([found])
     assert (row["n"], row["seed"]) == (8, [0, 1])
     assert row["success_seen"]["value"] == 5 / 8
     assert row["over_seeds"]["success_seen"] == {"mean": 0.625, "std": pytest.approx(0.1768, abs=1e-4)}
-    assert "62.5 ± 17.7 [" in tables.cell(row, "success_seen")
+    assert "62.5 ± 17.7 [" in found.text("success_seen")
 
 
 def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
@@ -133,7 +138,7 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
     write_run(tmp_path, [MISS], replace(BASE, quantize=True))
     write_run(tmp_path, [MISS], replace(BASE, eps=0.5))
     assert len(rows_of(tmp_path)) == 6
-    lines = [line for title, rows in tables.sections(rows_of(tmp_path)).items() for line in tables.grid(rows)[1]]
+    lines = [line for title, rows in tables.sections(summaries_of(tmp_path)).items() for line in tables.grid(rows)[1]]
     assert sum(line[1] == "seen" for line in lines) == 3  # none hides another
 
 
@@ -149,7 +154,7 @@ def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Pa
     mine = json.loads(asked.stdout)["rows"]
     assert [row["budget"] for row in mine] == [120, 217]
     for row in mine:
-        for key in ("success_seen", "success_seen_net", "l2_best", "floor", "queries_mean"):
+        for key in ("success_seen", "success_seen_net", "distance_best", "floor", "queries_mean"):
             assert row[key] == theirs[row["budget"]][key], key
         assert row["success_noisy"] is None
     wide = snd("report", tmp_path / "few.parquet", "--at", "50", "--eps", "5", "--json")
@@ -161,15 +166,15 @@ def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Pa
 def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, LATE, MISS, []])
     write_run(tmp_path, [[], [], [], []], replace(BASE, attack="ba"))
-    rows = rows_of(tmp_path)
+    rows = summaries_of(tmp_path)
     parsed = list(csv.DictReader(io.StringIO(tables.csv_text(rows))))
     assert len(parsed) == len(rows)
-    for line, row in zip(parsed, rows, strict=True):
+    for line, row in zip(parsed, plain(rows), strict=True):
         assert float(line["success_seen"]) == row["success_seen"]["value"]
         assert float(line["success_noisy_hi"]) == row["success_noisy"]["hi"]
-        for name in ("l2_best", "l2_claimed", "l2_verified"):
+        for name in ("distance_best", "distance_submitted", "distance_verified"):
             assert float(line[name]) == (math.inf if row[name] is None else row[name])
-        assert line["l2_border"] == ""  # not measured
+        assert line["distance_boundary"] == ""  # not measured
     text = tables.latex(rows)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -179,7 +184,7 @@ def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
 
 
 def test_golden_markdown(tmp_path: Path) -> None:
-    assert tables.markdown(rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))) == GOLDEN
+    assert tables.markdown(summaries_of(write_run(tmp_path, [HIT, LATE, MISS, []]))) == GOLDEN
 
 
 GOLDEN = """\
@@ -246,9 +251,9 @@ def test_gate_grammar() -> None:
 def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT])
     write_run(tmp_path, [HIT], replace(BASE, attack="ba", budgets=(300,)))
-    rows = rows_of(tmp_path)
+    rows = summaries_of(tmp_path)
     failed, gaps = gates.check(gates.parse("success_seen@100 > 0.5", count), rows)
-    assert [row["attack"] for row in failed] == ["hsja"]
+    assert [row.setting.attack for row in failed] == ["hsja"]
     assert len(gaps) == 1
     assert "ba" in gaps[0]
     with pytest.raises(DataError, match="matches no row"):
@@ -256,10 +261,10 @@ def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: 
     with pytest.raises(DataError, match="not known"):
         gates.check(gates.parse("p_mis > 0.5", count), rows)
     with pytest.raises(DataError, match="not known"):
-        gates.check(gates.parse("l2_border > 0.5", count), rows)
-    never = rows_of(write_run(tmp_path / "never", [[]]))
-    assert gates.check(gates.parse("l2_verified > 100", count), never)[0]
-    assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
+        gates.check(gates.parse("distance_boundary > 0.5", count), rows)
+    never = summaries_of(write_run(tmp_path / "never", [[]]))
+    assert gates.check(gates.parse("distance_verified > 100", count), never)[0]
+    assert not gates.check(gates.parse("distance_best < 100", count), never)[0]  # no success is far away, not near
 
 
 def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
@@ -267,10 +272,10 @@ def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_the
     path = write_run(tmp_path / "old", [[], [], []])
     table = pq.read_table(path)
     write_as_schema_1(path, table, OLDEST)
-    (row,) = rows_of(path, at=(1000,))
-    assert row["success_noisy"] is None
-    assert row["success_as_submitted"]["value"] == 0
-    assert gates.check(gates.parse("l2_verified > 100", count), [row])[0]  # infinite, not unknown
+    (row,) = summaries_of(path, at=(1000,))
+    assert row.figures["success_noisy"] is None
+    assert row.number("success_as_submitted") == 0
+    assert gates.check(gates.parse("distance_verified > 100", count), [row])[0]  # infinite, not unknown
     for kind in ("queries", "eps"):
         plots.draw(frame.load([path], events=True)[0], kind)
     now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no border
@@ -382,9 +387,9 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
         assert reference.startswith(("data:", "#")), reference
     cells = Cells()
     cells.feed(text)
-    for row in json.loads(done.stdout)["rows"]:
-        for measure in ("success_seen", "success_noisy", "success_clean", "floor", "l2_last", "l2_best", "l2_border"):
-            assert tables.cell(row, measure) in cells.found
+    (*_, last) = summaries_of(tmp_path)
+    assert all(last.text(key) in cells.found for key in tables.shown([last]))
+    assert {"distance_boundary", "success_clean", "floor"} <= {*tables.shown([last])}
     flags = json.loads(done.stdout)["flags"]
     assert "no_noise_aware" in [flag["name"] for flag in flags]
     assert text.count("<p class=flag>") == len(flags)
@@ -451,7 +456,7 @@ def test_published_numbers() -> None:
     assert cells["hsja", "snd 0.01", "success_seen", 2000] == pytest.approx(0.165)
     assert cells["ba", "none", "success_seen", 10000] == pytest.approx(0.846)
     assert cells["hsja", "snd 0.01, T=20", "success_seen", 200000] == pytest.approx(0.466)
-    assert cells["sign-opt", "snd 0.001", "l2_last", 20000] == 88.29
+    assert cells["sign-opt", "snd 0.001", "distance_last", 20000] == 88.29
     assert cells["subspace", "pgd-at+snd 0.01", "success_seen_net", 20000] == pytest.approx(0.164)
     assert cells["geoda", "snd 0.01", "p_mis", 10000] == 0.391
     assert cells[None, "snd 0.02 β=0.5", "accuracy", None] == pytest.approx(0.8999)

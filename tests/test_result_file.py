@@ -136,7 +136,7 @@ def test_published_files_are_read(path: Path) -> None:
     table = results.read(path)
     assert table.column_names == columns.SCHEMA.names
     read = frame.frame_of(table)
-    assert np.array_equal(np.array(table.column("seen").to_pylist()), within(read.best, read.setting["eps"]))
+    assert np.array_equal(np.array(table.column("seen").to_pylist()), within(read.best, read.setting.eps))
 
 
 # -- where it comes from -------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.paper.published import PERCENT, assumptions, document, protocol
-from sndcli.reports.tables import MEASURES, rate_cell
 
 LEFT = 3  # columns of text; the others are figures, but for the last
 SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
@@ -80,7 +80,8 @@ def _assumed(name: str) -> list[str]:
 def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
     lines = []
     for c in (cell for cell in cells if cell["table"] == name):
-        beside = [rate_cell(c.get("success_noisy")), rate_cell(c.get("success_clean")), _floor(c)]
+        rates = [Interval(**c[key]).text() if c.get(key) else "–" for key in ("success_noisy", "success_clean")]
+        beside = [*rates, _floor(c)]
         names = [c["attack"] or "", c["defense"], _figure(c), _budget(c)]
         lines.append([*names, *_figures(c), *beside, str(c["n"]), c["verdict"]])
     return lines
@@ -88,7 +89,7 @@ def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def _figure(c: dict[str, Any]) -> str:
     name: str = c["measure"]
-    return MEASURES.get(name, name)
+    return MEASURES[name].label if name in MEASURES else name
 
 
 def _budget(c: dict[str, Any]) -> str:

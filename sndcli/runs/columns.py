@@ -33,6 +33,11 @@ class Column:
     meaning: str
     of: Callable[[Config], object] | None = None
 
+    @property
+    def nested(self) -> bool:
+        """Whether its values are lists or maps."""
+        return bool(pa.types.is_nested(self.type))
+
 
 def _plain(name: str, type: pa.DataType, meaning: str, key: str = "") -> Column:
     """A field of the config as it stands there, null where the config does not have it."""
