@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sndcli.ball import within
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.runs import results
+from sndcli.runs import columns, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.success import confirmed, fools_bare
 
 BUDGETS = [500, 1000, 2000, 5000]
 EVENTS = 20
@@ -31,22 +33,24 @@ def table(config: RunConfig, rows: int, rng: np.random.Generator) -> pa.Table:
     distance = np.sort(rng.exponential(2.0, (rows, EVENTS)), 1)[:, ::-1]
     best = np.stack([np.where(query <= b, distance, np.inf).min(1) for b in BUDGETS], 1)
     p = rng.random((rows, len(BUDGETS)))
-    same = {
-        "run_id": config.run_id, "attack": config.attack, "engine": "native", "dataset": "cifar10",
-        "model": "resnet20", "defense": "snd", "sigma": config.defense.sigma, "beta": None, "votes": 1, "norm": "l2",
-        "eps": 1.0, "seed": config.seed, "unit": 0, "label": 3, "status": "ok", "stop_reason": "budget",
+    same = columns.of_config(config.as_dict()) | {
+        "run_id": config.run_id, "seed": config.seed, "label": 3, "status": "ok", "stop_reason": "budget",
         "queries": config.budget, "verify_draws": 100, "clean_draws": 300, "initially_wrong": False,
         "mismatches": None, "p_mis_clean": 0.02, "p0": 0.01,
     }  # fmt: skip
-    columns = {name: [value] * rows for name, value in same.items()}
-    columns |= {
+    found = {name: [value] * rows for name, value in same.items()}
+    found |= {
         "image_id": list(range(rows)), "queries_by_phase": [[("check", 1), ("walk", config.budget - 1)]] * rows,
-        "budgets": [BUDGETS] * rows, "best_l2": best.tolist(), "last_l2": (best + 0.1).tolist(),
-        "held_l2": best.tolist(), "border_l2": (best + 0.2).tolist(), "p_adv": p.tolist(),
-        "adv_clean": (p > 0.7).tolist(),
-        "event_query": query.tolist(), "event_l2": distance.tolist(),
+        "budgets": [BUDGETS] * rows, "distance_best": best.tolist(), "distance_last": (best + 0.1).tolist(),
+        "distance_submitted": best.tolist(), "distance_boundary": (best + 0.2).tolist(), "p_adv": p.tolist(),
+        "adv_clean": (p > 0.7).tolist(), "p_adv_submitted": p.tolist(), "adv_clean_submitted": (p > 0.7).tolist(),
+        "seen": within(best, config.eps).tolist(), "noisy": confirmed(best, config.eps, p).tolist(),
+        "as_submitted": confirmed(best, config.eps, p).tolist(),
+        "clean": fools_bare(best, config.eps, p > 0.7).tolist(), "p_adv_also": [[]] * rows,
+        "adv_clean_also": [[]] * rows,
+        "event_query": query.tolist(), "event_distance": distance.tolist(),
     }  # fmt: skip
-    return pa.table({name: columns[name] for name in results.SCHEMA.names}, schema=results.SCHEMA)
+    return pa.table({name: found[name] for name in columns.SCHEMA.names}, schema=columns.SCHEMA)
 
 
 def cpu_seconds() -> float:
@@ -65,7 +69,9 @@ def main(files: int = 1000, rows: int = 1000) -> None:
             config = replace(base, defense=DefenseSpec("snd", 0.001 * (1 + k % 50)), seed=k // 50)
             if written is None or k % 50 == 0:
                 written = table(config, rows, rng)
-            own = written.set_column(6, "sigma", pa.array([config.defense.sigma] * rows))
+            own = written.set_column(
+                written.column_names.index("sigma"), "sigma", pa.array([config.defense.sigma] * rows)
+            )
             results.write_table(
                 Path(folder) / f"{k:04d}.parquet", own, {"id": config.run_id, "config": config.as_dict()}
             )

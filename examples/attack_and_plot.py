@@ -43,10 +43,8 @@ def main() -> None:
     for name in ("hsja", "hsja-na"):
         for sigma in (0.0, 0.01):
             found = sndcli.attack(name, model, x, y, sigma=sigma, budget=given.budget, budgets=points)
-            rates = [row["success_noisy"]["value"] for row in found.rows]
-            last = found.rows[-1]["success_noisy"]
-            print(f"{name:8} σ = {sigma:<5g} noisy {100 * last['value']:.0f} % "
-                  f"[{100 * last['lo']:.0f}, {100 * last['hi']:.0f}] at {given.budget} queries")  # fmt: skip
+            rates = [row.number("success_noisy") or 0.0 for row in found.rows]
+            print(f"{name:8} σ = {sigma:<5g} noisy {found.rows[-1].text('success_noisy')} % at {given.budget} queries")
             axes.plot(points, [100 * rate for rate in rates], color=COLOURS[name], ls="--" if sigma else "-",
                       label=f"{name}, σ = {sigma:g}")  # fmt: skip
     axes.set(xlabel="queries an image", ylabel="success, noisy, %", ylim=(0, 100))

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from sndcli.analysis.summary import outcomes, summarise
+from sndcli.analysis.summary import Summary, outcomes, summarise
 from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
@@ -45,7 +45,7 @@ class Result:
         queries: int64 ``[N]``, paid.
         seen: bool ``[N]``, whether some paid query inside ε was answered with a wrong label.
         noisy: bool ``[N]``, whether the submitted point, moved out to ε, errs in at least half of fresh draws.
-        rows: the figures with their intervals, one a report point, as ``snd attack --json`` has them.
+        rows: the figures with their intervals, one a report point: ``row.rate("success_noisy")``, ``row.as_dict()``.
     """
 
     attack: str
@@ -57,7 +57,7 @@ class Result:
     queries: Tensor
     seen: Tensor
     noisy: Tensor
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Summary]
     _table: pa.Table
 
     def to_arrow(self) -> pa.Table:
@@ -175,7 +175,7 @@ class Evaluation:
     results: Mapping[tuple[str, float], Result]
 
     @property
-    def rows(self) -> list[Mapping[str, Any]]:
+    def rows(self) -> list[Summary]:
         """The figures of all results, one a report point."""
         return [row for result in self.results.values() for row in result.rows]
 
@@ -256,7 +256,7 @@ def _result(table: pa.Table, kept: points.Points, config: RunConfig) -> Result:
     return Result(
         attack=config.attack, defense=f"{defense.name} {defense.sigma:g}" if defense.sigma else defense.name,
         labels=kept.bare_label[order], points=kept.submitted[order], submitted=kept.has_submitted[order],
-        distances=torch.tensor([d[-1] for d in table.column("held_l2").to_pylist()], dtype=torch.float64),
+        distances=torch.tensor([d[-1] for d in table.column("distance_submitted").to_pylist()], dtype=torch.float64),
         queries=torch.tensor(table.column("queries").to_pylist()),
         seen=torch.tensor([hits["success_seen"][key] for key in keys]),
         noisy=torch.tensor([hits["success_noisy"][key] for key in keys]),

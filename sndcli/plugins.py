@@ -60,6 +60,17 @@ def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def packages(attack: str, defenses: Sequence[str]) -> dict[str, str]:
+    """Name and version of the packages whose plug-ins these are; ours are left out."""
+    found = {}
+    for group, wanted in ((ATTACKS, [attack]), (DEFENSES, list(defenses))):
+        for name in wanted:
+            for point in importlib.metadata.entry_points(group=group, name=name):
+                if point.dist is not None:
+                    found[point.dist.name] = point.dist.version
+    return found
+
+
 def _source_hash(modules: Sequence[str]) -> str:
     """A short hash of the files of these modules."""
     h = hashlib.sha256()

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor
 
+from sndcli.analysis.summary import Summary
 from sndcli.queries.oracle import Oracle
+from sndcli.runs import columns, results
 from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
@@ -70,6 +76,25 @@ def submitted_distance(oracle: Oracle) -> Tensor:
     everyone = torch.arange(len(oracle.x0))
     distance = torch.stack([oracle.distance(points, everyone) for points in ledger.submitted], 1)
     return torch.where(ledger.has_submitted, distance, torch.inf)
+
+
+OLDEST = ("distance_boundary", "p_adv_submitted", "adv_clean_submitted", "eps_also", "p_adv_also", "adv_clean_also")
+SCHEMA_1 = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps", "eps_also")
+
+
+def write_as_schema_1(path: Path, table: pa.Table, without: Sequence[str] = ()) -> None:
+    """The same rows as version 0.2.0 first wrote them, `without` what older files lacked."""
+    derived = ("seen", "noisy", "as_submitted", "clean")
+    new = {*(column.name for column in columns.OF_RUN)} - {*SCHEMA_1}
+    old = {now: before for before, now in results.RENAMED["schema 1"].items()}
+    kept = [name for name in table.column_names if name not in (*new, *derived, *without)]
+    named = table.select(kept).rename_columns([old.get(name, name) for name in kept])
+    pq.write_table(named.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"1"}), path)
+
+
+def plain(rows: Iterable[Summary]) -> list[dict[str, Any]]:
+    """Summaries as the JSON has them."""
+    return [row.as_dict() for row in rows]
 
 
 @dataclass

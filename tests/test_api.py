@@ -48,7 +48,7 @@ def test_points_are_what_it_says() -> None:
     assert found.queries.tolist() == [600] * 3
     assert found.noisy.all()
     assert found.seen.all()
-    assert [row["budget"] for row in found.rows] == [600]
+    assert [row.budget for row in found.rows] == [600]
 
 
 def test_it_is_the_command_lines_run(snd: Snd, tmp_path: Path) -> None:

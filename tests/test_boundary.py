@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
-from conftest import SHAPE, HalfSpace, half_space
+from conftest import SHAPE, HalfSpace, half_space, plain, write_as_schema_1
 from torch import Tensor
 
 from sndcli.analysis import frame, summary
+from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import DataError
 from sndcli.queries.criterion import Misclassified
-from sndcli.reports import tables
-from sndcli.runs import results
+from sndcli.runs import columns, results
 from sndcli.runs.boundary import Wrong, boundary_points, majority_wrong
+from sndcli.runs.config import RunConfig
 
 M = 0.1
 
@@ -68,57 +70,57 @@ def run_of(
     held: list[list[float]], p_adv: list[list[float]], border: list[list[float]] | None, first: int = 0
 ) -> pa.Table:
     """A result table of images with these figures at 10 and 20 queries, and no wrong answer seen."""
-    config = {"budget": 20, "defense": {"name": "snd"}}
+    config = RunConfig("hsja", "d", "", "", "m", "", DefenseSpec("snd", 0.01), budget=20, budgets=(10,)).as_dict()
     rows = [
-        {"run_id": "x", "attack": "hsja", "engine": "native", "dataset": "d", "model": "m", "defense": "snd",
-         "sigma": 0.01, "votes": 1, "norm": "l2", "eps": 1.0, "seed": 0, "image_id": first + k, "status": "ok",
-         "queries": 20, "budgets": [10, 20], "best_l2": [INF, INF], "last_l2": [0.5, 0.5], "held_l2": held[k],
-         "p_adv": p_adv[k], "adv_clean": [False, False], "p_adv_submitted": p_adv[k],
-         "adv_clean_submitted": [False, False], "border_l2": None if border is None else border[k],
-         "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_l2": []}
+        columns.of_config(config)
+        | {"run_id": "x", "seed": 0, "image_id": first + k, "status": "ok",
+         "queries": 20, "budgets": [10, 20], "distance_best": [INF, INF], "distance_last": [0.5, 0.5],
+         "distance_submitted": held[k], "p_adv": p_adv[k], "adv_clean": [False, False], "p_adv_submitted": p_adv[k],
+         "adv_clean_submitted": [False, False], "distance_boundary": None if border is None else border[k],
+         "p0": 0.0, "p_mis_clean": 0.0, "initially_wrong": False, "event_query": [], "event_distance": []}
         for k in range(len(held))
     ]  # fmt: skip
-    metadata = {b"run": json.dumps({"id": "x", "config": config}).encode()}
-    return pa.Table.from_pylist(rows, schema=results.SCHEMA).replace_schema_metadata(metadata)
+    metadata = {b"schema_version": b"2", b"run": json.dumps({"id": "x", "config": config}).encode()}
+    return pa.Table.from_pylist(rows, schema=columns.SCHEMA).replace_schema_metadata(metadata)
 
 
 def test_distances_count_failures_as_infinite() -> None:
     early, late = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)])
-    names = ("l2_claimed", "l2_verified", "l2_border", "border_measured")
-    assert [late[name] for name in names] == [3.0, 3.0, 3.0, True]
+    names = ("distance_submitted", "distance_verified", "distance_boundary", "boundary_measured")
+    assert [plain([late])[0][name] for name in names] == [3.0, 3.0, 3.0, True]
     # the first image's point at 10 was confirmed, the closer one at 20 was not
-    assert early["l2_verified"] is None
-    assert tables.cell(early, "l2_verified") == "∞"
+    assert early.number("distance_verified") == math.inf
+    assert plain([early])[0]["distance_verified"] is None
+    assert early.text("distance_verified") == "∞"
     (_, alone) = summary.summarise([run_of(HELD[:1], CONFIRMED[:1], None)])
-    assert [alone[name] for name in names] == [1.0, 2.0, None, False]
-    assert tables.cell(alone, "l2_border") == "–"
+    assert [plain([alone])[0][name] for name in names] == [1.0, 2.0, None, False]
+    assert alone.text("distance_boundary") == "–"
 
 
 def test_distances_where_nothing_is_stored_are_unknown_not_infinite() -> None:
     (row,) = summary.summarise([run_of(HELD, CONFIRMED, BORDERS)], at=[15])
-    assert [tables.cell(row, name) for name in ("l2_best", "l2_claimed", "l2_verified", "l2_border")] == [
-        "∞", "–", "–", "–"]  # fmt: skip
+    names = ("distance_best", "distance_submitted", "distance_verified", "distance_boundary")
+    assert [row.text(name) for name in names] == ["∞", "–", "–", "–"]
 
 
 def test_pooled_runs_need_a_boundary_each() -> None:
     one, two = run_of(HELD[:1], CONFIRMED[:1], BORDERS[:1]), run_of(HELD[1:], CONFIRMED[1:], BORDERS[1:], first=1)
     (_, late) = summary.summarise([one, two])
-    assert (late["n"], late["l2_border"]) == (3, 3.0)
+    assert (late.n, late.number("distance_boundary")) == (3, 3.0)
     (_, late) = summary.summarise([one, run_of(HELD[1:], CONFIRMED[1:], None, first=1)])
-    assert (late["l2_verified"], late["l2_border"], late["border_measured"]) == (3.0, None, False)
+    assert (late.number("distance_verified"), late.number("distance_boundary")) == (3.0, None)
+    assert not late.boundary_measured
 
 
 def test_files_without_the_column_are_still_read(tmp_path: Path) -> None:
     new = run_of(HELD, CONFIRMED, BORDERS)
-    old = new.drop_columns(["border_l2"])
-    results.write_table(tmp_path / "old.parquet", old, results.run_of(new))
+    write_as_schema_1(tmp_path / "old.parquet", new, ["distance_boundary"])
     table = results.read(tmp_path / "old.parquet")
-    assert table.column_names == results.SCHEMA.names
-    assert table.column("border_l2").null_count == 3
+    assert table.column_names == columns.SCHEMA.names
+    assert table.column("distance_boundary").null_count == 3
     (read,), problems = frame.load([tmp_path / "old.parquet"], strict=True)
-    assert read.border is None
+    assert read.boundary is None
     assert problems == []
-    lacking = old.drop_columns(["p_adv"])
-    results.write_table(tmp_path / "less.parquet", lacking, results.run_of(new))
+    write_as_schema_1(tmp_path / "less.parquet", new, ["p_adv"])
     with pytest.raises(DataError, match="lacks columns: p_adv"):
         results.read(tmp_path / "less.parquet")

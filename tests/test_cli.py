@@ -48,12 +48,13 @@ def test_attack_writes_parquet_and_one_json_object(snd: Snd, snd_process: Snd, t
     done = snd_process("attack", "hsja", "--sigma", 0.01, *SMALL, "--out", tmp_path, "--json", "--mismatch")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["schema"] == 1
+    assert answer["schema"] == 2
     assert [row["budget"] for row in answer["rows"]] == [50, 150]
     row = answer["rows"][-1]
     assert {"attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps", "seed", "n",
-            "budget", "success_seen", "success_seen_net", "success_noisy", "success_clean", "floor", "l2_last",
-            "l2_best", "p_mis", "p_mis_clean", "queries_mean", "queries_max"} <= set(row)  # fmt: skip
+            "budget", "success_seen", "success_seen_net", "success_noisy", "success_clean", "floor",
+            "distance_last", "distance_best", "distance_submitted", "distance_verified", "distance_boundary",
+            "p_mis", "p_mis_clean", "queries_mean", "queries_max"} <= set(row)  # fmt: skip
     assert set(row["success_seen"]) == {"value", "lo", "hi"}
     assert row["n"] == 4
     assert row["queries_max"] <= 150
@@ -64,7 +65,7 @@ def test_attack_writes_parquet_and_one_json_object(snd: Snd, snd_process: Snd, t
     for record in table.to_pylist():
         assert record["queries"] == sum(count for _, count in record["queries_by_phase"]) <= 150
         assert record["event_query"] == sorted(record["event_query"])
-        assert record["event_l2"] == sorted(record["event_l2"], reverse=True)
+        assert record["event_distance"] == sorted(record["event_distance"], reverse=True)
     again = snd("report", only_file(tmp_path), "--json")
     assert json.loads(again.stdout)["rows"] == answer["rows"]
     for form in ("table", "md", "csv"):

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from sndcli.analysis import statistics
 from sndcli.analysis.flags import flags
+from sndcli.analysis.measures import MEASURES, Interval
+from sndcli.analysis.setting import Setting
+from sndcli.analysis.summary import Scales, Summary
 
 
-def rate(successes: int, n: int = 100) -> dict[str, Any]:
+def rate(successes: int, n: int = 100) -> Interval:
     found = statistics.rate(successes, n)
-    return {"value": found.value, "lo": found.lo, "hi": found.hi}
+    return Interval(found.value, found.lo, found.hi)
 
 
-def row(**changes: Any) -> dict[str, Any]:
+def row(**changes: Any) -> Summary:
     """A clean run of a noise-aware attack: nothing to complain about."""
     base = {
-        "attack": "hsja-na", "engine": "native", "preset": "sequential", "settings": [], "votes": 1, "norm": "l2",
-        "eps": 1.0, "seed": 0, "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01,
-        "beta": None, "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
+        "attack": "hsja-na", "engine": "native", "preset": "sequential", "votes": 1, "norm": "l2", "eps": 1.0,
+        "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01, "beta": None,
+        "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
         "probe": 0.01, "search": 0.005, "passes_differ": True,
     }  # fmt: skip
-    return base | changes
+    told: dict[str, Any] = base | changes
+    setting = Setting(**{f.name: told[f.name] for f in fields(Setting) if f.name in told})
+    scales = Scales(**{f.name: told[f.name] for f in fields(Scales)})
+    return Summary(setting, (0,), told["budget"], {key: told.get(key) for key in MEASURES}, scales)
 
 
-def names(*rows: dict[str, Any]) -> set[str]:
+def names(*rows: Summary) -> set[str]:
     return {flag.name for flag in flags(rows)}
 
 

@@ -19,7 +19,7 @@ from conftest import Done
 import sndcli
 from sndcli import plugins
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.runs import config, results, victim
+from sndcli.runs import columns, config, provenance, results
 from sndcli.runs.config import PROTOCOL, RunConfig
 
 Snd = Callable[..., Done]
@@ -110,7 +110,8 @@ def bare(table: pa.Table) -> pa.Table:
 
 
 def rows_without_id(table: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.drop_columns(["run_id"]).to_pylist()
+    """Without what tells a run of few images from one of many."""
+    rows: list[dict[str, Any]] = table.drop_columns(["run_id", "images"]).to_pylist()
     return rows
 
 
@@ -122,7 +123,7 @@ def test_the_protocol_is_part_of_the_id_and_the_package_is_not(monkeypatch: pyte
     assert mine.as_dict()["protocol"] == PROTOCOL >= 2
     before, name = mine.run_id, mine.file_name
     monkeypatch.setattr(sndcli, "__version__", "9.9.9")
-    monkeypatch.setattr(victim, "__version__", "9.9.9")
+    monkeypatch.setattr(provenance, "__version__", "9.9.9")
     assert mine.run_id == before
     monkeypatch.setattr(config, "PROTOCOL", PROTOCOL + 1)
     assert mine.run_id != before
@@ -144,7 +145,7 @@ def test_the_file_has_both_and_a_finished_one_is_not_run_again(
     assert sndcli.__version__ not in json.dumps(run["config"])
     stamp = path.stat().st_mtime_ns
 
-    monkeypatch.setattr(victim, "__version__", "9.9.9")  # a patch release
+    monkeypatch.setattr(provenance, "__version__", "9.9.9")  # a patch release
     second = snd(*options)
     told = f"already there, made by snd {sndcli.__version__} on {run['made'][:10]}, not run again (--fresh)"
     assert told in second.stderr
@@ -188,7 +189,7 @@ def test_the_unit_is_no_part_of_a_config() -> None:
     one, two = run_config(unit=1), run_config(unit=100)
     assert one.run_id == two.run_id
     assert one.file_name == two.file_name
-    fields = {*one.as_dict(), *results.SCHEMA.names}
+    fields = {*one.as_dict(), *columns.SCHEMA.names}
     assert not {"unit", "units", "workers", "device", "devices", "executor", "batch_size"} & fields
 
 

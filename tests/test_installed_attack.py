@@ -160,7 +160,7 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
 
 
-def attacked(snd: Snd, out: Path, *arguments: object) -> tuple[dict[str, Any], dict[str, Any], str]:
+def attacked(snd: Snd, out: Path, *arguments: object) -> tuple[dict[str, Any], results.Metadata, str]:
     """The JSON object of a run, what its file says of it, and stderr."""
     done = snd("attack", "wander", "--sigma", 0.01, *arguments, *QUICK, "--json", "--out", out)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from conftest import Done
 
 from sndcli.analysis.frame import Frame
 from sndcli.analysis.ladder import Climb, ladder
+from sndcli.analysis.setting import Setting
 from sndcli.attacks.ladder import VOTES, Rung, rungs
 from sndcli.attacks.registry import ATTACKS, spec_of
 from sndcli.attacks.spec import options_of
@@ -42,16 +44,17 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
     def run(held: list[float], p_adv: list[float]) -> Frame:
         column, zeros, no = np.array(held)[:, None], np.zeros(3), np.zeros(3, dtype=bool)
         return Frame(
-            run={}, setting={"eps": 1.0}, pool="", budget=10, budgets=[10], seed=np.zeros(3, dtype=int),
-            image=np.arange(3), best=column, last=column, held=column, p_adv=np.array(p_adv)[:, None],
-            adv_clean=no[:, None], p_adv_submitted=np.array(p_adv)[:, None], adv_clean_submitted=no[:, None],
-            queries=np.full(3, 9), p0=zeros, p_mis_clean=zeros, initially_wrong=no, failed=no,
-            mismatches=np.full(3, np.nan),
+            run={"id": "", "config": {}}, setting=Setting("x", "native", "d", "m", "snd", 0.01, None, 1, "l2", 1.0),
+            pool="", budget=10, budgets=[10], seed=np.zeros(3, dtype=int), image=np.arange(3), best=column,
+            last=column, submitted=column, p_adv=np.array(p_adv)[:, None], adv_clean=no[:, None],
+            p_adv_submitted=np.array(p_adv)[:, None], adv_clean_submitted=no[:, None], queries=np.full(3, 9), p0=zeros,
+            p_mis_clean=zeros, initially_wrong=no, failed=no, mismatches=np.full(3, np.nan),
         )  # fmt: skip
 
     one = Climb(Rung("one", "hsja"), run([0.5, 0.5, 2.0], [0.9, 0.1, 1.0]))
     two = Climb(Rung("two", "ba", ours=True), run([0.5, 0.9, 3.0], [0.6, 0.8, 1.0]))
-    (at,) = ladder([one, two])["at"]
+    (level,) = ladder([one, two]).at
+    at: Any = level.as_dict()
     assert [r["success_noisy"]["value"] for r in at["rungs"]] == pytest.approx([1 / 3, 2 / 3])
     assert at["worst"]["success_noisy"]["value"] == pytest.approx(2 / 3)
     assert at["worst"]["success_clean"]["value"] == 0
@@ -93,13 +96,13 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     for name in ("probe_below_noise", "search_below_noise", "no_noise_aware"):
         assert f"flag: {name}" in done.stderr
     (first, _) = results.read(tmp_path / "a.parquet").to_pylist()
-    assert len(first["border_l2"]) == len(first["budgets"])
+    assert len(first["distance_boundary"]) == len(first["budgets"])
     assert "flag:" not in snd("report", tmp_path / "a.parquet", "-q").stderr
     flags = json.loads(snd("report", tmp_path / "a.parquet", "--json").stdout)["flags"]
     assert {"no_noise_aware", "probe_below_noise"} <= {flag["name"] for flag in flags}
     bare = snd("attack", "hsja", *options, "--no-boundary", "--out", tmp_path / "b.parquet")
     assert "claimed " not in bare.stdout
-    assert results.read(tmp_path / "b.parquet").column("border_l2").null_count == 2
+    assert results.read(tmp_path / "b.parquet").column("distance_boundary").null_count == 2
 
 
 def test_a_ladder_needs_a_folder_and_an_attack(snd: Snd) -> None:

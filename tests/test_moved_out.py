@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import CPU, Done, generator
+from conftest import CPU, OLDEST, Done, generator, plain, write_as_schema_1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sndcli.analysis import curves
 from sndcli.analysis.frame import frame_of
-from sndcli.analysis.summary import recompute_notes, summarise
+from sndcli.analysis.notes import recompute_notes
+from sndcli.analysis.summary import summarise
 from sndcli.attacks.registry import ATTACKS
 from sndcli.ball import as_sent, length, moved_out, reach, within
 from sndcli.datasets import cifar10
@@ -26,8 +27,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.sources import load_model
 from sndcli.queries.oracle import Oracle
-from sndcli.reports.tables import cell
-from sndcli.runs import experiment, points, results
+from sndcli.runs import columns, experiment, points, results
 from sndcli.runs.config import RunConfig
 from sndcli.runs.experiment import Experiment
 from sndcli.runs.victim import Victim
@@ -169,17 +169,17 @@ def test_verified_are_both_points(
     monkeypatch.setattr(experiment, "run_attack", submitting(at))
     table = half_space_run(tmp_path, "hsja")
     for row in table.to_pylist():
-        assert row["held_l2"] == pytest.approx([at] * 2, rel=1e-5)
+        assert row["distance_submitted"] == pytest.approx([at] * 2, rel=1e-5)
         assert row["p_adv_submitted"] == pytest.approx([submitted] * 2, abs=0.12)
         assert row["p_adv"] == pytest.approx([moved] * 2, abs=0.01)
         assert row["adv_clean"] == [True, True]
         assert row["adv_clean_submitted"] == [at > M] * 2 or at == M
-    (_, late) = summarise([table])
+    (_, late) = plain(summarise([table]))
     inside = at <= 0.6
     assert late["success_noisy"]["value"] == (1.0 if inside else 0.0)
     assert late["success_clean"]["value"] == (1.0 if inside else 0.0)
     assert inside or late["success_as_submitted"]["value"] == 0.0
-    assert late["l2_claimed"] == pytest.approx(at, rel=1e-5)  # of the point as it was submitted
+    assert late["distance_submitted"] == pytest.approx(at, rel=1e-5)  # of the point as it was submitted
 
 
 def test_further_radii_are_verified_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +189,9 @@ def test_further_radii_are_verified_and_reported(tmp_path: Path, monkeypatch: py
     row = table.to_pylist()[0]
     assert row["p_adv_also"] == [[0.0, 0.0], [1.0, 1.0]]
     assert row["adv_clean_also"] == [[False, False], [True, True]]
-    found = {(r["eps"], r["budget"]): r["success_noisy"]["value"] for r in summarise([table])}
+    found = {(r["eps"], r["budget"]): r["success_noisy"]["value"] for r in plain(summarise([table]))}
     assert found == {(eps, b): float(eps > M) for eps in (0.22, 0.4, 0.6) for b in (60, 150)}
-    (_, one) = summarise([table], eps=0.4)
+    (_, one) = plain(summarise([table], eps=0.4))
     assert one["success_clean"]["value"] == 1.0
 
 
@@ -203,7 +203,7 @@ def test_the_boundary_is_measured_for_every_attack(name: str, snd: Snd, tmp_path
     (path,) = tmp_path.glob("*.parquet")
     ray = (points.read(points.path_of(path)).submitted - grey(2).pixels()).flatten(1)
     expected = (M * ray.norm(dim=1) / (ray @ HalfSpace().w)).tolist()
-    border = [row["border_l2"][-1] for row in table.to_pylist()]
+    border = [row["distance_boundary"][-1] for row in table.to_pylist()]
     assert border == pytest.approx(expected, rel=0.01)
     for eps in (1.02 * max(border), 0.98 * min(border)):
         done = snd("report", path, "--eps", eps, "--json")
@@ -217,10 +217,10 @@ def test_the_boundary_is_measured_for_every_attack(name: str, snd: Snd, tmp_path
 
 def test_runs_without_a_boundary_know_no_noisy_success_elsewhere(tmp_path: Path) -> None:
     table = half_space_run(tmp_path, "square", boundary=False)
-    (_, late) = summarise([table], eps=0.5)
+    (_, late) = plain(summarise([table], eps=0.5))
     assert late["success_noisy"] is None
     assert late["success_seen"] is not None
-    assert table.to_pylist()[0]["border_l2"] is None
+    assert table.to_pylist()[0]["distance_boundary"] is None
     (note, *_) = recompute_notes([frame_of(table)], (), 0.5)
     assert "success_noisy and success_clean are not known of runs that measured no boundary" in note
     members = [frame_of(table)]
@@ -232,15 +232,14 @@ def test_runs_without_a_boundary_know_no_noisy_success_elsewhere(tmp_path: Path)
 
 def test_files_of_protocol_1_verified_the_points_as_submitted(tmp_path: Path, snd: Snd) -> None:
     table = half_space_run(tmp_path / "new", "hsja")
-    old = table.drop_columns(["p_adv_submitted", "adv_clean_submitted", "eps_also", "p_adv_also", "adv_clean_also"])
     path = tmp_path / "old.parquet"
-    results.write_table(path, old, results.run_of(table))
+    write_as_schema_1(path, table, [name for name in OLDEST if name != "distance_boundary"])
     read = results.read(path)
-    assert read.column_names == results.SCHEMA.names
+    assert read.column_names == columns.SCHEMA.names
     assert read.column("p_adv").null_count == read.column("adv_clean").null_count == 2
     assert read.column("p_adv_submitted").to_pylist() == table.column("p_adv").to_pylist()
     assert read.column("adv_clean_submitted").to_pylist() == table.column("adv_clean").to_pylist()
-    (_, late), (_, new) = summarise([read]), summarise([table])
+    (_, late), (_, new) = plain(summarise([read])), plain(summarise([table]))
     assert (late["success_noisy"], late["success_clean"]) == (None, None)
     assert late["success_as_submitted"] == new["success_noisy"]
     assert late["success_seen"] == new["success_seen"]
@@ -257,10 +256,10 @@ def test_files_of_protocol_1_verified_the_points_as_submitted(tmp_path: Path, sn
 def test_an_old_file_is_drawn_and_its_unconfirmed_distance_is_infinite(tmp_path: Path, snd: Snd) -> None:
     table = half_space_run(tmp_path / "new", "square", budget=2, budgets=(1,))  # too few queries for any success
     path = tmp_path / "old.parquet"
-    results.write_table(path, table.drop_columns(["p_adv_submitted", "adv_clean_submitted"]), results.run_of(table))
-    (_, late) = summarise([results.read(path)])
-    assert late["success_as_submitted"]["value"] == 0.0
-    assert cell(late, "l2_verified") == "∞"
+    write_as_schema_1(path, table, ["p_adv_submitted", "adv_clean_submitted"])
+    (_, found) = summarise([results.read(path)])
+    assert found.number("success_as_submitted") == 0.0
+    assert found.text("distance_verified") == "∞"
     done = snd("report", path, "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html")
     assert done.returncode == 0, done.stderr
     assert "<svg" in (tmp_path / "a.svg").read_text()
@@ -296,12 +295,12 @@ def test_an_image_that_is_wrong_is_submitted_as_it_is(
     surely = [row for row in table.to_pylist() if row["p0"] >= 0.9 and row["initially_wrong"]]
     assert len(surely) >= (3 if sigma == 0 else 1)
     for row in surely:
-        assert row["held_l2"] == [0.0, 0.0]
-        assert row["best_l2"] == [0.0, 0.0]
+        assert row["distance_submitted"] == [0.0, 0.0]
+        assert row["distance_best"] == [0.0, 0.0]
         assert min(row["p_adv"]) >= 0.5
         assert row["p_adv"] == row["p_adv_submitted"]
         assert row["adv_clean"] == [True, True]
-    for late in summarise([table]):
+    for late in plain(summarise([table])):
         assert late["success_seen"]["value"] * late["n"] == late["initially_wrong"] or sigma
         assert late["success_noisy"]["value"] * late["n"] >= len(surely)
         assert late["success_seen_net"]["value"] <= 1 - len(surely) / late["n"]

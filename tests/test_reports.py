@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Done
+from conftest import OLDEST, Done, plain, write_as_schema_1
 
-from sndcli.analysis import baseline, frame, gates, summary
+from sndcli.analysis import baseline, frame, gates, notes, summary
 from sndcli.attacks.decision import hsja
 from sndcli.attacks.spec import Preset
 from sndcli.datasets.load import load
@@ -29,7 +29,7 @@ from sndcli.errors import ConfigError, DataError
 from sndcli.models.inference import Forward
 from sndcli.paper import published
 from sndcli.reports import plots, tables
-from sndcli.runs import results
+from sndcli.runs import columns, results
 from sndcli.runs.config import RunConfig
 
 Snd = Callable[..., Done]
@@ -46,17 +46,15 @@ def write_run(
     points, rows = config.report_points, []
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
-        rows.append({
-            "run_id": config.run_id, "attack": config.attack, "engine": config.engine, "dataset": config.dataset,
-            "model": config.model, "defense": config.defense.name, "sigma": config.defense.sigma, "beta": None,
-            "votes": config.votes, "norm": config.norm, "eps": config.eps, "seed": config.seed, "unit": 0,
-            "image_id": first_image + k, "label": 0, "status": "ok", "stop_reason": "budget", "queries": config.budget,
-            "queries_by_phase": [("walk", config.budget)], "budgets": points, "best_l2": best,
-            "last_l2": [0.5] * len(points), "held_l2": best, "p_adv": [p_adv] * len(points),
+        rows.append(columns.of_config(config.as_dict()) | {
+            "run_id": config.run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
+            "status": "ok", "stop_reason": "budget", "queries": config.budget,
+            "queries_by_phase": [("walk", config.budget)], "budgets": points, "distance_best": best,
+            "distance_last": [0.5] * len(points), "distance_submitted": best, "p_adv": [p_adv] * len(points),
             "adv_clean": [False] * len(points), "p_adv_submitted": [p_adv] * len(points),
             "adv_clean_submitted": [False] * len(points), "verify_draws": 10, "p0": 0.0, "p_mis_clean": 0.0,
             "clean_draws": 30, "initially_wrong": False, "mismatches": None, "event_query": [q for q, _ in found],
-            "event_l2": [d for _, d in found],
+            "event_distance": [d for _, d in found],
         } | changes)  # fmt: skip
     path = folder / config.file_name
     results.write(path, rows, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
@@ -66,8 +64,12 @@ def write_run(
 HIT, LATE, MISS = [(50, 0.5)], [(60, 3.0), (700, 0.9)], [(40, 2.0)]
 
 
-def rows_of(*paths: Path, **how: Any) -> list[dict[str, Any]]:
+def summaries_of(*paths: Path, **how: Any) -> list[summary.Summary]:
     return summary.summarise(frame.load(paths, events=True)[0], **how)
+
+
+def rows_of(*paths: Path, **how: Any) -> list[dict[str, Any]]:
+    return plain(summaries_of(*paths, **how))
 
 
 def test_known_rows(tmp_path: Path) -> None:
@@ -75,8 +77,8 @@ def test_known_rows(tmp_path: Path) -> None:
     early, late = rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))
     assert (early["budget"], late["budget"]) == (100, 1000)
     assert (early["success_seen"]["value"], late["success_seen"]["value"]) == (0.25, 0.5)
-    assert early["l2_best"] == pytest.approx((2.0 + 3.0) / 2)  # of 0.5, 2, 3, ∞
-    assert late["l2_best"] == pytest.approx((0.9 + 2.0) / 2)
+    assert early["distance_best"] == pytest.approx((2.0 + 3.0) / 2)  # of 0.5, 2, 3, ∞
+    assert late["distance_best"] == pytest.approx((0.9 + 2.0) / 2)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_any_point_from_the_events(tmp_path: Path, budget: int, eps: float, expe
     assert row["success_seen"]["value"] == expected / 4
     assert (row["success_as_submitted"] is None) == (budget not in (100, 1000))
     assert (row["success_noisy"] is None) == (budget not in (100, 1000) or eps != BASE.eps)  # no boundary is stored
-    assert row["l2_last"] is None or budget in (100, 1000)
+    assert row["distance_last"] is None or budget in (100, 1000)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +101,8 @@ def test_another_bound_is_noted_where_points_depend_on_it(
     tmp_path: Path, attack: str, preset: str | None, told: bool
 ) -> None:
     frames = [frame.frame_of(results.read(write_run(tmp_path, [HIT], replace(BASE, attack=attack, preset=preset))))]
-    assert any("submitted depends on ε" in line for line in summary.recompute_notes(frames, (), 0.5)) == told
-    assert not summary.recompute_notes(frames, (), 1.0)
+    assert any("submitted depends on ε" in line for line in notes.recompute_notes(frames, (), 0.5)) == told
+    assert not notes.recompute_notes(frames, (), 1.0)
 
 
 def test_net_keeps_every_image_in_the_denominator(tmp_path: Path) -> None:
@@ -124,11 +126,12 @@ def test_longest_run_speaks_and_shorter_points_stay(tmp_path: Path) -> None:
 def test_seeds_are_pooled_with_their_spread(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, HIT, MISS, MISS])
     write_run(tmp_path, [HIT, HIT, HIT, MISS], replace(BASE, seed=1))
-    row = rows_of(tmp_path)[-1]
+    (*_, found) = summaries_of(tmp_path)
+    (row,) = plain([found])
     assert (row["n"], row["seed"]) == (8, [0, 1])
     assert row["success_seen"]["value"] == 5 / 8
     assert row["over_seeds"]["success_seen"] == {"mean": 0.625, "std": pytest.approx(0.1768, abs=1e-4)}
-    assert "62.5 ± 17.7 [" in tables.cell(row, "success_seen")
+    assert "62.5 ± 17.7 [" in found.text("success_seen")
 
 
 def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
@@ -136,7 +139,7 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
     write_run(tmp_path, [MISS], replace(BASE, quantize=True))
     write_run(tmp_path, [MISS], replace(BASE, eps=0.5))
     assert len(rows_of(tmp_path)) == 6
-    lines = [line for title, rows in tables.sections(rows_of(tmp_path)).items() for line in tables.grid(rows)[1]]
+    lines = [line for title, rows in tables.sections(summaries_of(tmp_path)).items() for line in tables.grid(rows)[1]]
     assert sum(line[1] == "seen" for line in lines) == 3  # none hides another
 
 
@@ -152,27 +155,27 @@ def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Pa
     mine = json.loads(asked.stdout)["rows"]
     assert [row["budget"] for row in mine] == [120, 217]
     for row in mine:
-        for key in ("success_seen", "success_seen_net", "l2_best", "floor", "queries_mean"):
+        for key in ("success_seen", "success_seen_net", "distance_best", "floor", "queries_mean"):
             assert row[key] == theirs[row["budget"]][key], key
         assert row["success_noisy"] is None
     wide = snd("report", tmp_path / "few.parquet", "--at", "50", "--eps", "5", "--json")
     (row,) = json.loads(wide.stdout)["rows"]
-    closest = [record["best_l2"][0] for record in results.read(tmp_path / "few.parquet").to_pylist()]
+    closest = [record["distance_best"][0] for record in results.read(tmp_path / "few.parquet").to_pylist()]
     assert row["success_seen"]["value"] == np.mean([d <= 5 for d in closest])
 
 
 def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, LATE, MISS, []])
     write_run(tmp_path, [[], [], [], []], replace(BASE, attack="ba"))
-    rows = rows_of(tmp_path)
+    rows = summaries_of(tmp_path)
     parsed = list(csv.DictReader(io.StringIO(tables.csv_text(rows))))
     assert len(parsed) == len(rows)
-    for line, row in zip(parsed, rows, strict=True):
+    for line, row in zip(parsed, plain(rows), strict=True):
         assert float(line["success_seen"]) == row["success_seen"]["value"]
         assert float(line["success_noisy_hi"]) == row["success_noisy"]["hi"]
-        for name in ("l2_best", "l2_claimed", "l2_verified"):
+        for name in ("distance_best", "distance_submitted", "distance_verified"):
             assert float(line[name]) == (math.inf if row[name] is None else row[name])
-        assert line["l2_border"] == ""  # not measured
+        assert line["distance_boundary"] == ""  # not measured
     text = tables.latex(rows)
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -182,7 +185,7 @@ def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
 
 
 def test_golden_markdown(tmp_path: Path) -> None:
-    assert tables.markdown(rows_of(write_run(tmp_path, [HIT, LATE, MISS, []]))) == GOLDEN
+    assert tables.markdown(summaries_of(write_run(tmp_path, [HIT, LATE, MISS, []]))) == GOLDEN
 
 
 GOLDEN = """\
@@ -249,9 +252,9 @@ def test_gate_grammar() -> None:
 def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT])
     write_run(tmp_path, [HIT], replace(BASE, attack="ba", budgets=(300,)))
-    rows = rows_of(tmp_path)
+    rows = summaries_of(tmp_path)
     failed, gaps = gates.check(gates.parse("success_seen@100 > 0.5", count), rows)
-    assert [row["attack"] for row in failed] == ["hsja"]
+    assert [row.setting.attack for row in failed] == ["hsja"]
     assert len(gaps) == 1
     assert "ba" in gaps[0]
     with pytest.raises(DataError, match="matches no row"):
@@ -259,22 +262,21 @@ def test_gate_says_what_it_leaves_out_and_never_passes_the_unmeasured(tmp_path: 
     with pytest.raises(DataError, match="not known"):
         gates.check(gates.parse("p_mis > 0.5", count), rows)
     with pytest.raises(DataError, match="not known"):
-        gates.check(gates.parse("l2_border > 0.5", count), rows)
-    never = rows_of(write_run(tmp_path / "never", [[]]))
-    assert gates.check(gates.parse("l2_verified > 100", count), never)[0]
-    assert not gates.check(gates.parse("l2_best < 100", count), never)[0]  # no success is far away, not near
+        gates.check(gates.parse("distance_boundary > 0.5", count), rows)
+    never = summaries_of(write_run(tmp_path / "never", [[]]))
+    assert gates.check(gates.parse("distance_verified > 100", count), never)[0]
+    assert not gates.check(gates.parse("distance_best < 100", count), never)[0]  # no success is far away, not near
 
 
 def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_they_go(tmp_path: Path) -> None:
     """What they call p_adv is of the points as they were submitted; success_noisy is not known of them."""
     path = write_run(tmp_path / "old", [[], [], []])
     table = pq.read_table(path)
-    kept = [name for name in table.column_names if name not in results.ADDED]
-    pq.write_table(table.select(kept), path)
-    (row,) = rows_of(path, at=(1000,))
-    assert row["success_noisy"] is None
-    assert row["success_as_submitted"]["value"] == 0
-    assert gates.check(gates.parse("l2_verified > 100", count), [row])[0]  # infinite, not unknown
+    write_as_schema_1(path, table, OLDEST)
+    (row,) = summaries_of(path, at=(1000,))
+    assert row.figures["success_noisy"] is None
+    assert row.number("success_as_submitted") == 0
+    assert gates.check(gates.parse("distance_verified > 100", count), [row])[0]  # infinite, not unknown
     for kind in ("queries", "eps"):
         plots.draw(frame.load([path], events=True)[0], kind)
     now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no boundary
@@ -386,14 +388,14 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
         assert reference.startswith(("data:", "#")), reference
     cells = Cells()
     cells.feed(text)
-    for row in json.loads(done.stdout)["rows"]:
-        for measure in ("success_seen", "success_noisy", "success_clean", "floor", "l2_last", "l2_best", "l2_border"):
-            assert tables.cell(row, measure) in cells.found
+    (*_, last) = summaries_of(tmp_path)
+    assert all(last.text(key) in cells.found for key in tables.shown([last]))
+    assert {"distance_boundary", "success_clean", "floor"} <= {*tables.shown([last])}
     flags = json.loads(done.stdout)["flags"]
     assert "no_noise_aware" in [flag["name"] for flag in flags]
     assert text.count("<p class=flag>") == len(flags)
     (file,) = tmp_path.glob("*.parquet")
-    handed = sum(math.isfinite(record["held_l2"][-1]) for record in results.read(file).to_pylist())
+    handed = sum(math.isfinite(record["distance_submitted"][-1]) for record in results.read(file).to_pylist())
     assert handed > 0
     assert text.count("data:image/png;base64,") == 3 * handed  # an image that found no start has no point
     assert text.count("<svg") == 3
@@ -412,7 +414,7 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()
     assert kept.image_id.tolist() == [record["image_id"] for record in records]
     distance = (kept.submitted - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
-    expected = [record["held_l2"][-1] for record in records]
+    expected = [record["distance_submitted"][-1] for record in records]
     known = kept.has_submitted.tolist()
     assert [d if has else math.inf for d, has in zip(distance, known, strict=True)] == pytest.approx(expected)
     wrong = (kept.bare_label != kept.label).tolist()
@@ -455,7 +457,7 @@ def test_published_numbers() -> None:
     assert cells["hsja", "snd 0.01", "success_seen", 2000] == pytest.approx(0.165)
     assert cells["ba", "none", "success_seen", 10000] == pytest.approx(0.846)
     assert cells["hsja", "snd 0.01, T=20", "success_seen", 200000] == pytest.approx(0.466)
-    assert cells["sign-opt", "snd 0.001", "l2_last", 20000] == 88.29
+    assert cells["sign-opt", "snd 0.001", "distance_last", 20000] == 88.29
     assert cells["subspace", "pgd-at+snd 0.01", "success_seen_net", 20000] == pytest.approx(0.164)
     assert cells["geoda", "snd 0.01", "p_mis", 10000] == 0.391
     assert cells[None, "snd 0.02 β=0.5", "accuracy", None] == pytest.approx(0.8999)

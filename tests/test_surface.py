@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sndcli import ball
 from sndcli.analysis.frame import frame_of
 from sndcli.analysis.gates import check, parse
-from sndcli.analysis.summary import summarise
+from sndcli.analysis.summary import Summary, summarise
 from sndcli.attacks.registry import ATTACKS
 from sndcli.ball import ROUNDING, SLACK, as_sent, length, reach, within
 from sndcli.datasets.base import ImageSet
@@ -83,7 +83,7 @@ class Ended:
     """What is told of a run."""
 
     row: dict[str, object]  # of the table
-    summary: dict[str, object]
+    summary: Summary
     seen: int  # of the last tick
     best: float
     reached: float  # queries until the first success by the events; infinite without
@@ -135,20 +135,20 @@ def test_every_attack_succeeds_on_the_surface(
     with torch.no_grad():
         ended = run(network, name, norm, eps, tmp_path, count, budget)
     assert eps < ended.best <= reach(eps)
-    assert ended.summary["success_seen"]["value"] == 1.0  # type: ignore[index]
+    assert ended.summary.number("success_seen") == 1.0
     assert ended.seen == count
     assert ended.gated
     assert ended.reached <= budget
-    assert min(ended.row["event_l2"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
+    assert min(ended.row["event_distance"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
     scores = ATTACKS[name].access == "scores"
     if scores:  # ended by `stop_at_success`, and the point it submits counts too
         assert ended.row["stop_reason"] == "success"
-        assert ended.summary["success_noisy"]["value"] == 1.0  # type: ignore[index]
-        assert ended.summary["success_clean"]["value"] == 1.0  # type: ignore[index]
+        assert ended.summary.number("success_noisy") == 1.0
+        assert ended.summary.number("success_clean") == 1.0
 
     monkeypatch.setattr(ball, "reach", lambda radius: radius)
     missed = run(network, name, norm, eps, tmp_path, count, budget)
-    assert missed.summary["success_seen"]["value"] == 0.0  # type: ignore[index]
+    assert missed.summary.number("success_seen") == 0.0
     assert (missed.seen, missed.gated, missed.reached) == (0, False, math.inf)
     assert not scores or missed.row["stop_reason"] != "success"
 
@@ -186,6 +186,6 @@ def test_the_seen_bound_of_a_stored_file_is_the_same(tmp_path: Path) -> None:
     memory = run(network, "square", "linf", eps, tmp_path, count, budget)
     (path,) = tmp_path.glob("*.parquet")
     (stored,) = summarise([results.read(path)])
-    assert stored["success_seen"] == memory.summary["success_seen"]
+    assert stored.rate("success_seen") == memory.summary.rate("success_seen")
     (other,) = summarise([results.read(path)], eps=eps * (1 - 5 * SLACK))
-    assert other["success_seen"]["value"] == 0.0
+    assert other.number("success_seen") == 0.0

@@ -12,6 +12,9 @@ import torch
 from conftest import Done
 
 from sndcli.analysis import statistics, sweep
+from sndcli.analysis.measures import Interval
+from sndcli.analysis.setting import Setting
+from sndcli.analysis.summary import Summary
 from sndcli.attacks.registry import ATTACKS, noise_aware
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec
@@ -26,10 +29,11 @@ def point(sigma: float, noisy: Sequence[Sequence[bool]], accuracy: float = 0.91)
     """A setting with these outcomes, one list a seed."""
     outcomes = {(s, k): hit for s, of_seed in enumerate(noisy) for k, hit in enumerate(of_seed)}
     share = sum(outcomes.values()) / len(outcomes)
-    rate = {"value": share, "lo": share, "hi": share}
+    setting = Setting("hsja-na", "native", "d", "m", "snd", sigma, None, 1, "l2", 1.0)
+    row = Summary(setting, (0,), 100, {"success_noisy": Interval(share, share, share)})
     return sweep.Point(
         f"snd {sigma:g}" if sigma else "none", sigma, None, accuracy, 0.0, 0.0, 0.0,
-        [{"budget": 100, "success_noisy": rate}],
+        [row],
         outcomes={100: {"success_noisy": outcomes, "success_seen": outcomes}},
     )  # fmt: skip
 

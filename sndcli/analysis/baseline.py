@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from sndcli.analysis import statistics
+from sndcli.analysis.cut import Cut, cut
 from sndcli.analysis.frame import Floats, Frame, Integers, grouped
-from sndcli.analysis.labels import defense_label
 from sndcli.analysis.statistics import finite
-from sndcli.analysis.summary import Cut, cut
 from sndcli.errors import DataError
 
 LEVEL = 0.05  # of the family of all comparisons
-MEASURES = ("success_seen", "success_noisy")
+COMPARED = ("success_seen", "success_noisy")
 FREE = ("model", "defense", "sigma", "beta")  # what a comparison may be about
 FIXED = ("attack", "engine", "dataset", "votes", "norm", "eps")
 
@@ -58,7 +56,7 @@ class Comparison:
     p_adjusted: float = 1.0
     regression: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return asdict(self)
 
@@ -93,7 +91,7 @@ def compare(new: Sequence[Frame], old: Sequence[Frame]) -> tuple[list[Comparison
         if not shared:
             notes.append(f"{_words(ours[key][0])} has no report point in common with the baseline.")
         for budget in shared:
-            pair = [cut([f for f in side[key] if budget in f.position], budget, side[key][0].setting["eps"])
+            pair = [cut([f for f in side[key] if budget in f.position], budget, side[key][0].setting.eps)
                     for side in (ours, theirs)]  # fmt: skip
             added = _compare(pair[0], pair[1], ours[key][0], theirs[key][0])
             if not added:
@@ -133,16 +131,16 @@ def _by_key(side: Sequence[Frame], strict: Sequence[str]) -> dict[str, list[Fram
     return found
 
 
-def _values(frame: Frame, keys: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(frame.setting[key] for key in keys)
+def _values(frame: Frame, keys: Sequence[str]) -> tuple[object, ...]:
+    return tuple(getattr(frame.setting, key) for key in keys)
 
 
 def _words(frame: Frame) -> str:
-    return f"{frame.setting['attack']} against {_victim(frame)}"
+    return f"{frame.setting.attack} against {_victim(frame)}"
 
 
 def _victim(frame: Frame) -> str:
-    return f"{defense_label(frame.setting)} on {frame.setting['model']}"
+    return f"{frame.setting.defended} on {frame.setting.model}"
 
 
 def _compare(new: Cut, old: Cut, ours: Frame, theirs: Frame) -> list[Comparison]:
@@ -153,19 +151,18 @@ def _compare(new: Cut, old: Cut, ours: Frame, theirs: Frame) -> list[Comparison]
     median = statistics.paired_median_difference(_of_images(new.best[i], image), _of_images(old.best[j], image))
     middle, low, high = (finite(value) for value in median)
     found = []
-    for measure in MEASURES:
-        a, b = (getattr(c, measure.removeprefix("success_")) for c in (new, old))
+    for measure, a, b in zip(COMPARED, (new.seen, new.noisy), (old.seen, old.noisy), strict=True):
         if a is None or b is None:
             continue
-        a, b = a[i].astype(float), b[j].astype(float)
-        change = _of_images(a - b, image)
+        ours_hit, theirs_hit = a[i].astype(float), b[j].astype(float)
+        change = _of_images(ours_hit - theirs_hit, image)
         value, lo, hi = statistics.paired_difference(change.tolist())
         worse, better = int((change > 0).sum()), int((change < 0).sum())
         found.append(
             Comparison(
-                ours.setting["attack"], _victim(theirs), _victim(ours), new.budget, measure, len(change),
-                float(b.mean()), float(a.mean()), value, lo, hi, worse, better, statistics.mcnemar(worse, better),
-                middle, low, high,
+                ours.setting.attack, _victim(theirs), _victim(ours), new.budget, measure, len(change),
+                float(theirs_hit.mean()), float(ours_hit.mean()), value, lo, hi, worse, better,
+                statistics.mcnemar(worse, better), middle, low, high,
             )
         )  # fmt: skip
     return found

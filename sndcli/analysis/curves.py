@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sndcli.analysis import statistics
+from sndcli.analysis.cut import Cut, cut
 from sndcli.analysis.frame import Floats, Frame, grouped
-from sndcli.analysis.labels import defense_label
-from sndcli.analysis.summary import Cut, cut
 
 POINTS = 160
 
@@ -32,11 +31,10 @@ def labelled(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
     first = [members[0] for members in groups]
 
     def words(frame: Frame) -> list[str]:
-        s, config = frame.setting, frame.run["config"]
-        attack = s["attack"] + (" (foolbox)" if s["engine"] == "foolbox" else "")
-        bound = f"{s['norm']} ≤ {s['eps']:g}"
-        extra = " ".join([str(config.get("preset") or ""), *config.get("settings", [])]).strip()
-        return [attack, extra, str(s["dataset"]), str(s["model"]), bound, defense_label(s)]
+        s = frame.setting
+        attack = s.attack + (" (foolbox)" if s.engine == "foolbox" else "")
+        extra = " ".join([s.preset or "", *s.settings]).strip()
+        return [attack, extra, s.dataset, s.model, s.bound, s.defended]
 
     told = [words(frame) for frame in first]
     differing = [len({w[k] for w in told}) > 1 for k in range(5)] + [True]
@@ -52,11 +50,10 @@ def labelled(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
 def shared_words(frames: Sequence[Frame]) -> str:
     """What all runs have in common, for a title."""
     parts: list[str] = []
-    for key in ("attack", "model", "dataset"):
-        values = {str(f.setting[key]) for f in frames}
-        parts += values if len(values) == 1 else []
-    bounds = {f"{f.setting['norm']} ≤ {f.setting['eps']:g}" for f in frames}
-    return ", ".join([*parts, *(bounds if len(bounds) == 1 else [])])
+    settings = [f.setting for f in frames]
+    for told in zip(*((s.attack, s.model, s.dataset, s.bound) for s in settings), strict=True):
+        parts += told[:1] if len({*told}) == 1 else ()
+    return ", ".join(parts)
 
 
 def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
@@ -69,7 +66,7 @@ def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
 def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:
     """`success_seen` at every budget, from the events; Wilson band."""
     able = [(budget, [f for f in frames if f.budget >= budget]) for budget in query_grid(frames)]
-    bound = frames[0].setting["eps"] if eps is None else eps
+    bound = frames[0].setting.eps if eps is None else eps
     found = [_rate(cut(members, budget, bound), noisy=False) for budget, members in able]
     return _curve(label, [budget for budget, _ in able], found)
 
@@ -77,7 +74,7 @@ def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = 
 def noisy_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve | None:
     """`success_noisy` at the report points, between which nothing is verified; None where it is not known at any."""
     points = sorted({b for f in frames for b in f.budgets})
-    bound = frames[0].setting["eps"] if eps is None else eps
+    bound = frames[0].setting.eps if eps is None else eps
     return _known(label, points, [cut([f for f in frames if b in f.position], b, bound) for b in points])
 
 

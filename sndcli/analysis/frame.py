@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sndcli.analysis.setting import Setting
 from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
+from sndcli.runs.columns import EVENTS, SCHEMA
+from sndcli.runs.results import Metadata
 
 IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
 # What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
 VARIES = {
     "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
     "dataset_source", "version",
+}  # fmt: skip
+NEEDED = {
+    *IDENTITY, "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
+    "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted", "adv_clean_submitted",
+    "p_adv_also", "adv_clean_also", "p0", "p_mis_clean", "initially_wrong", "mismatches",
 }  # fmt: skip
 READERS = 4
 
@@ -70,24 +77,24 @@ class Frame:
 
     Attributes:
         run: metadata of the file.
-        setting: what tells it from other runs in tables (`IDENTITY`).
+        setting: what tells it from other runs in tables.
         pool: equal for runs whose rows may be pooled.
         budget: hard limit of paid queries.
         budgets: ``[B]`` report points.
         seed, image: ``[n]``, together unique within a run.
-        best, last, held: ``[n, B]`` as in the file.
+        best, last, submitted: ``[n, B]`` distances, as in the file.
         p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1.
         p_adv_submitted, adv_clean_submitted: ``[n, B]``, of the points as they were submitted.
         also: p_adv and adv_clean at further ε.
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
-        border: ``[n, B]``, None where the run did not measure it.
+        boundary: ``[n, B]``, None where the run did not measure it.
         mismatches: ``[n]``, NaN where the run did not count them.
         events: None where they were not read.
         path: of the file, where there is one.
     """
 
-    run: dict[str, Any]
-    setting: dict[str, Any]
+    run: Metadata
+    setting: Setting
     pool: str
     budget: int
     budgets: list[int]
@@ -95,7 +102,7 @@ class Frame:
     image: Integers
     best: Floats
     last: Floats
-    held: Floats
+    submitted: Floats
     p_adv: Floats | None
     adv_clean: Flags | None
     p_adv_submitted: Floats
@@ -106,7 +113,7 @@ class Frame:
     initially_wrong: Flags
     failed: Flags
     mismatches: Floats
-    border: Floats | None = None
+    boundary: Floats | None = None
     also: dict[float, tuple[Floats, Flags]] = field(default_factory=dict)
     events: Events | None = None
     path: Path | None = None
@@ -135,31 +142,35 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
         raise DataError(f"{where} has rows with different report points: it is not one run.")
     b = budgets.shape[1]
     first = table.slice(0, 1).to_pylist()[0]
-    setting = {key: first[key] for key in IDENTITY}
+    setting = Setting(
+        **{key: first[key] for key in IDENTITY}, preset=config.get("preset"), settings=tuple(config.get("settings", ()))
+    )
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
-    bordered = "border_l2" in table.column_names and not column("border_l2").null_count
+    measured = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
     old = bool(column("p_adv").null_count)
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
         run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
-        best=matrix("best_l2"), last=matrix("last_l2"), held=matrix("held_l2"),
+        best=matrix("distance_best"), last=matrix("distance_last"), submitted=matrix("distance_submitted"),
         p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
         p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
         also=_also(table, config, b),
         queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
-        mismatches=mismatches.to_numpy(zero_copy_only=False), border=matrix("border_l2") if bordered else None,
+        mismatches=mismatches.to_numpy(zero_copy_only=False),
+        boundary=matrix("distance_boundary") if measured else None,
         events=_events(table) if "event_query" in table.column_names else None, path=path,
     )  # fmt: skip
 
 
-def _also(table: pa.Table, config: dict[str, Any], width: int) -> dict[float, tuple[Floats, Flags]]:
+def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[float, tuple[Floats, Flags]]:
     """p_adv and adv_clean ``[n, B]`` at each further ε of the run."""
-    radii = config.get("eps_also") or []
+    told = config.get("eps_also")
+    radii = [float(eps) for eps in told] if isinstance(told, Sequence) else []
     flat = {
         name: np.array(_column(table, name).flatten().flatten().to_numpy(zero_copy_only=False)).reshape(
             table.num_rows, len(radii), width
@@ -169,20 +180,22 @@ def _also(table: pa.Table, config: dict[str, Any], width: int) -> dict[float, tu
     return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
 
 
-def pool_of(config: dict[str, Any], setting: dict[str, Any]) -> str:
+def pool_of(config: Mapping[str, object], setting: Setting) -> str:
     """A key that is equal for runs of one setting. What a config leaves out is as good as empty."""
     rest = {k: v for k, v in config.items() if k not in VARIES}
-    defense = {k: v for k, v in config["defense"].items() if v not in (None, False)}
+    told = config["defense"]
+    defense = {k: v for k, v in told.items() if v not in (None, False)} if isinstance(told, Mapping) else {}
     kept = {k: v for k, v in rest.items() if v not in (None, False, [], {}, ())}
-    return repr((list(setting.items()), sorted((kept | {"defense": sorted(defense.items(), key=str)}).items())))
+    same = [(key, getattr(setting, key)) for key in IDENTITY]
+    return repr((same, sorted((kept | {"defense": sorted(defense.items(), key=str)}).items())))
 
 
-def _column(table: pa.Table, name: str) -> Any:
+def _column(table: pa.Table, name: str) -> pa.Array:
     chunked = table.column(name)
     return chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
 
 
-def _matrix(table: pa.Table, name: str, where: object, width: int | None) -> Any:
+def _matrix(table: pa.Table, name: str, where: object, width: int | None) -> Floats:
     """A column of lists of one length as ``[n, length]``."""
     lists = _column(table, name)
     lengths = np.diff(lists.offsets.to_numpy())
@@ -190,11 +203,12 @@ def _matrix(table: pa.Table, name: str, where: object, width: int | None) -> Any
     width = int(lengths[0]) if width is None else width
     if width == 0 or bool((lengths != width).any()):
         raise DataError(f"{where} has rows with different report points: it is not one run.")
-    return values.reshape(len(lists), width)
+    matrix: Floats = values.reshape(len(lists), width)
+    return matrix
 
 
 def _events(table: pa.Table) -> Events:
-    queries, distances = _column(table, "event_query"), _column(table, "event_l2")
+    queries, distances = _column(table, "event_query"), _column(table, "event_distance")
     start = queries.offsets.to_numpy().astype(np.int64)
     return Events(start - start[0], queries.flatten().to_numpy(), distances.flatten().to_numpy())
 
@@ -222,7 +236,7 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
     Raises:
         DataError: nothing readable at all, or, with `strict`, anything unreadable.
     """
-    without = () if events else results.EVENTS
+    without = [name for name in SCHEMA.names if name not in NEEDED and not (events and name in EVENTS)]
 
     def one(path: Path) -> Frame | str:
         try:
@@ -247,7 +261,7 @@ def grouped(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
     return groups
 
 
-def _order(frame: Frame) -> tuple[Any, ...]:
+def _order(frame: Frame) -> tuple[object, ...]:
     s = frame.setting
-    names = (s["dataset"], s["model"], s["norm"], s["eps"], s["attack"], s["engine"])
-    return (*names, s["votes"], s["defense"], s["sigma"], s["beta"] is not None, s["beta"] or 0.0)
+    names = (s.dataset, s.model, s.norm, s.eps, s.attack, s.engine)
+    return (*names, s.votes, s.defense, s.sigma, s.beta is not None, s.beta or 0.0)

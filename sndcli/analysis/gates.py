@@ -14,23 +14,18 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sndcli.analysis import distances
-from sndcli.analysis.labels import defense_label
-from sndcli.analysis.summary import RATES
+from sndcli.analysis.measures import MEASURES, OLD, RATES, Interval
+from sndcli.analysis.summary import Summary
 from sndcli.errors import ConfigError, DataError, unknown
+from sndcli.runs.columns import OF_RUN
 
-PLAIN = (
-    "floor", "l2_last", "l2_best", *distances.NAMES, "p_mis", "p_mis_clean", "queries_mean", "queries_max",
-    "initially_wrong", "failed", "n",
-)  # fmt: skip
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
-KEYS = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps", "preset", "budget")
+KEYS = tuple(column.name for column in OF_RUN if not column.nested)  # to choose runs by; `budget` chooses report points
 GATE = re.compile(
     r"\s*(?P<measure>\w+)(?:\.(?P<part>\w+))?\s*(?:@\s*(?P<budget>\w+))?"
     r"\s*(?P<operator>>=|<=|>|<)\s*(?P<number>[^\s%]+)\s*(?P<percent>%?)\s*"
@@ -48,14 +43,12 @@ class Gate:
     operator: str
     number: float
 
-    def value(self, row: dict[str, Any]) -> float | None:
+    def value(self, row: Summary) -> float | None:
         """The gated figure of a summary; None where it was not measured."""
-        found = row[self.measure]
-        if isinstance(found, dict):
-            found = found[self.part]
-        if distances.unbounded(row, self.measure):
-            return math.inf
-        return None if found is None else float(found)
+        found = row.figures[self.measure]
+        if isinstance(found, Interval):
+            found = {"value": found.value, "lo": found.lo, "hi": found.hi}[self.part]
+        return found
 
 
 def parse(text: str, count: Callable[[str, str], int]) -> Gate:
@@ -71,9 +64,9 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
     matched = GATE.fullmatch(text)
     if matched is None:
         raise ConfigError(f"Expected `--fail-if` such as 'success_noisy@2000 > 0.25' but got `{text}`.")
-    measure, part = matched["measure"], matched["part"]
-    if measure not in (*RATES, *PLAIN):
-        raise unknown("measure", measure, (*RATES, *PLAIN))
+    measure, part = OLD.get(matched["measure"], matched["measure"]), matched["part"]
+    if measure not in MEASURES:
+        raise unknown("measure", measure, [*MEASURES])
     if part is not None and (measure not in RATES or part not in ("value", "lo", "hi")):
         raise ConfigError(f"Expected .value, .lo or .hi after a success rate but got `{measure}.{part}`.")
     try:
@@ -88,15 +81,21 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
     return Gate(text.strip(), measure, part or "value", budget, matched["operator"], number)
 
 
-def check(gate: Gate, rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+def old_names(texts: Sequence[str]) -> list[str]:
+    """A line for each gate or filter that has a measure's old name."""
+    used = [(old, new) for old, new in OLD.items() if any(re.search(rf"\b{old}\b", text) for text in texts)]
+    return [f"{old} is {new} now; the old name is understood in this version for the last time." for old, new in used]
+
+
+def check(gate: Gate, rows: Sequence[Summary]) -> tuple[list[Summary], list[str]]:
     """The rows that a gate fails on, and a line for each setting that it says nothing about.
 
     Raises:
         DataError: no row has the budget, or a row's figure was not measured: that is no pass.
     """
-    mine = [row for row in rows if gate.budget in (None, row["budget"])]
+    mine = [row for row in rows if gate.budget in (None, row.budget)]
     if not mine:
-        known = ", ".join(f"{b:,}" for b in sorted({row["budget"] for row in rows}))
+        known = ", ".join(f"{b:,}" for b in sorted({row.budget for row in rows}))
         raise DataError(f"The gate `{gate.text}` matches no row; there are figures at {known} queries.")
     unmeasured = [row for row in mine if gate.value(row) is None]
     if unmeasured:
@@ -131,33 +130,36 @@ def filters(texts: Sequence[str], keys: Sequence[str] = KEYS) -> list[tuple[str,
     return pairs
 
 
-def matches(row: dict[str, Any], pairs: Sequence[tuple[str, str]]) -> bool:
+def matches(row: Mapping[str, object], pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether a summary (or a setting) has all these values. ``none`` is a missing one; numbers compare as numbers."""
     return all(_equal(row.get(key), value) for key, value in pairs)
 
 
-def _equal(actual: Any, wanted: str) -> bool:
+def _equal(actual: object, wanted: str) -> bool:
     if actual is None:
         return wanted == "none"
     if isinstance(actual, str):
         return actual == wanted
+    if isinstance(actual, bool):
+        return str(actual).lower() == wanted.lower()
     try:
-        return math.isclose(float(actual), float(wanted), rel_tol=1e-9)
+        return isinstance(actual, int | float) and math.isclose(actual, float(wanted), rel_tol=1e-9)
     except ValueError:
         return False
 
 
-def _setting(row: dict[str, Any]) -> str:
-    return repr([row.get(key) for key in KEYS if key != "budget"] + [row.get("settings")])
+def _setting(row: Summary) -> str:
+    return repr(row.setting)
 
 
-def name(row: dict[str, Any], budget: bool = True) -> str:
+def name(row: Summary, budget: bool = True) -> str:
     """A row in a few words."""
-    text = f"{row['attack']} against {defense_label(row)} on {row['model']}, {row['norm']} ≤ {row['eps']:g}"
-    return f"{text}, Q={row['budget']:,}" if budget else text
+    s = row.setting
+    text = f"{s.attack} against {s.defended} on {s.model}, {s.bound}"
+    return f"{text}, Q={row.budget:,}" if budget else text
 
 
-def offence(gate: Gate, row: dict[str, Any]) -> str:
+def offence(gate: Gate, row: Summary) -> str:
     """A failed row with its figure."""
     part = f".{gate.part}" if gate.part != "value" else ""
-    return f"gate failed: {gate.text}: {name(row)}: {gate.measure}{part} = {_known(gate.value(row)):.4g} (n={row['n']})"
+    return f"gate failed: {gate.text}: {name(row)}: {gate.measure}{part} = {_known(gate.value(row)):.4g} (n={row.n})"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sndcli.analysis.cut import Cut, cut
 from sndcli.analysis.frame import Flags, Frame
-from sndcli.analysis.summary import Cut, cut, interval
+from sndcli.analysis.measures import THREE, Interval, interval
 
 if TYPE_CHECKING:
     from sndcli.attacks.ladder import Rung
-
-SUCCESSES = ("success_seen", "success_noisy", "success_clean")
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,66 @@ class Climb:
 
     def at(self, budget: int) -> tuple[Cut, Flags]:
         """The run at a report point, and ``[3, n]`` its seen, noisy and clean successes."""
-        found = cut([self.frame], budget, self.frame.setting["eps"])
+        found = cut([self.frame], budget, self.frame.setting.eps)
         if found.noisy is None or found.clean is None:
             raise ValueError(f"Expected {budget} to be one of the report points {self.frame.budgets}.")
         return found, np.stack([found.seen, found.noisy, found.clean])
 
 
-def ladder(climbs: Sequence[Climb]) -> dict[str, Any]:
-    """The addition to the JSON object: the rungs, and at each budget what they paid and reached, and the worst case.
+@dataclass(frozen=True)
+class Reached:
+    """What a rung paid and reached at one budget.
+
+    Attributes:
+        rung: its name.
+        successes: seen, noisy and clean.
+        alone: images that only this rung breaks (noisy).
+        paid: queries an image, on average.
+    """
+
+    rung: str
+    successes: dict[str, Interval]
+    alone: int
+    paid: float
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return {"rung": self.rung, **_plain(self.successes), "alone": self.alone, "paid": self.paid}
+
+
+@dataclass(frozen=True)
+class Level:
+    """All rungs at one budget, and the worst case over them."""
+
+    budget: int
+    rungs: tuple[Reached, ...]
+    worst: dict[str, Interval]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        rungs = [rung.as_dict() for rung in self.rungs]
+        return {"budget": self.budget, "rungs": rungs, "worst": _plain(self.worst)}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs and what they reached."""
+
+    rungs: tuple[Rung, ...]
+    at: tuple[Level, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The addition to the JSON object."""
+        rungs = [
+            {"rung": r.name, "attack": r.attack, "preset": r.preset, "settings": list(r.settings), "votes": r.votes,
+             "ours": r.ours}
+            for r in self.rungs
+        ]  # fmt: skip
+        return {"rungs": rungs, "at": [level.as_dict() for level in self.at]}
+
+
+def ladder(climbs: Sequence[Climb]) -> Ladder:
+    """The rungs, and at each budget what they paid and reached, and the worst case.
 
     ``worst`` counts an image where any rung succeeds: the attacker who owns every rung, chosen after the fact. Such
     an attacker pays for all of them, so it is a bound for the defense and not the result of one budget.
@@ -48,20 +99,18 @@ def ladder(climbs: Sequence[Climb]) -> dict[str, Any]:
         cuts, hits = zip(*(climb.at(budget) for climb in climbs), strict=True)
         of_all = np.stack(hits)  # [rungs, 3, n]
         broken = of_all[:, 1].sum(0)
-        rungs = [
-            {"rung": climb.rung.name, **_intervals(c, hit), "alone": int((hit[1] & (broken == 1)).sum()),
-             "paid": float(c.spent.mean())}
+        rungs = tuple(
+            Reached(climb.rung.name, _intervals(c, hit), int((hit[1] & (broken == 1)).sum()), float(c.spent.mean()))
             for climb, c, hit in zip(climbs, cuts, hits, strict=True)
-        ]  # fmt: skip
+        )
         worst: Flags = np.logical_or.reduce(of_all)
-        at.append({"budget": budget, "rungs": rungs, "worst": _intervals(cuts[0], worst)})
-    rungs_of = [
-        {"rung": c.rung.name, "attack": c.rung.attack, "preset": c.rung.preset, "settings": list(c.rung.settings),
-         "votes": c.rung.votes, "ours": c.rung.ours}
-        for c in climbs
-    ]  # fmt: skip
-    return {"rungs": rungs_of, "at": at}
+        at.append(Level(budget, rungs, _intervals(cuts[0], worst)))
+    return Ladder(tuple(c.rung for c in climbs), tuple(at))
 
 
-def _intervals(c: Cut, hits: Flags) -> dict[str, Any]:
-    return {name: interval(c, hit) for name, hit in zip(SUCCESSES, hits, strict=True)}
+def _intervals(c: Cut, hits: Flags) -> dict[str, Interval]:
+    return {name: interval(c, hit) for name, hit in zip(THREE, hits, strict=True)}
+
+
+def _plain(successes: Mapping[str, Interval]) -> dict[str, object]:
+    return {name: found.as_dict() for name, found in successes.items()}

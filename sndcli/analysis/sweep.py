@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 from sndcli.analysis import statistics
+from sndcli.analysis.measures import Interval
+from sndcli.analysis.summary import Summary
 
 SIGNIFICANT = 0.05
 
@@ -23,7 +24,7 @@ class Point:
         accuracy_std: over draws.
         noise_l2: E‖noise‖₂.
         sigma_hat: σ̂, standard deviation of the margin of the probabilities over draws, mean over the clean images.
-        summaries: one for each budget, as in the JSON contract.
+        summaries: one for each budget.
         differences: at each budget, of `success_noisy` and `success_seen` from the setting without noise (the first,
             where all have noise), with the paired 95 % bootstrap interval and the p of the exact sign test; filled by
             `pair`.
@@ -36,13 +37,14 @@ class Point:
     accuracy_std: float
     noise_l2: float
     sigma_hat: float
-    summaries: list[dict[str, Any]]
+    summaries: list[Summary]
     differences: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     outcomes: dict[int, dict[str, dict[tuple[int, int], bool]]] = field(default_factory=dict, repr=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON, without the outcomes of single images."""
-        return {key: value for key, value in asdict(self).items() if key not in ("outcomes", "summaries")}
+        hidden = ("outcomes", "summaries")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Advice:
     best: Point | None
     text: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return {"verdict": self.verdict, "setting": self.best.label if self.best else None, "text": self.text}
 
@@ -109,7 +111,7 @@ def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: b
         max_drop: accuracy that may be lost, a fraction.
         aware: whether the attack knows of the noise.
     """
-    budget = points[0].summaries[-1]["budget"]
+    budget = points[0].summaries[-1].budget
     noisy = [p for p in points if p.sigma > 0]
     if not aware:
         return Advice(
@@ -133,15 +135,27 @@ def advise(points: Sequence[Point], undefended: float, max_drop: float, aware: b
             "too_costly", None,
             f"Recommended: none: every σ that helps loses more than {100 * max_drop:g} points of accuracy.",
         )  # fmt: skip
-    best = min(fit, key=lambda p: (p.summaries[-1]["success_noisy"]["value"], -p.accuracy))
-    row, change = best.summaries[-1]["success_noisy"], best.differences[budget]["success_noisy"]
+    best = min(fit, key=lambda p: (noisy_rate(p.summaries[-1]).value or 0.0, -p.accuracy))
+    row, change = noisy_rate(best.summaries[-1]), best.differences[budget]["success_noisy"]
     return Advice(
         "recommended", best,
-        f"Recommended: {best.label}: success_noisy {100 * row['value']:.1f} % [{100 * row['lo']:.1f}, "
-        f"{100 * row['hi']:.1f}] at {budget:,} queries, {difference_text(change)} points from no noise; accuracy lower "
+        f"Recommended: {best.label}: success_noisy {100 * (row.value or 0.0):.1f} % [{100 * row.lo:.1f}, "
+        f"{100 * row.hi:.1f}] at {budget:,} queries, {difference_text(change)} points from no noise; accuracy lower "
         f"by {100 * (undefended - best.accuracy):.2f} points. This attack only, at this budget: more queries or "
         "another attack may do better.",
     )  # fmt: skip
+
+
+def noisy_rate(row: Summary) -> Interval:
+    """`success_noisy` at a report point of a sweep, where it is always known.
+
+    Raises:
+        ValueError: it is not.
+    """
+    found = row.rate("success_noisy")
+    if found is None:
+        raise ValueError(f"Expected success_noisy at {row.budget} queries to be known.")
+    return found
 
 
 def difference_text(d: dict[str, float]) -> str:

@@ -101,4 +101,4 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         victim = cache(partial(job.victim, defense))
         runs = [j.run(defense, victim) for j in jobs]
         found = ladder([Climb(rung, frame_of(run.table)) for rung, run in zip(climbs, runs, strict=True)])
-        return results(runs, listener, {"ladder": found}, table(found))
+        return results(runs, listener, {"ladder": found.as_dict()}, table(found))

@@ -39,7 +39,10 @@ def results(
     for flag in raised:
         listener.note(str(flag))
     described = [_describe(run) for run in runs]
-    answer = {"schema": 1, "rows": rows, "run": described[0], "flags": [flag.as_dict() for flag in raised]}
+    answer: dict[str, object] = {
+        "schema": 2, "rows": [row.as_dict() for row in rows], "run": described[0],
+        "flags": [flag.as_dict() for flag in raised],
+    }  # fmt: skip
     answer |= {"runs": described} if len(runs) > 1 else {}
     return Shown(answer | dict(extra or {}), lambda: [*rich_tables(rows), *below])
 
@@ -48,7 +51,7 @@ def _describe(run: Run) -> dict[str, object]:
     queries = int(sum(run.table.column("queries").to_pylist()))
     known = files.run_of(run.table)
     rate = round(queries / max(1e-9, known["wall_s"]), 1)
-    return known | {"path": str(run.path), "queries": queries, "queries_per_s": rate}
+    return {**known, "path": str(run.path), "queries": queries, "queries_per_s": rate}
 
 
 def planned(runs: Sequence[Planned]) -> Shown:

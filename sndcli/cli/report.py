@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sndcli.analysis.baseline import Comparison
     from sndcli.analysis.frame import Frame
     from sndcli.analysis.gates import Gate
+    from sndcli.analysis.summary import Summary
     from sndcli.cli.output import Shown
     from sndcli.runs.listener import Listener
 
@@ -73,11 +74,12 @@ class Report(o.Talk):
     def run(self, listener: "Listener") -> "Shown":
         """Reads, computes, judges."""
         from sndcli.analysis import baseline as baselines
-        from sndcli.analysis import flags, frame, gates, summary
+        from sndcli.analysis import flags, frame, gates, notes, summary
         from sndcli.analysis.statistics import INTERVALS
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
+        from sndcli.runs.columns import of_config
         from sndcli.runs.writing import write_text
 
         o.one_of(self.format, FORMATS, "--format")
@@ -90,6 +92,8 @@ class Report(o.Talk):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
         rules = [gates.parse(text, o.count) for text in self.fail_if or ()]
         pairs = gates.filters(self.where or ())
+        for line in gates.old_names(self.fail_if or ()):
+            listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
 
@@ -98,20 +102,20 @@ class Report(o.Talk):
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
             wanted = [(key, value) for key, value in pairs if key != "budget"]
-            kept = [f for f in found if gates.matches(f.setting | {"preset": f.run["config"].get("preset")}, wanted)]
+            kept = [f for f in found if gates.matches(of_config(f.run["config"]), wanted)]
             if not kept:
                 raise DataError(f"No result has {' and '.join(self.where or ())}.")
             return kept
 
         frames = load(self.files)
         rows = summary.summarise(frames, points, self.eps, self.interval)
-        rows = [row for row in rows if gates.matches(row, [pair for pair in pairs if pair[0] == "budget"])]
-        notes = summary.recompute_notes(frames, points, self.eps)
+        rows = [row for row in rows if gates.matches(row.identity(), [pair for pair in pairs if pair[0] == "budget"])]
+        told = notes.recompute_notes(frames, points, self.eps)
         if not rows:
-            raise DataError("\n".join(["There are no figures at this budget.", *notes]))
+            raise DataError("\n".join(["There are no figures at this budget.", *told]))
         comparisons, unmatched = baselines.compare(frames, load(self.baseline)) if self.baseline else ([], [])
         raised = flags.flags(rows)
-        for line in [*(f"note: {note}" for note in (*notes, *unmatched)), *map(str, raised)]:
+        for line in [*(f"note: {note}" for note in (*told, *unmatched)), *map(str, raised)]:
             listener.note(line)
         failures, gaps = _judge(rules, rows, comparisons)
         if gaps and self.strict:
@@ -125,21 +129,21 @@ class Report(o.Talk):
         if self.html is not None:
             from sndcli.reports import page
 
-            write_text(self.html, page.render(frames, rows, [*notes, *unmatched], comparisons, self.interval, self.eps))
+            write_text(self.html, page.render(frames, rows, [*told, *unmatched], comparisons, self.interval, self.eps))
             listener.note(f"written: {self.html}")
         runs = [f.run for f in frames]
-        answer = {"schema": 1, "rows": rows, "run": runs[0], "runs": runs, "notes": notes,
+        answer = {"schema": 2, "rows": [row.as_dict() for row in rows], "run": runs[0], "runs": runs, "notes": told,
                   "flags": [flag.as_dict() for flag in raised], "failed": failures}  # fmt: skip
         answer |= {"baseline": [c.as_dict() for c in comparisons]} if comparisons else {}
-        told = [comparison.table(comparisons)] if comparisons else []
+        compared = [comparison.table(comparisons)] if comparisons else []
         people = (
             self.format == "table"
         )  # beside a format that a program reads, the comparison goes to where people read
 
         def body() -> "Iterable[RenderableType]":
-            return [*_body(self.format, rows, self.interval), *(told if people else [])]
+            return [*_body(self.format, rows, self.interval), *(compared if people else [])]
 
-        return Shown(answer, body, lambda: [] if people else told, tuple(failures))
+        return Shown(answer, body, lambda: [] if people else compared, tuple(failures))
 
     @property
     def as_json(self) -> bool:
@@ -148,7 +152,7 @@ class Report(o.Talk):
 
 
 def _judge(
-    rules: "Sequence[Gate]", rows: Sequence[dict[str, Any]], comparisons: "Sequence[Comparison]"
+    rules: "Sequence[Gate]", rows: "Sequence[Summary]", comparisons: "Sequence[Comparison]"
 ) -> tuple[list[str], list[str]]:
     """A line for each failure, and a line for each setting that a gate leaves out."""
     from sndcli.analysis import gates
@@ -161,7 +165,7 @@ def _judge(
     return failures + [c.line() for c in comparisons if c.regression], gaps
 
 
-def _body(format: str, rows: Sequence[dict[str, Any]], interval: str) -> "Iterable[RenderableType]":
+def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[RenderableType]":
     from sndcli.reports import tables
 
     if format == "md":

@@ -11,8 +11,8 @@ from typing import NoReturn
 # What the program prints beyond ASCII, in ASCII; other characters become "?".
 PLAIN = {
     "≤": "<=", "≥": ">=", "≠": "!=", "σ": "sigma", "ε": "eps", "β": "beta", "δ": "delta", "Δ": "difference",
-    "θ": "theta", "π": "pi", "√": "sqrt ", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "∞": "inf", "→": "->",
-    "‖": "|", "°": " deg", "·": "*", "²": "^2", "½": "1/2", "₂": "2", "⁻": "^-", "\u0302": "^",
+    "θ": "theta", "π": "pi", "√": "sqrt ", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "∞": "inf",
+    "→": "->", "‖": "|", "°": " deg", "·": "*", "²": "^2", "½": "1/2", "₂": "2", "⁻": "^-", "\u0302": "^",
 }  # fmt: skip
 FALLBACK = "sndcli-ascii"
 

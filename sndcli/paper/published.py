@@ -152,7 +152,7 @@ def cases(table: str) -> list[Case]:
     found = []
     for group in document()["tables"][table]["settings"]:
         for row in group["rows"]:
-            rates = {m: row[m] for m in ("success_seen", "success_seen_net", "l2_last", "p_mis") if m in row}
+            rates = {m: row[m] for m in ("success_seen", "success_seen_net", "distance_last", "p_mis") if m in row}
             budgets = row.get("budgets", group.get("budgets", []))
             for attack in dict.fromkeys(name for by_attack in rates.values() for name in by_attack):
                 cells = [c for m, by_attack in rates.items() for c in _along(m, budgets, by_attack[attack])]

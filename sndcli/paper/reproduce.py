@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from sndcli.analysis.measures import Interval
 from sndcli.analysis.statistics import mean_std, rate
 from sndcli.analysis.summary import summarise
 from sndcli.attacks.registry import spec_of
@@ -161,11 +162,14 @@ def _attacked(plan: Plan) -> Figures:
     job, spec = plan.ready()
     found: Figures = {}
     for row in summarise([job.run(spec).table]):
-        beside = {name: row[name] for name in ("success_noisy", "success_clean", "floor")}
-        for name in ("success_seen", "success_seen_net", "l2_last", "p_mis"):
-            figure = row[name] if isinstance(row[name], dict) else {"value": row[name], "lo": None, "hi": None}
-            figure |= {"n": row["n"], "paid": row["budget"]} | (beside if name.startswith("success") else {})
-            found[name, plan.points[row["budget"]]] = figure
+        rates = {name: row.figures[name] for name in ("success_noisy", "success_clean", "floor")}
+        beside = {name: rate.as_dict() if isinstance(rate, Interval) else rate for name, rate in rates.items()}
+        for name in ("success_seen", "success_seen_net", "distance_last", "p_mis"):
+            measured = row.figures[name]
+            rate = measured if isinstance(measured, Interval) else None
+            figure: dict[str, Any] = {"value": row.number(name), "lo": rate and rate.lo, "hi": rate and rate.hi}
+            figure |= {"n": row.n, "paid": row.budget} | (beside if rate else {})
+            found[name, plan.points[row.budget]] = figure
     return found
 
 

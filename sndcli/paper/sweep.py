@@ -6,7 +6,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli.analysis.labels import defense_label
 from sndcli.analysis.statistics import mean_std
 from sndcli.analysis.summary import outcomes, summarise
 from sndcli.analysis.sweep import Point
@@ -37,8 +36,8 @@ def measured(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
     spreads = margin_std(victim, job.data.pixels(index), job.data.labels[index], MARGIN_DRAWS)
     length = noise_length(spec, job.data, index)
     summaries = summarise([run], eps=job.config.eps)
-    found = {row["budget"]: outcomes(run, row["budget"]) for row in summaries}
-    label = defense_label(summaries[0]) if spec.random else "none"
+    found = {row.budget: outcomes(run, row.budget) for row in summaries}
+    label = summaries[0].setting.defended if spec.random else "none"
     return Point(
         label, spec.sigma, spec.beta, mean, std, length, sum(spreads) / len(spreads), summaries, outcomes=found
     )

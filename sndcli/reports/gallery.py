@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sndcli.analysis.frame import Frame
-from sndcli.analysis.labels import defense_label
 from sndcli.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,10 +82,10 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
             names = kept.classes
             found.append(
                 Shown(
-                    f"{frame.setting['attack']}, {defense_label(frame.setting)}, Q={frame.budget:,}",
+                    f"{frame.setting.attack}, {frame.setting.defended}, Q={frame.budget:,}",
                     clean, held, np.clip(0.5 + gain * change, 0, 1), gain,
-                    names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.held[row, -1]),
-                    {"l2": "L2", "linf": "L∞"}.get(frame.setting["norm"], frame.setting["norm"]),
+                    names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.submitted[row, -1]),
+                    {"l2": "L2", "linf": "L∞"}.get(frame.setting.norm, frame.setting.norm),
                     float(frame.p_adv_submitted[row, -1]),
                 )
             )  # fmt: skip

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from sndcli import __version__
 from sndcli.analysis.baseline import Comparison
 from sndcli.analysis.flags import flags
 from sndcli.analysis.frame import Frame
+from sndcli.analysis.measures import MEASURES
+from sndcli.analysis.summary import Summary
 from sndcli.errors import DataError, SndError
 from sndcli.reports import gallery, tables
 
@@ -47,17 +48,11 @@ figure { margin: 1rem 0; break-inside: avoid }
   .trio img { width: 5rem; height: 5rem }
 }
 """
-MEANING = (
-    "<p class=note><b>seen</b>: some paid query inside ε was answered with a wrong label. <b>noisy</b>: the point "
-    "submitted is misclassified by the defended model in at least half of fresh draws. <b>clean</b>: the undefended "
-    "model misclassifies that point. <b>floor</b>: what resending the clean image would reach as seen. <b>last</b>: "
-    "mean distance of the last query. <b>best</b>: median closest wrong answer over all images, failures infinite.</p>"
-)
 
 
 def render(
     frames: Sequence[Frame],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Summary],
     notes: Sequence[str] = (),
     comparisons: Sequence[Comparison] = (),
     method: str = "wilson",
@@ -78,7 +73,7 @@ def render(
         f"<p class=note>{len(frames)} result file{'s' * (len(frames) != 1)}, written by snd {escape(__version__)}.</p>",
         *(f"<p class=note>Note: {escape(note)}</p>" for note in notes),
         "<h2>Flags</h2>" + _flags(rows),
-        "<h2>Success and distance</h2>", MEANING,
+        "<h2>Success and distance</h2>", _meaning(rows),
         *(_table(title, *tables.grid(members)) for title, members in tables.sections(rows).items()),
         f"<p class=note>{escape(tables.caption(rows, method))}</p>",
         "<h2>Against the baseline</h2>" + _comparisons(comparisons) if comparisons else "",
@@ -95,6 +90,12 @@ def render(
     )
 
 
+def _meaning(rows: Sequence[Summary]) -> str:
+    """What the measures of the tables are."""
+    told = [f"<b>{escape(MEASURES[key].label)}</b>: {escape(MEASURES[key].meaning)}." for key in tables.shown(rows)]
+    return f"<p class=note>{' '.join(told)}</p>"
+
+
 def _table(title: str, header: Sequence[str], body: Sequence[Sequence[str]], left: bool = False) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
     lines = []
@@ -106,7 +107,7 @@ def _table(title: str, header: Sequence[str], body: Sequence[Sequence[str]], lef
     return f"<div class=scroll>{table}<tbody>{''.join(lines)}</tbody></table></div>"
 
 
-def _flags(rows: Sequence[dict[str, Any]]) -> str:
+def _flags(rows: Sequence[Summary]) -> str:
     lines = [
         f"<p class=flag><b>{escape(flag.name)}</b>: {escape(flag.where)}: {escape(flag.text)}</p>"
         for flag in flags(rows)
@@ -177,9 +178,8 @@ def _png(pixels: gallery.Pixels) -> str:
 
 def _run(frame: Frame) -> str:
     run = frame.run
-    known = {"id": run["id"], "wall_s": run.get("wall_s")} | {
-        f"version of {k}": v for k, v in run.get("versions", {}).items()
-    }
+    known = {key: run.get(key) for key in ("id", "made", "command", "commit", "wall_s")}
+    known |= {f"version of {k}": v for k, v in run.get("versions", {}).items()}
     lines = [[str(k), v if isinstance(v, str) else json.dumps(v)] for k, v in {**known, **run["config"]}.items()]
     name = frame.path.name if frame.path else run["id"]
     return f"<details><summary>{escape(name)}</summary>{_table('', ['what', 'value'], lines, left=True)}</details>"

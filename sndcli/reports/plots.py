@@ -178,8 +178,8 @@ def _distance(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]]) -> 
         )
         shown.lo[np.isnan(shown.y)] = np.nan
         _band(axes, shown, k, 1, _at(c, members))
-    norms = {f.setting["norm"] for f in frames}
-    for eps in sorted({f.setting["eps"] for f in frames}):
+    norms = {f.setting.norm for f in frames}
+    for eps in sorted({f.setting.eps for f in frames}):
         axes.axhline(eps, color="0.4", linewidth=0.8, linestyle=":")
         axes.annotate(
             f"ε = {eps:g}", (1, eps), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8,
@@ -201,7 +201,7 @@ def _eps(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], at: int 
     if not any(f.budget >= budget for f in frames):
         raise DataError(f"No run reaches {budget:,} queries.")
     figure, (left, right) = _panels(2, len(lines))
-    grid = np.linspace(0, 3 * max(f.setting["eps"] for f in frames), EPS_POINTS)
+    grid = np.linspace(0, 3 * max(f.setting.eps for f in frames), EPS_POINTS)
     for k, (label, members) in enumerate(lines):
         for axes, noisy in ((left, False), (right, True)):
             curve = curves.success_along_eps(label, members, budget, grid, noisy)
@@ -210,9 +210,9 @@ def _eps(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], at: int 
     for axes, text in ((left, "seen"), (right, "noisy")):
         _rates(axes, text)
         axes.set_xlabel("bound ε on the distance")
-        for eps in sorted({f.setting["eps"] for f in frames}):
+        for eps in sorted({f.setting.eps for f in frames}):
             axes.axvline(eps, color="0.4", linewidth=0.8, linestyle=":")
-    if not right.lines[: -len({f.setting["eps"] for f in frames})]:
+    if not right.lines[: -len({f.setting.eps for f in frames})]:
         right.annotate("not known at this budget", (0.5, 0.5), xycoords="axes fraction", ha="center")
     left.set_ylabel("success, % (95 % interval)")
     _finish(figure, left, f"{curves.shared_words(frames)}; {budget:,} queries", 2)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
+from sndcli.analysis.measures import MEASURES
+from sndcli.analysis.measures import Interval as Rate
 from sndcli.paper.published import PERCENT, Beside, Interval, assumptions, document, protocol
-from sndcli.reports.tables import MEASURES, rate_cell
 
 LEFT = 3  # columns of text; the others are figures, but for the last
 SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
@@ -106,7 +107,7 @@ def _body(name: str, cells: Sequence[Beside]) -> list[list[str]]:
 
 def _figure(c: Beside) -> str:
     name: str = c["measure"]
-    return MEASURES.get(name, name)
+    return MEASURES[name].label if name in MEASURES else name
 
 
 def _budget(c: Beside) -> str:
@@ -123,7 +124,11 @@ def _percent(rate: Interval | None) -> str:
 
 
 def _rate(rate: Interval | None) -> str:
-    return rate_cell(dict(rate) if rate is not None else None)
+    return (
+        "–"
+        if rate is None or rate["lo"] is None or rate["hi"] is None
+        else Rate(rate["value"], rate["lo"], rate["hi"]).text()
+    )
 
 
 def _figures(c: Beside) -> tuple[str, str]:

@@ -4,99 +4,69 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from sndcli.analysis import distances
-from sndcli.analysis.labels import defense_label
-
-MEASURES = {
-    "success_seen": "seen",
-    "success_noisy": "noisy",
-    "success_as_submitted": "as submitted",
-    "success_clean": "clean",
-    "floor": "floor",
-    "l2_last": "last",
-    "l2_best": "best",
-    "l2_claimed": "claimed",
-    "l2_verified": "verified",
-    "l2_border": "border",  # where the run measured it
-    "p_mis": "P_mis",  # where the run counted it
-    "p_mis_clean": "P_mis clean",
-}
+from sndcli.analysis.measures import MEASURES, TABLE, Interval
+from sndcli.analysis.summary import Summary
 
 CAPTION = "success in % [95 % {}]; last: mean distance of the last query; best: median over all images"
 DISTANCES = (
-    "; claimed, verified, border: median distances of the point submitted, of the closest that fresh draws confirm, "
-    "and at which the majority flips on its ray"
+    "; submitted, verified, boundary: median distances of the point submitted, of the closest that fresh draws "
+    "confirm, and at which the majority flips on its ray"
 )
 NAMES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}
 
 
-def caption(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
+def caption(rows: Sequence[Summary], method: str = "wilson") -> str:
     """What the figures of a table are."""
-    bordered = any(row.get("border_measured") for row in rows)
-    return CAPTION.format(NAMES[method]) + (DISTANCES if bordered else "")
+    measured = any(row.boundary_measured for row in rows)
+    return CAPTION.format(NAMES[method]) + (DISTANCES if measured else "")
 
 
-def rate_cell(value: dict[str, Any] | None) -> str:
-    """``62.1 [58.9, 65.2]`` in percent."""
-    if value is None or value["value"] is None:
-        return "–"
-    return f"{100 * value['value']:.1f} [{100 * value['lo']:.1f}, {100 * value['hi']:.1f}]"
-
-
-def cell(row: dict[str, Any], measure: str) -> str:
-    """One measure of one summary as text."""
-    value = row.get(measure)
-    if isinstance(value, dict):
-        spread = (row.get("over_seeds") or {}).get(measure)
-        text = rate_cell(value)
-        return text.replace(" [", f" ± {100 * spread['std']:.1f} [") if spread else text
-    if value is None:
-        return "∞" if distances.unbounded(row, measure) else "–"
-    return f"{100 * value:.1f}" if measure in ("floor", "p_mis", "p_mis_clean") else f"{value:.2f}"
-
-
-def sections(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Summaries by what a table's title says: attack, victim, bound."""
-    titled: dict[str, list[dict[str, Any]]] = {}
+def shown(rows: Iterable[Summary]) -> list[str]:
+    """The measures that a table of these rows has, in its order."""
+    wanted = {"always"}
     for row in rows:
-        attack = row["attack"] + (" (foolbox)" if row["engine"] == "foolbox" else "")
-        attack += f" {row['preset']}" if row.get("preset") else ""
-        attack += f" ({', '.join(row['settings'])})" if row.get("settings") else ""
-        title = f"{attack} on {row['model']}, {row['dataset']}, {row['norm']} ≤ {row['eps']:g}"
-        titled.setdefault(title, []).append(row)
+        wanted |= {"boundary"} if row.boundary_measured else set()
+        wanted |= {"mismatch"} if row.figures.get("p_mis") is not None else set()
+    return [measure.key for measure in TABLE if measure.shown in wanted]
+
+
+def sections(rows: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """Summaries by what a table's title says: attack, victim, bound."""
+    titled: dict[str, list[Summary]] = {}
+    for row in rows:
+        s = row.setting
+        attack = s.attack + (" (foolbox)" if s.engine == "foolbox" else "")
+        attack += f" {s.preset}" if s.preset else ""
+        attack += f" ({', '.join(s.settings)})" if s.settings else ""
+        titled.setdefault(f"{attack} on {s.model}, {s.dataset}, {s.bound}", []).append(row)
     return titled
 
 
-def grid(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def grid(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     """Header and body of one section: a line for each defense and measure, a column for each budget."""
-    budgets = sorted({row["budget"] for row in rows})
-    defenses: dict[str, dict[int, dict[str, Any]]] = {}
+    budgets = sorted({row.budget for row in rows})
+    defenses: dict[str, dict[int, Summary]] = {}
     for row in rows:
-        label = f"{defense_label(row)} (n={row['n']})"
-        while row["budget"] in defenses.get(label, {}):  # runs that differ in what the label does not say
+        label = f"{row.setting.defended} (n={row.n})"
+        while row.budget in defenses.get(label, {}):  # runs that differ in what the label does not say
             label += "′"
-        defenses.setdefault(label, {})[row["budget"]] = row
+        defenses.setdefault(label, {})[row.budget] = row
     body = []
     for defense, by_budget in defenses.items():
-        counted = any(row["p_mis"] is not None for row in by_budget.values())
-        bordered = any(row.get("border_measured") for row in by_budget.values())
-        hidden = () if bordered else distances.NAMES
-        shown = [m for m in MEASURES if (counted or not m.startswith("p_mis")) and m not in hidden]
-        for k, measure in enumerate(shown):
-            values = [cell(by_budget[b], measure) if b in by_budget else "" for b in budgets]
-            body.append([defense if k == 0 else "", MEASURES[measure], *values])
-    votes = {row["votes"] for row in rows}
+        for k, key in enumerate(shown(by_budget.values())):
+            values = [by_budget[b].text(key) if b in by_budget else "" for b in budgets]
+            body.append([defense if k == 0 else "", MEASURES[key].label, *values])
+    votes = {row.setting.votes for row in rows}
     t = votes.pop() if len(votes) == 1 else 1
     asked = [f"Q={b // t:,}×{t}" if t > 1 and b % t == 0 else f"Q={b:,}" for b in budgets]  # as the paper has them
     return ["defense", "", *asked], body
 
 
-def rich_tables(rows: Sequence[dict[str, Any]], method: str = "wilson") -> list[Table]:
+def rich_tables(rows: Sequence[Summary], method: str = "wilson") -> list[Table]:
     """One table a section, for a terminal."""
     found = []
     for title, members in sections(rows).items():
@@ -110,7 +80,7 @@ def rich_tables(rows: Sequence[dict[str, Any]], method: str = "wilson") -> list[
     return found
 
 
-def markdown(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
+def markdown(rows: Sequence[Summary], method: str = "wilson") -> str:
     """The sections as Markdown tables."""
     parts = []
     for title, members in sections(rows).items():
@@ -127,7 +97,7 @@ LATEX = str.maketrans(
 )  # fmt: skip
 
 
-def latex(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
+def latex(rows: Sequence[Summary], method: str = "wilson") -> str:
     """The sections as LaTeX tables (packages: booktabs)."""
     parts = []
     for title, members in sections(rows).items():
@@ -155,7 +125,7 @@ def latex(rows: Sequence[dict[str, Any]], method: str = "wilson") -> str:
     return "\n\n".join(parts)
 
 
-def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[Summary]) -> str:
     """One line for each summary, every figure of the JSON in a column of its own, fractions not percent.
 
     Several seeds or settings are separated by spaces; what is not known is empty, an infinite distance is ``inf``.
@@ -169,16 +139,17 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    line: dict[str, Any] = {}
-    for key, value in row.items():
-        if key == "over_seeds":
-            line |= {f"{name}_std": spread["std"] for name, spread in (value or {}).items()}
-        elif key.startswith("success_"):
-            ends = value or dict.fromkeys(("value", "lo", "hi"))
-            line |= {key: ends["value"], f"{key}_lo": ends["lo"], f"{key}_hi": ends["hi"]}
-        elif isinstance(value, list):
-            line[key] = " ".join(map(str, value))
+def _flat(row: Summary) -> dict[str, object]:
+    told = row.as_dict()
+    del told["over_seeds"]
+    line: dict[str, object] = {}
+    for key, value in told.items():
+        figure = row.figures.get(key)
+        if key in MEASURES and MEASURES[key].kind == "rate":
+            ends = figure if isinstance(figure, Interval) else None
+            line |= {key: ends and ends.value, f"{key}_lo": ends and ends.lo, f"{key}_hi": ends and ends.hi}
+        elif key in MEASURES:
+            line[key] = figure  # an infinite one as `inf`
         else:
-            line[key] = "inf" if distances.unbounded(row, key) else value
-    return line
+            line[key] = " ".join(map(str, value)) if isinstance(value, list) else value
+    return line | {f"{key}_std": spread.std for key, spread in row.over_seeds.items()}

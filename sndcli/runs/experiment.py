@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,25 +16,25 @@ from torch import Tensor
 
 from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import Options, options_of
-from sndcli.ball import moved_out, within
+from sndcli.ball import moved_out
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import Forward, reproducible_kernels
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
-from sndcli.queries.ledger import Ledger, best_distance
+from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import points, results
 from sndcli.runs.config import PROTOCOL, RunConfig
 from sndcli.runs.files import RunFiles
-from sndcli.runs.provenance import versions
-from sndcli.runs.results import HALF
+from sndcli.runs.provenance import command_line, commit, versions
+from sndcli.runs.rows import Checked, table_of
+from sndcli.runs.success import HALF
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
 from sndcli.streams import Purpose, Streams, hashed
 
-FAILURES = ("init_failed", "error", "non_finite", "raised")
 Warn = Callable[[str], None]
 
 
@@ -125,15 +124,15 @@ class Experiment:
                 began = time.perf_counter()
                 base = Tick(queries, ended, total, seen)
                 rows = self._unit(seed, number, index, partial(_advance, progress, base))
-                results.write(part, rows, self._metadata(time.perf_counter() - began))
-                queries += sum(row["queries"] for row in rows)
+                results.write_table(part, rows, self._metadata(time.perf_counter() - began))
+                queries += sum(rows.column("queries").to_pylist())
             ended += len(rows)
-            seen += sum(within(row["best_l2"][-1], self.config.eps) for row in rows)
+            seen += sum(along[-1] for along in rows.column("seen").to_pylist())
             progress(Tick(queries, ended, total, seen))
         parts = [self.files.part(seed, number) for seed, number, _ in units]
         return self.files.merge(parts, self._metadata, time.perf_counter() - start)
 
-    def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> list[dict[str, Any]]:
+    def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> pa.Table:
         c, device = self.config, self.victim.defended.device
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         ids = self.data.ids[index]
@@ -169,37 +168,8 @@ class Experiment:
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
-        everyone = torch.arange(len(index), device=device)
-        held_l2 = torch.stack([oracle.distance(submitted, everyone) for submitted in ledger.submitted], 1)
-        held_l2[~ledger.has_submitted] = float("inf")
-        rows, run_id = [], c.run_id  # hashed once, not for each row
-        for i, (position, events) in enumerate(zip(index.tolist(), ledger.events_by_image(), strict=True)):
-            failed = ledger.stop_reason[i].startswith(FAILURES)
-            rows.append(
-                {
-                    "run_id": run_id, "attack": c.attack, "engine": c.engine, "dataset": c.dataset,
-                    "model": c.model, "defense": c.defense.name, "sigma": c.defense.sigma, "beta": c.defense.beta,
-                    "votes": c.votes, "norm": c.norm, "eps": c.eps, "seed": seed,
-                    "image_id": int(self.data.ids[position]), "label": int(y[i]),
-                    "status": "failed" if failed else "ok", "stop_reason": ledger.stop_reason[i],
-                    "queries": int(ledger.used[i]),
-                    "queries_by_phase": [(k, int(v[i])) for k, v in ledger.phases.items() if int(v[i])],
-                    "budgets": c.report_points,
-                    "best_l2": [best_distance(events, b) for b in c.report_points],
-                    "last_l2": ledger.last_l2[i].tolist(), "held_l2": held_l2[i].tolist(),
-                    "p_adv": p_adv[i, 0].tolist(), "adv_clean": adv_clean[i, 0].tolist(),
-                    "p_adv_submitted": p_adv[i, -1].tolist(), "adv_clean_submitted": adv_clean[i, -1].tolist(),
-                    "eps_also": c.eps_also, "p_adv_also": p_adv[i, 1:-1].tolist(),
-                    "adv_clean_also": adv_clean[i, 1:-1].tolist(),
-                    "border_l2": boundary[i].tolist() if boundary is not None else None,
-                    "verify_draws": check.draws,
-                    "p0": float(p0[i]), "p_mis_clean": float(p_mis[i]), "clean_draws": check.clean_draws,
-                    "initially_wrong": bool(oracle.initially_wrong[i]),
-                    "mismatches": int(ledger.mismatches[i]) if c.mismatch else None,
-                    "event_query": [q for q, _ in events], "event_l2": [d for _, d in events],
-                }
-            )  # fmt: skip
-        return rows
+        checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
+        return table_of(c, seed, ids, y, oracle, ledger, checked)
 
     def _attack(self, oracle: Oracle, streams: Streams) -> None:
         try:
@@ -240,18 +210,20 @@ class Experiment:
 
     # -- what a file says of its run -------------------------------------------------------------------------
 
-    def _metadata(self, wall_s: float) -> dict[str, Any]:
+    def _metadata(self, wall_s: float) -> results.Metadata:
         return {
             "id": self.config.run_id,
             "config": self.config.as_dict(),
             "protocol": PROTOCOL,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command_line(),
+            "commit": commit(),
             "streams": "unit" if self.model_draws else self.victim.streams_are,
             "unit": self.config.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
-            "versions": versions(self.victim.defended.device),
+            "versions": versions(self.config, self.victim.defended.device),
         }
 
     def _scales(self) -> dict[str, float | None]:

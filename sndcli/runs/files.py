@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -80,9 +79,7 @@ class RunFiles:
         """Where a unit's rows go."""
         return self.parts / f"seed{seed}-unit{number:04d}.parquet"
 
-    def rows_of(
-        self, part: Path, warn: Callable[[str], None], images: list[int] | None = None
-    ) -> list[dict[str, Any]] | None:
+    def rows_of(self, part: Path, warn: Callable[[str], None], images: list[int] | None = None) -> pa.Table | None:
         """The rows of a finished unit; None where it has to be run (again).
 
         Args:
@@ -107,10 +104,9 @@ class RunFiles:
         if images is not None and table.column("image_id").to_pylist() != images:
             warn(f"{part} was made with another --unit. It is run again.")
             return None
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+        return table
 
-    def merge(self, parts: list[Path], metadata: Callable[[float], dict[str, Any]], wall_s: float) -> pa.Table:
+    def merge(self, parts: list[Path], metadata: Callable[[float], results.Metadata], wall_s: float) -> pa.Table:
         """Makes the result of all parts and removes them.
 
         Args:

@@ -1,80 +1,79 @@
-"""The Parquet schema, versioned: one file a run, one row per image and seed.
+"""Result files: Parquet, versioned, written whole or not at all. Its columns are in `columns`.
 
-Distances are in the run's norm, on the [0, 1] pixel scale. Lists run along the report points in `budgets`.
-Columns may be added within a schema version: a file that lacks one of `ADDED` is read with nulls in it.
+Files of schema 1 are read too: this is the one place that knows their names, after it there are only the present ones.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sndcli.ball import within
 from sndcli.errors import DataError, first_line
+from sndcli.runs.columns import OF_RUN, SCHEMA, repeated
+from sndcli.runs.success import confirmed, fools_bare
 from sndcli.runs.writing import replacing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, SCHEMA_VERSION)
 
-HALF = 0.5  # a verified success: at least this share of fresh draws errs
-SCHEMA = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("attack", pa.string()),
-        ("engine", pa.string()),
-        ("dataset", pa.string()),
-        ("model", pa.string()),
-        ("defense", pa.string()),
-        ("sigma", pa.float64()),
-        ("beta", pa.float64()),
-        ("votes", pa.int32()),
-        ("norm", pa.string()),
-        ("eps", pa.float64()),
-        ("seed", pa.int64()),
-        ("image_id", pa.int64()),
-        ("label", pa.int32()),
-        ("status", pa.string()),  # ok | failed
-        ("stop_reason", pa.string()),
-        ("queries", pa.int64()),
-        ("queries_by_phase", pa.map_(pa.string(), pa.int64())),
-        ("budgets", pa.list_(pa.int64())),
-        ("best_l2", pa.list_(pa.float64())),  # closest wrong answer so far; infinite where none
-        ("last_l2", pa.list_(pa.float64())),  # last paid query
-        ("held_l2", pa.list_(pa.float64())),  # the point submitted; infinite where there is none
-        ("p_adv", pa.list_(pa.float64())),  # share of fresh draws that misclassify that point, moved out to ε
-        ("adv_clean", pa.list_(pa.bool_())),  # whether the undefended model misclassifies the moved point
-        ("p_adv_submitted", pa.list_(pa.float64())),  # as p_adv, of the point as it was submitted
-        ("adv_clean_submitted", pa.list_(pa.bool_())),
-        ("eps_also", pa.list_(pa.float64())),  # further ε at which points were verified; lists by ε, then by budget
-        ("p_adv_also", pa.list_(pa.list_(pa.float64()))),
-        ("adv_clean_also", pa.list_(pa.list_(pa.bool_()))),
-        ("border_l2", pa.list_(pa.float64())),  # where the majority flips on its ray; null unless it was measured
-        ("verify_draws", pa.int32()),
-        ("p0", pa.float64()),  # share of fresh draws that misclassify the clean image
-        ("p_mis_clean", pa.float64()),  # share of fresh draws whose label is not the undefended one
-        ("clean_draws", pa.int32()),
-        ("initially_wrong", pa.bool_()),
-        ("mismatches", pa.int64()),  # null unless the run counted them
-        ("event_query", pa.list_(pa.int64())),
-        ("event_l2", pa.list_(pa.float64())),
-    ]
-)
-
-# Since the first files of this schema version.
-ADDED = ("border_l2", "p_adv_submitted", "adv_clean_submitted", "eps_also", "p_adv_also", "adv_clean_also")
-# Protocol 1 verified points as they were submitted, under the names that now mean the moved ones.
-AS_SUBMITTED = {"p_adv": "p_adv_submitted", "adv_clean": "adv_clean_submitted"}
+# Columns of older files, by what wrote them, and their present names. Protocol 1 verified points as they were
+# submitted, under the names that now mean the points moved out.
+RENAMED = {
+    "schema 1": {
+        "best_l2": "distance_best", "last_l2": "distance_last", "held_l2": "distance_submitted",
+        "border_l2": "distance_boundary", "event_l2": "event_distance",
+    },
+    "protocol 1": {"p_adv": "p_adv_submitted", "adv_clean": "adv_clean_submitted"},
+}  # fmt: skip
+LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the first files of schema 1
+DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
+class Metadata(TypedDict):
+    """What a file says of its run; older ones lack some of it.
+
+    Attributes:
+        id: of the run.
+        config: `RunConfig.as_dict`.
+        protocol: its number.
+        made: when, UTC.
+        command: as it was typed.
+        commit: of the package, where it was run from a checkout.
+        versions: of packages, and the device.
+        streams: what shares a stream of draws, ``image`` or ``unit``.
+        unit: images that shared a batch.
+        wall_s: seconds.
+        scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
+        passes_differ: whether two passes on one image differed; None without a random defense.
+    """
+
+    id: str
+    config: dict[str, Any]
+    protocol: NotRequired[int]
+    made: NotRequired[str]
+    command: NotRequired[str]
+    commit: NotRequired[str | None]
+    versions: NotRequired[dict[str, str]]
+    streams: NotRequired[str]
+    unit: NotRequired[int]
+    wall_s: NotRequired[float]
+    scales: NotRequired[dict[str, float | None]]
+    passes_differ: NotRequired[bool | None]
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]], run: Metadata) -> None:
     """Writes rows and the run's metadata, as `write_table` does."""
     write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA), run)
 
 
-def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
+def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
     metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
     table = table.replace_schema_metadata(metadata)
@@ -83,11 +82,8 @@ def write_table(path: Path, table: pa.Table, run: dict[str, Any]) -> pa.Table:
     return table
 
 
-EVENTS = ("event_query", "event_l2")  # most of a file's bytes
-
-
 def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
-    """One result file.
+    """One result file, with the columns of the present schema in its order.
 
     Args:
         path: of the file.
@@ -98,50 +94,80 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
     """
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            _check(path, schema)
-            table = file.read([name for name in schema.names if name not in without], use_threads=False)
-            table = _with_added(table, without)
+            present = _checked(path, file.schema_arrow)
+            kept = [name for name, now in present.items() if now not in without]
+            table = file.read(kept, use_threads=False)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
-    return table
+    if table.schema.metadata[b"schema_version"] == b"1":
+        table = _upgraded(table, [present[name] for name in kept], without)
+    return table.select([name for name in SCHEMA.names if name not in without])
 
 
-def _check(path: Path, schema: pa.Schema) -> None:
+def run_of(table: pa.Table) -> Metadata:
+    """The metadata of a result file."""
+    run: Metadata = json.loads(table.schema.metadata[b"run"])
+    return run
+
+
+def _checked(path: Path, schema: pa.Schema) -> dict[str, str]:
+    """The columns of a file that we know, each with its present name."""
     metadata = schema.metadata or {}
     version = metadata.get(b"schema_version")
     if version is None or b"run" not in metadata:
         raise DataError(f"{path} was not written by snd: it has no schema version.")
-    if version != str(SCHEMA_VERSION).encode():
-        theirs = version.decode(errors="replace")
-        raise DataError(f"{path} has schema version {theirs}, this program reads {SCHEMA_VERSION}.")
-    missing = set(SCHEMA.names) - set(schema.names) - set(ADDED)
+    if version not in [str(known).encode() for known in READABLE]:
+        theirs, ours = version.decode(errors="replace"), " and ".join(map(str, READABLE))
+        raise DataError(f"{path} has schema version {theirs}, this program reads {ours}.")
+    old, lacking = {}, set[str]()
+    if version == b"1":
+        old, lacking = RENAMED["schema 1"], {*LATER, *DERIVED, *(column.name for column in OF_RUN)}
+        if "p_adv_submitted" not in schema.names:
+            old, lacking = old | RENAMED["protocol 1"], lacking | RENAMED["protocol 1"].keys()
+    present = {name: now for name in schema.names if (now := old.get(name, name)) in SCHEMA.names}
+    missing = {*SCHEMA.names} - lacking - {*present.values()}
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
-    present = [name for name in SCHEMA.names if name in schema.names]
-    wrong = [name for name in present if schema.field(name).type != SCHEMA.field(name).type]
+    wrong = [name for name, now in present.items() if schema.field(name).type != SCHEMA.field(now).type]
     if wrong:
         raise DataError(f"{path} has columns of another type: {', '.join(wrong)}.")
     try:
         json.loads(metadata[b"run"])["config"]["budget"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path} does not say of which run it is: its metadata is damaged.") from None
+    return present
 
 
-def _with_added(table: pa.Table, without: Sequence[str]) -> pa.Table:
-    """Fills in what an older file lacks, so that all tables have the columns of the schema, in its order."""
-    if "p_adv" in table.column_names and "p_adv_submitted" not in table.column_names:
-        renamed = table.rename_columns([AS_SUBMITTED.get(name, name) for name in table.column_names])
-        table = renamed.replace_schema_metadata(table.schema.metadata)  # which renaming drops
-    for name in {*ADDED, *AS_SUBMITTED} - set(table.column_names) - set(without):
-        table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
-    ours = [name for name in SCHEMA.names if name in table.column_names]
-    return table.select([*ours, *(name for name in table.column_names if name not in SCHEMA.names)])
+def _upgraded(table: pa.Table, names: Sequence[str], without: Sequence[str]) -> pa.Table:
+    """A table of schema 1 under the present `names` of its columns, with what it lacks but for `without`."""
+    run = run_of(table)
+    columns = dict(zip(names, table.columns, strict=True))
+    wanted = [name for name in SCHEMA.names if name not in without]
+    columns |= repeated(run["config"], len(table), [name for name in wanted if name not in columns])
+    for name in (name for name in wanted if name not in columns and name not in DERIVED):
+        columns[name] = pa.chunked_array([pa.nulls(len(table), SCHEMA.field(name).type)])
+    if {*DERIVED} & {*wanted}:
+        columns |= _derived(columns, run["config"]["eps"])
+    made = pa.table({name: columns[name] for name in wanted}, schema=pa.schema([SCHEMA.field(name) for name in wanted]))
+    return made.replace_schema_metadata(table.schema.metadata)
 
 
-def run_of(table: pa.Table) -> dict[str, Any]:
-    """The metadata of a result file: id, config, versions, wall time."""
-    run: dict[str, Any] = json.loads(table.schema.metadata[b"run"])
-    return run
+def _derived(columns: Mapping[str, pa.ChunkedArray], eps: float) -> dict[str, pa.Array]:
+    """The successes at each report point, from distances and verified shares; null where these are."""
+
+    def of(rule: Callable[..., Any], *names: str) -> pa.Array:
+        lists = [columns[name].combine_chunks() for name in names]
+        if any(one.null_count for one in lists):
+            return pa.nulls(len(lists[0]), pa.list_(pa.bool_()))
+        values = [np.asarray(one.flatten().to_numpy(zero_copy_only=False)) for one in lists]
+        offsets = lists[0].offsets.to_numpy()
+        return pa.ListArray.from_arrays(offsets - offsets[0], rule(*values))
+
+    return {
+        "seen": of(lambda best: within(best, eps), "distance_best"),
+        "noisy": of(lambda d, p: confirmed(d, eps, p), "distance_submitted", "p_adv"),
+        "as_submitted": of(lambda d, p: confirmed(d, eps, p), "distance_submitted", "p_adv_submitted"),
+        "clean": of(lambda d, wrong: fools_bare(d, eps, wrong.astype(bool)), "distance_submitted", "adv_clean"),
+    }
