@@ -229,7 +229,7 @@ SPEC = AttackSpec[Options | boundary_art.Options](
             Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
             noise_aware=True,
             ours=True,
-            note="five answers must agree to a step, the incumbent is asked again, a confirmed point is handed over",
+            note="five answers must agree to a step, the incumbent is asked again, a confirmed point is submitted",
         ),
     },
     summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",

@@ -205,7 +205,7 @@ SPEC = AttackSpec(
         "art": Preset(
             Options(gamma=0.01, power=-0.5, start_draws=100, projected=False),
             source="Adversarial Robustness Toolbox",
-            note="search width 0.01/√d, so probe radii of 0.01·D; hands over the stepped-out point, as ART does",
+            note="search width 0.01/√d, so probe radii of 0.01·D; submits the stepped-out point, as ART does",
         ),
     },
     summary="HopSkipJump (Chen, Jordan, Wainwright 2020)",

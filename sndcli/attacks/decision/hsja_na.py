@@ -180,7 +180,7 @@ SPEC = AttackSpec(
             ),
             noise_aware=True,
             ours=True,
-            note="probes where gradients of image classifiers lie, votes that end early, a confirmed point handed over",
+            note="probes where gradients of image classifiers lie, votes end early, a confirmed point is submitted",
         ),
         "majority": Preset(
             Options(), noise_aware=True, ours=True, note="probes of at least σ̂√d, nine votes, the projected point"

@@ -135,7 +135,7 @@ SPEC = AttackSpec(
             Options(tolerance=5e-3, votes=5, retest=20, confirm=9),
             noise_aware=True,
             ours=True,
-            note="majorities of five, the incumbent is asked again, a confirmed point is handed over",
+            note="majorities of five, the incumbent is asked again, a confirmed point is submitted",
         ),
     },
     summary="RayS (Chen, Gu 2020)",
