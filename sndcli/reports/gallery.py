@@ -25,18 +25,18 @@ class Shown:
 
     Attributes:
         run: the run in words.
-        clean, held: the images.
-        amplified: ``0.5 + gain · (held - clean)``.
+        clean, submitted: the images.
+        amplified: ``0.5 + gain · (submitted - clean)``.
         gain: how much.
-        was, now: the true class, and what the undefended model calls `held`.
+        was, now: the true class, and what the undefended model calls `submitted`.
         distance: in the run's norm.
         norm: its name.
-        p_adv: share of fresh draws of the defended model that err on `held`.
+        p_adv: share of fresh draws of the defended model that err on `submitted`.
     """
 
     run: str
     clean: Pixels
-    held: Pixels
+    submitted: Pixels
     amplified: Pixels
     gain: float
     was: str
@@ -76,14 +76,14 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
         for k in with_point[:each]:
             row = where[int(kept.seed[k]), int(kept.image_id[k])]
             clean = kept.clean[k].permute(1, 2, 0).numpy() / np.float32(255)
-            held = kept.submitted[k].permute(1, 2, 0).numpy()
-            change = held - clean
+            submitted = kept.submitted[k].permute(1, 2, 0).numpy()
+            change = submitted - clean
             gain = 0.5 / max(float(np.abs(change).max()), 1e-6)
             names = kept.classes
             found.append(
                 Shown(
                     f"{frame.setting.attack}, {frame.setting.defended}, Q={frame.budget:,}",
-                    clean, held, np.clip(0.5 + gain * change, 0, 1), gain,
+                    clean, submitted, np.clip(0.5 + gain * change, 0, 1), gain,
                     names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.submitted[row, -1]),
                     {"l2": "L2", "linf": "L∞"}.get(frame.setting.norm, frame.setting.norm),
                     float(frame.p_adv_submitted[row, -1]),
@@ -106,7 +106,7 @@ def draw(shown: Sequence[Shown]) -> Figure:
             f"submitted: {image.now} (undefended)\ndefended errs in {100 * image.p_adv:.0f} %",
             f"perturbation × {image.gain:.3g}\n{image.norm} distance {image.distance:.3g}",
         )
-        for place, picture, text in zip(axes, (image.clean, image.held, image.amplified), texts, strict=True):
+        for place, picture, text in zip(axes, (image.clean, image.submitted, image.amplified), texts, strict=True):
             _show(place, picture)
             place.set_title(text, fontsize=8)
         axes[0].set_ylabel(image.run.replace(", ", "\n"), fontsize=8, rotation=0, ha="right", va="center")

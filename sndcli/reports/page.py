@@ -157,7 +157,7 @@ def _gallery(frames: Sequence[Frame]) -> str:
     for image in shown:
         pictures = (
             (image.clean, f"clean image, {image.was}"),
-            (image.held, "image submitted"),
+            (image.submitted, "image submitted"),
             (image.amplified, f"perturbation times {image.gain:.3g}"),
         )
         trio = "".join(f'<img alt="{escape(text)}" title="{escape(text)}" src="{_png(p)}">' for p, text in pictures)
