@@ -62,7 +62,7 @@ def main() -> None:
         x = torch.full((IMAGES, 3, 32, 32), 0.5)
         oracle = Oracle(HalfSpace(), x, torch.zeros(IMAGES).long(), budget=budget)
         hsja.run(oracle, ImageStreams(0, range(len(oracle.x0)), "attack"), hsja.Options())
-        ours = oracle.best / MARGIN
+        ours = oracle.ledger.best / MARGIN
         spread = f"{ours.min():.2f} to {ours.max():.2f}"
         print(f"| native | {IMAGES} | {budget} | {ours.median():.2f} | {spread} |")
 

@@ -18,7 +18,8 @@ import time
 import torch
 from torch import Tensor
 
-from sndcli.attacks.registry import ATTACKS, FOOLBOX, REFERENCES, options_of
+from sndcli.attacks.registry import ATTACKS, FOOLBOX, REFERENCES, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.cli.memory import keep_freed_memory
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
@@ -71,11 +72,11 @@ def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int
         victim.defended, x0.to(device), y.to(device), budget=budget, norm=norm, eps=eps,
         streams=streams(0, everyone, 0, "defense"),
     )  # fmt: skip
-    sources = REFERENCES["cifar10"] if ATTACKS[name].references else ()
+    sources = REFERENCES["cifar10"] if spec_of(name).references else ()
     references = [Timed(load_model(source), device) for source in sources]
     start = time.perf_counter()
     oracle.check(scores=ATTACKS[name].access == "scores")
-    run_attack(oracle, streams(0, everyone, 0, "attack"), name, engine, options_of(ATTACKS[name], None), references)
+    run_attack(oracle, streams(0, everyone, 0, "attack"), name, engine, options_of(spec_of(name), None), references)
     elapsed, aside = time.perf_counter() - start, sum(reference.seconds for reference in references)
     passes = sum(reference.rows for reference in references)
     note = f", {passes} reference passes apart, {passes / aside:.0f}/s" if passes else ""

@@ -1,7 +1,8 @@
 """`snd`: how well does a randomised defense hold against query-based black-box attacks, and what does it cost?
 
-The public API is small: the defense that anyone can wrap a model in, the oracle that attacks ask, and the classifier
-that carries its normalisation. Everything is imported on first use, so that importing this package is instant.
+The public API is small: `attack` and `evaluate`, the defense that anyone can wrap a model in, the oracle that attacks
+ask, and the classifier that carries its normalisation. Everything is imported on first use, so that importing this
+package is instant.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["PNI", "RSE", "Classifier", "Normalisation", "Oracle", "ResizePad", "SmallNoise", "load_model"]
+__all__ = [
+    "PNI", "RSE", "Classifier", "Evaluation", "Normalisation", "Oracle", "ResizePad", "Result", "SmallNoise", "attack",
+    "evaluate", "load_model",
+]  # fmt: skip
 
 if TYPE_CHECKING:
+    from sndcli.api import Evaluation, Result, attack, evaluate
     from sndcli.defenses.noise_layers import RSE
     from sndcli.defenses.parametric_noise import PNI
     from sndcli.defenses.resize_pad import ResizePad
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
     from sndcli.queries.oracle import Oracle
 
 _HOMES = {
+    "Evaluation": "sndcli.api",
+    "Result": "sndcli.api",
+    "attack": "sndcli.api",
+    "evaluate": "sndcli.api",
     "Classifier": "sndcli.models.classifier",
     "Normalisation": "sndcli.models.classifier",
     "Oracle": "sndcli.queries.oracle",

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 def main() -> None:
     """Runs the command line."""
+    from sndcli.cli import terminal
     from sndcli.cli.app import app
     from sndcli.cli.memory import keep_freed_memory
 
     keep_freed_memory()
+    terminal.prepare()
     app()
 
 

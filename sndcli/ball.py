@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import overload
 
 import numpy as np
@@ -13,6 +14,7 @@ SLACK = 1e-6  # relative
 ROUNDING = 3.1e-8  # a pixel at x0 ± ε lies up to so much outside once it has been rounded to float32: 2⁻²⁵, and ε's own
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 HALVINGS = 50
+CACHED = 256  # rows measured at a time: what a CPU's cache holds
 
 
 def reach(eps: float) -> float:
@@ -57,10 +59,38 @@ def length(difference: Tensor, norm: str) -> Tensor:
     return lengths
 
 
+def distances(points: Tensor, x0: Tensor, image: Tensor, norm: str) -> Tensor:
+    """float64 ``[M]``: distance of each of `points` ``[M, C, H, W]`` from the one of `x0` that `image` ``[M]`` says."""
+    pieces = zip(points.split(CACHED), image.split(CACHED), strict=True)
+    return torch.cat([length(piece - x0[mine], norm) for piece, mine in pieces])
+
+
 def as_sent(points: Tensor, quantize: bool) -> Tensor:
     """`points` clipped to [0, 1], and rounded to 8 bits where queries are."""
     sent = points.clamp(0.0, 1.0)
     return torch.round(sent * 255.0) / 255.0 if quantize else sent
+
+
+def bisected(lo: Tensor, hi: Tensor, ask: Callable[[Tensor], Tensor], steps: int) -> tuple[Tensor, Tensor]:
+    """Halves n brackets [lo, hi] so many times, each where its own answers say.
+
+    Args:
+        lo: ``[n]``, ends at which the answer is 0.
+        hi: ``[n]``, ends at which it is 1.
+        ask: the answers ``[n]`` at the middles ``[n]``: 1 (or true) makes a middle the new `hi`, 0 (or false) the new
+            `lo`, and anything else leaves its bracket as it is.
+        steps: halvings.
+
+    Example:
+        >>> lo, hi = bisected(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 8.0]), lambda x: x >= 0.7, 20)
+        >>> [round(x, 4) for x in hi.tolist()]
+        [0.7, 0.7]
+    """
+    for _ in range(steps):
+        middle = (lo + hi) / 2
+        answer = ask(middle)
+        lo, hi = torch.where(answer == 0, middle, lo), torch.where(answer == 1, middle, hi)
+    return lo, hi
 
 
 def moved_out(x0: Tensor, z: Tensor, eps: float, norm: str, quantize: bool = False) -> Tensor:
@@ -90,9 +120,6 @@ def moved_out(x0: Tensor, z: Tensor, eps: float, norm: str, quantize: bool = Fal
     far = one / difference.flatten(1).abs().clamp_min(torch.finfo(x0.dtype).tiny).amin(1).clamp_min(1e-6).double()
     lo, hi = one.clone(), torch.maximum(2 * eps / start.clamp_min(COLLAPSED), far)
     lo = torch.where(inside(hi), hi, lo)
-    for _ in range(HALVINGS):
-        middle = (lo + hi) / 2
-        fits = inside(middle)
-        lo, hi = torch.where(fits, middle, lo), torch.where(fits, hi, middle)
+    lo, _ = bisected(lo, hi, lambda s: ~inside(s), HALVINGS)
     moved, movable = at(lo), movable & (lo > 1 + 10 * SLACK)  # a point on the surface stays to the bit
     return torch.where(movable.view(-1, *[1] * (x0.ndim - 1)), moved, z)

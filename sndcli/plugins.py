@@ -41,9 +41,9 @@ def load(group: str, name: str) -> Any:
 def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
     """What tells one version of a plug-in from another: ``{name: "PACKAGE VERSION SOURCE-HASH"}``, ours left out.
 
-    The hash is of the module that the entry point names, of the one that an attack's spec names and of the one that a
-    defense is defined in, so that a plug-in that is changed where it stands is another one, whether or not its version
-    says so. What these modules import does not count.
+    The hash is of the module that the entry point names and of the one that an attack's `run` or a defense is defined
+    in, so that a plug-in that is changed where it stands is another one, whether or not its version says so. What these
+    modules import does not count.
     """
     found = {}
     for group, wanted in ((ATTACKS, [attack]), (DEFENSES, list(defenses))):
@@ -52,7 +52,8 @@ def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
                 continue
             (point,) = importlib.metadata.entry_points(group=group, name=name)
             loaded = load(group, name)
-            where = loaded.module if group == ATTACKS else getattr(loaded, "__module__", point.module)
+            made = loaded.run if group == ATTACKS else loaded
+            where = getattr(made, "__module__", point.module)
             modules = dict.fromkeys([point.module, where])
             package = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
             found[name] = f"{package} {_source_hash(list(modules))}"

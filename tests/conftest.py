@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from sndcli.runs import columns, results
 from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the processes that tests start
 settings.register_profile("snd", deadline=None)
 settings.load_profile("snd")
 
@@ -68,12 +70,12 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def held_distance(oracle: Oracle) -> Tensor:
-    """[N, B] distance of the point handed over at each report point; infinite where there is none."""
+def submitted_distance(oracle: Oracle) -> Tensor:
+    """[N, B] distance of the point submitted at each report point; infinite where there is none."""
     ledger = oracle.close()
     everyone = torch.arange(len(oracle.x0))
-    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.held], 1)
-    return torch.where(ledger.has_held, distance, torch.inf)
+    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.submitted], 1)
+    return torch.where(ledger.has_submitted, distance, torch.inf)
 
 
 OLDEST = ("distance_boundary", "p_adv_submitted", "adv_clean_submitted", "eps_also", "p_adv_also", "adv_clean_also")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
 import torch
-from conftest import SHAPE, D, generator, half_space, held_distance, oracle_on, streams
+from conftest import SHAPE, D, generator, half_space, oracle_on, streams, submitted_distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.attacks.common import geometry
 from sndcli.attacks.decision import boundary, boundary_art, hsja
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 
 M = 0.1
@@ -23,17 +23,17 @@ VARIANTS = [(name, preset) for name in NATIVE for preset in ATTACKS[name].preset
 
 
 def attack(oracle: Oracle, name: str, preset: str | None = None, seed: int = 0, **changes: object) -> Oracle:
-    spec = ATTACKS[name]
+    spec = spec_of(name)
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, streams(seed), options)
+    spec.run(oracle, streams(seed), options)
     return oracle
 
 
 def curve(name: str, preset: str, budgets: list[int], n: int = 3, sigma: float = 0.0, **changes: object) -> list[float]:
-    """Median D/m of what is handed over at each budget."""
+    """Median D/m of what is submitted at each budget."""
     oracle = attack(oracle_on(half_space(1, sigma=sigma), n, budgets[-1], budgets=budgets), name, preset, 0, **changes)
-    return (held_distance(oracle).median(0).values / M).tolist()
+    return (submitted_distance(oracle).median(0).values / M).tolist()
 
 
 # -- all attacks ---------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_constant_model_ends_cleanly(name: str, preset: str, label: int) -> None
     ledger = oracle.close()
     assert bool((ledger.used <= 1200).all())
     if name != "null":
-        assert ledger.has_held.all() if label else not ledger.has_held.any()
+        assert ledger.has_submitted.all() if label else not ledger.has_submitted.any()
 
 
 @pytest.mark.parametrize(("name", "preset"), VARIANTS)
@@ -72,20 +72,20 @@ def test_misclassified_image_ends_cleanly(name: str, preset: str) -> None:
     oracle = attack(oracle_on(half_space(margin=-0.01), 2, 600), name, preset)
     assert oracle.initially_wrong.all()
     assert oracle.ledger.events_of(0)[0] == (1, 0.0)
-    assert bool(held_distance(oracle).isfinite().all())
+    assert bool(submitted_distance(oracle).isfinite().all())
 
 
 @pytest.mark.parametrize(("name", "preset"), [v for v in VARIANTS if v[0] != "null"])
-def test_handed_over_point_is_adversarial_and_no_closer_than_possible(name: str, preset: str) -> None:
+def test_submitted_point_is_adversarial_and_no_closer_than_possible(name: str, preset: str) -> None:
     h = half_space(2)
     oracle = attack(oracle_on(h, 2, 800, budgets=[300, 800]), name, preset)
     ledger = oracle.close()
-    assert ledger.has_held.all()
-    for held in ledger.held:
+    assert ledger.has_submitted.all()
+    for submitted in ledger.submitted:
         if (name, preset) != ("popskipjump", "authors"):  # submits its estimate of where half of the answers err
-            assert bool((h(held).argmax(1) == 1).all())
+            assert bool((h(submitted).argmax(1) == 1).all())
         least = 0.9 if preset == "authors" and name == "popskipjump" else 1 - 1e-4
-        assert bool((oracle.distance(held, torch.arange(2)) >= M * least).all())
+        assert bool((oracle.distance(submitted, torch.arange(2)) >= M * least).all())
 
 
 @pytest.mark.parametrize(("name", "preset"), [v for v in VARIANTS if v[0] != "null"])
@@ -166,7 +166,7 @@ def test_hsja_linf() -> None:
     """The L∞ optimum of a half-space is m/‖w‖₁."""
     h = half_space(1)
     oracle = attack(oracle_on(h, 2, 4000, budgets=[500, 4000], norm="linf"), "hsja")
-    distance = held_distance(oracle)
+    distance = submitted_distance(oracle)
     optimum = M / h.w.abs().sum().item()
     assert bool((distance[:, 1] < 0.5 * distance[:, 0]).all())
     assert bool((distance >= optimum * (1 - 1e-3)).all())
@@ -220,7 +220,7 @@ def test_ba_counts_follow_the_formula() -> None:
 def test_ba_distance_never_grows() -> None:
     for preset in ("foolbox", "art"):
         oracle = attack(oracle_on(half_space(1), 2, 900, budgets=list(range(100, 901, 100))), "ba", preset)
-        distance = held_distance(oracle)
+        distance = submitted_distance(oracle)
         steps = distance[:, 1:] - distance[:, :-1]
         assert bool((steps[distance[:, :-1].isfinite()] <= 1e-6).all())
 
@@ -254,7 +254,7 @@ def test_ba_of_art_1_2_keeps_the_class_of_its_start() -> None:
         )
 
     oracle = attack(oracle_on(victim, 6, 600, budgets=[40, 600]), "ba", "art12")
-    first, last = (victim(held).argmax(1) for held in oracle.close().held)
+    first, last = (victim(submitted).argmax(1) for submitted in oracle.close().submitted)
     assert set(first.tolist()) == {1, 2}
     assert first.tolist() == last.tolist()
 
@@ -289,8 +289,8 @@ def test_sign_opt_search_returns_the_distance_along_the_ray() -> None:
     h = half_space(1)
     oracle = attack(oracle_on(h, 3, 1500), "sign-opt")
     ledger = oracle.close()
-    direction = (ledger.held[0] - 0.5).flatten(1)
-    assert bool(((ledger.held[0] > 0) & (ledger.held[0] < 1)).all())  # nothing was clipped
+    direction = (ledger.submitted[0] - 0.5).flatten(1)
+    assert bool(((ledger.submitted[0] > 0) & (ledger.submitted[0] < 1)).all())  # nothing was clipped
     exact = M / (direction @ h.w / direction.norm(dim=1))
     ratio = direction.norm(dim=1) / exact
     assert bool((ratio >= 1 - 1e-6).all())
@@ -302,7 +302,7 @@ def test_sign_opt_saving_changes_only_the_cost() -> None:
     """The saved walks end in rejection anyway, so the same points are found earlier."""
     slow = attack(oracle_on(half_space(1), 1, 4000), "sign-opt", "authors", iterations=6)
     fast = attack(oracle_on(half_space(1), 1, 4000), "sign-opt", "saving", iterations=6)
-    assert held_distance(slow).tolist() == held_distance(fast).tolist()
+    assert submitted_distance(slow).tolist() == submitted_distance(fast).tolist()
     assert int(fast.ledger.used) <= int(slow.ledger.used)
 
 
@@ -318,8 +318,7 @@ def test_sign_opt_counts() -> None:
 
 def in_subspace() -> Tensor:
     """A unit normal inside GeoDA's subspace."""
-    from sndcli.attacks.decision.geoda_plan import low_frequencies
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows, low_frequencies
 
     weights = torch.randn(3, 100, generator=generator(4))
     w = low_frequencies(weights, dct_rows(32)[:10]).flatten()
@@ -328,8 +327,7 @@ def in_subspace() -> Tensor:
 
 
 def test_geoda_basis_is_orthonormal() -> None:
-    from sndcli.attacks.decision.geoda_plan import low_frequencies
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows, low_frequencies
 
     basis = low_frequencies(torch.eye(100), dct_rows(32)[:10]).flatten(1)
     torch.testing.assert_close(basis @ basis.T, torch.eye(100), atol=1e-5, rtol=0)
@@ -362,18 +360,18 @@ def test_geoda_follows_its_column() -> None:
         h = half_space(1)
         h.w = in_subspace()
         oracle = attack(oracle_on(h, 3, budget), "geoda")
-        assert held_distance(oracle).median().item() / M == pytest.approx(expected, rel=0.15)
+        assert submitted_distance(oracle).median().item() / M == pytest.approx(expected, rel=0.15)
 
 
 def test_geoda_cannot_beat_its_subspace() -> None:
     """For a random normal the floor is m/‖P_S w‖, about 3.1 m."""
     h = half_space(1)
-    from sndcli.attacks.score.simba import dct_rows
+    from sndcli.attacks.common.dct import dct_rows
 
     rows = dct_rows(32)[:10]
     projected = (rows @ h.w.view(3, 32, 32) @ rows.T).norm().item()
     oracle = attack(oracle_on(h, 2, 2000), "geoda")
-    ratio = held_distance(oracle).min().item() / M
+    ratio = submitted_distance(oracle).min().item() / M
     assert 0.9 / projected < ratio < 2.0 / projected
 
 
@@ -385,7 +383,7 @@ def test_rays_follows_its_column() -> None:
     """ρ/m ≥ 1.253 always; 6.2 / 2.9 at 1,000 / 5,000 queries, with the radius ρ = √d times the L∞ distance."""
     h = half_space(1)
     oracle = attack(oracle_on(h, 2, 5000, budgets=[1000, 5000], norm="linf"), "rays")
-    ratio = held_distance(oracle).median(0).values * D**0.5 / M
+    ratio = submitted_distance(oracle).median(0).values * D**0.5 / M
     assert ratio.tolist() == pytest.approx([6.2, 2.9], rel=0.2)
     assert ratio.min() > 1.253 * 0.97
 

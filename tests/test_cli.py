@@ -20,7 +20,7 @@ from sndcli.runs import results
 from sndcli.runs.experiment import Experiment
 
 Snd = Callable[..., Done]
-QUICK = ("--no-border", "--batch-size", 64, "--no-progress")
+QUICK = ("--no-boundary", "--batch-size", 64, "--no-progress")
 SMALL = ("--images", 4, "--budget", 150, "--budgets", "50", "--verify", 8, "--unit", 2, *QUICK)
 UNPAIRED = {"run_id", "defense"}
 

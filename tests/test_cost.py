@@ -86,7 +86,7 @@ def test_what_a_run_is_made_of() -> None:
     assert found.most.total == found.most.defended + found.most.bare == found.most.paid + found.most.unpaid
     bare = cost.of_run(replace(run, defense=DefenseSpec()), 1200)
     assert (bare.most.verification, bare.most.boundary) == (20 * 2 * 2, 20 * 2 * 24)
-    assert cost.of_run(replace(run, border=False), 1200).most.boundary == 0
+    assert cost.of_run(replace(run, boundary=False), 1200).most.boundary == 0
     assert cost.of_run(replace(run, attack="simba"), 1200).most.boundary == found.most.boundary
     assert cost.of_run(replace(run, select="all"), 1200).most.selection == 0
     both = cost.together([found, bare])
@@ -171,6 +171,6 @@ def test_the_boundary_is_counted(snd: Snd, tmp_path: Path) -> None:
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 2, "--budget", 400, "--dry-run", "--json")
     unpaid = [
         json.loads(snd(*options, "--out", tmp_path, *more).stdout)["rows"][0]["unpaid_usual"]
-        for more in ((), ("--no-border",))
+        for more in ((), ("--no-boundary",))
     ]
     assert unpaid[0] - unpaid[1] == 2 * 25 * 12

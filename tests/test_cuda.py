@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.sources import load_model
@@ -32,7 +33,7 @@ def test_budgets_are_exact(victim: Victim, name: str) -> None:
     x0, y = data.pixels(torch.arange(8)).to(device), data.labels[:8].to(device)
     oracle = Oracle(victim.defended, x0, y, budget=300, norm=ATTACKS[name].norms[0])
     oracle.check(scores=ATTACKS[name].access == "scores")
-    run_attack(oracle, UnitStreams(0, device), name, "native", options_of(ATTACKS[name], None))
+    run_attack(oracle, UnitStreams(0, device), name, "native", options_of(spec_of(name), None))
     used = oracle.close().used
     assert int(used.max()) <= 300
     assert int(sum(v.sum() for v in oracle.ledger.phases.values())) == int(used.sum())

@@ -96,8 +96,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from typer.testing import CliRunner
 
     where = tmp_path_factory.mktemp("reports")
-    options = "--sigma 0.01 --images 2 --budget 3000 --budgets 1500,2000 --verify 4 --no-border --save-points -q --out"
-    done = CliRunner().invoke(app, ["attack", "hsja", *options.split(), str(where / "results")])
+    options = "--sigma 0.01 --images 2 --budget 3000 --budgets 1500,2000 --verify 4 --no-boundary --save-points -q"
+    done = CliRunner().invoke(app, ["attack", "hsja", *options.split(), "--out", str(where / "results")])
     assert done.exit_code == 0, done.output
     shutil.copytree(where / "results", where / "old")
     return where

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import SHAPE, half_space, held_distance, oracle_on, streams
+from conftest import SHAPE, half_space, oracle_on, streams, submitted_distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def test_global_random_state_is_left_alone_and_not_used(name: str) -> None:
         oracle = oracle_on(half_space(), 3, 400)
         foolbox_engine.run(oracle, streams(5), name)
         assert torch.equal(before, torch.get_rng_state())
-        found.append(held_distance(oracle).tolist())
+        found.append(submitted_distance(oracle).tolist())
     assert found[0] == found[1]
 
 
@@ -47,7 +47,7 @@ def test_an_image_does_not_depend_on_its_neighbours() -> None:
     alone, together = oracle_on(half_space(), 1, 500), oracle_on(half_space(), 3, 500)
     foolbox_engine.run(alone, streams(5), "ba")
     foolbox_engine.run(together, streams(5), "ba")
-    assert held_distance(alone)[0].tolist() == held_distance(together)[0].tolist()
+    assert submitted_distance(alone)[0].tolist() == submitted_distance(together)[0].tolist()
 
 
 def test_an_attack_that_raises_is_a_reason() -> None:
@@ -70,6 +70,6 @@ def test_foolbox_and_native_hsja_agree_without_noise() -> None:
             hsja.run(oracle, streams(1), hsja.Options())
         else:
             foolbox_engine.run(oracle, streams(1), "hsja")
-        medians.append(oracle.best.median().item())
+        medians.append(oracle.ledger.best.median().item())
     assert medians[0] == pytest.approx(medians[1], rel=0.15)
     assert data.images.shape[1:] == SHAPE

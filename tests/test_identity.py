@@ -43,7 +43,7 @@ def tiny():
 ATTACK = """
 from dataclasses import dataclass, replace
 
-from sndcli.attacks.registry import AttackSpec
+from sndcli.attacks.spec import AttackSpec, Preset
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Options:
     pass
 
 
-OPTIONS = {"default": Options()}
-SPEC = AttackSpec("walk", "walk_attack", "labels", ("l2",), ("default",), "random points")
-
-
 def run(oracle, streams, options):
     for _ in range(5):
-        owner = oracle.active.nonzero().squeeze(1)
-        oracle.adversarial(oracle.x0[owner] + 0.05 * streams.normal(owner, oracle.x0), owner, "walk")
+        image = oracle.active.nonzero().squeeze(1)
+        oracle.adversarial(oracle.x0[image] + 0.05 * streams.normal(image, oracle.x0), image, "walk")
+
+
+PRESETS = {"default": Preset(Options())}
+SPEC = AttackSpec(name="walk", access="labels", norms=("l2",), presets=PRESETS, summary="random points", run=run)
 """
 DEFENSE = """
 import torch
@@ -242,7 +242,7 @@ def test_a_subset_of_a_network_is_a_prefix(name: str, snd: Snd, tmp_path: Path) 
 
 def test_seeds_of_a_run_are_the_runs_of_these_seeds(snd: Snd, tmp_path: Path) -> None:
     """A seed of several draws for an image what a run with that seed alone draws for it."""
-    given = ("hsja", *NOISY, "--select", "all", "--images", 40, "--no-border")
+    given = ("hsja", *NOISY, "--select", "all", "--images", 40, "--no-boundary")
     both = rows_without_id(attacked(snd, tmp_path, *given, "--repeats", 2))
     alone = {row["image_id"]: row for row in rows_without_id(attacked(snd, tmp_path, *given, "--seed", 1))}
     assert {row["seed"] for row in both} == {0, 1}

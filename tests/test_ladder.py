@@ -14,7 +14,8 @@ from sndcli.analysis.frame import Frame
 from sndcli.analysis.ladder import Climb, ladder
 from sndcli.analysis.setting import Setting
 from sndcli.attacks.ladder import VOTES, Rung, rungs
-from sndcli.attacks.registry import ATTACKS, options_of, spec_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.errors import ConfigError
 from sndcli.runs import results
 
@@ -99,7 +100,7 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     assert "flag:" not in snd("report", tmp_path / "a.parquet", "-q").stderr
     flags = json.loads(snd("report", tmp_path / "a.parquet", "--json").stdout)["flags"]
     assert {"no_noise_aware", "probe_below_noise"} <= {flag["name"] for flag in flags}
-    bare = snd("attack", "hsja", *options, "--no-border", "--out", tmp_path / "b.parquet")
+    bare = snd("attack", "hsja", *options, "--no-boundary", "--out", tmp_path / "b.parquet")
     assert "claimed " not in bare.stdout
     assert results.read(tmp_path / "b.parquet").column("distance_boundary").null_count == 2
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from conftest import SHAPE, generator, oracle_on
 
-from sndcli.attacks.decision.geoda_plan import low_frequencies
-from sndcli.attacks.score.simba import dct_rows
+from sndcli.attacks.common.dct import dct_rows, low_frequencies
 from sndcli.cli.memory import keep_freed_memory
 from sndcli.queries import oracle as oracle_module
 
@@ -19,7 +18,8 @@ from sndcli.queries import oracle as oracle_module
 PROGRAM = """
 import resource, torch
 from sndcli.attacks.decision.hsja import gradient_direction
-from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.runs.experiment import run_attack
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
@@ -72,12 +72,12 @@ def test_votes_are_asked_in_pieces_and_answer_alike(monkeypatch: pytest.MonkeyPa
         return torch.stack([-value, value], 1)
 
     points = torch.rand(60, *SHAPE, generator=generator())
-    owner = torch.zeros(60, dtype=torch.int64)
-    together = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    image = torch.zeros(60, dtype=torch.int64)
+    together = oracle_on(victim, n=1, budget=600, votes=10).labels(points, image, "probe")
     assert batches == [600]
     monkeypatch.setattr(oracle_module, "BYTES_AT_ONCE", 4 * 3072 * 85)
     batches.clear()
-    apart = oracle_on(victim, n=1, budget=600, votes=10).labels(points, owner, "probe")
+    apart = oracle_on(victim, n=1, budget=600, votes=10).labels(points, image, "probe")
     assert max(batches) <= 85
     assert sum(batches) == 600
     assert torch.equal(apart, together)

@@ -151,12 +151,12 @@ def half_space_run(out: Path, name: str, sigma: float = SIGMA, **changes: object
     return Experiment(config, grey(2), victim, out, debug=True, save_points=True).run(True)
 
 
-def handing(at: float) -> Callable[..., None]:
-    """An attack that hands over the point at this distance along w."""
+def submitting(at: float) -> Callable[..., None]:
+    """An attack that submits the point at this distance along w."""
 
     def attack(oracle: Oracle, *_: object) -> None:
         everyone = torch.arange(len(oracle.x0))
-        oracle.hold(oracle.x0 + at * HalfSpace().w.view(1, *SIZE), everyone)
+        oracle.submit(oracle.x0 + at * HalfSpace().w.view(1, *SIZE), everyone)
 
     return attack
 
@@ -166,7 +166,7 @@ def test_verified_are_both_points(
     at: float, submitted: float, moved: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the draws err on a point of the boundary, and all on the same ray at ε. Outside ε nothing is moved."""
-    monkeypatch.setattr(experiment, "run_attack", handing(at))
+    monkeypatch.setattr(experiment, "run_attack", submitting(at))
     table = half_space_run(tmp_path, "hsja")
     for row in table.to_pylist():
         assert row["distance_submitted"] == pytest.approx([at] * 2, rel=1e-5)
@@ -184,7 +184,7 @@ def test_verified_are_both_points(
 
 def test_further_radii_are_verified_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 0.22 the half-space is out of reach; at 0.4 and at 0.6 it is not. Each has its own moved point."""
-    monkeypatch.setattr(experiment, "run_attack", handing(0.2))
+    monkeypatch.setattr(experiment, "run_attack", submitting(0.2))
     table = half_space_run(tmp_path, "hsja", eps_also=(0.22, 0.4))
     row = table.to_pylist()[0]
     assert row["p_adv_also"] == [[0.0, 0.0], [1.0, 1.0]]
@@ -201,7 +201,7 @@ def test_the_boundary_is_measured_for_every_attack(name: str, snd: Snd, tmp_path
     norm = "l2"
     table = half_space_run(tmp_path, name, sigma=0.0, norm=norm, budget=400, budgets=(300,))
     (path,) = tmp_path.glob("*.parquet")
-    ray = (points.read(points.path_of(path)).held - grey(2).pixels()).flatten(1)
+    ray = (points.read(points.path_of(path)).submitted - grey(2).pixels()).flatten(1)
     expected = (M * ray.norm(dim=1) / (ray @ HalfSpace().w)).tolist()
     border = [row["distance_boundary"][-1] for row in table.to_pylist()]
     assert border == pytest.approx(expected, rel=0.01)
@@ -215,8 +215,8 @@ def test_the_boundary_is_measured_for_every_attack(name: str, snd: Snd, tmp_path
     assert ATTACKS[name].access == "labels" or "a lower bound" in done.stderr
 
 
-def test_runs_without_a_border_know_no_noisy_success_elsewhere(tmp_path: Path) -> None:
-    table = half_space_run(tmp_path, "square", border=False)
+def test_runs_without_a_boundary_know_no_noisy_success_elsewhere(tmp_path: Path) -> None:
+    table = half_space_run(tmp_path, "square", boundary=False)
     (_, late) = plain(summarise([table], eps=0.5))
     assert late["success_noisy"] is None
     assert late["success_seen"] is not None
@@ -290,7 +290,7 @@ def test_an_image_that_is_wrong_is_submitted_as_it_is(
     victim = Victim.prepare(load_model("resnet20"), defense, CPU, 64)
     engine, preset = ("foolbox", None) if preset == "engine" else ("native", preset)
     config = RunConfig(name, "cifar10", wrong.source, "", "resnet20", "", defense, engine, preset, budget=40,
-                       budgets=(1, 40), images=3, select="all", verify=20, border=False)  # fmt: skip
+                       budgets=(1, 40), images=3, select="all", verify=20, boundary=False)  # fmt: skip
     table = Experiment(config, wrong, victim, tmp_path, debug=True).run()
     surely = [row for row in table.to_pylist() if row["p0"] >= 0.9 and row["initially_wrong"]]
     assert len(surely) >= (3 if sigma == 0 else 1)

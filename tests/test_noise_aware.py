@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -17,7 +16,8 @@ from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.common.scores import Incumbent, stop_at_success
 from sndcli.attacks.decision import popskipjump
 from sndcli.attacks.decision.infomax import Found, Sigmoids, infomax
-from sndcli.attacks.registry import ATTACKS, options_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import REFUSED, Oracle
 
@@ -26,23 +26,23 @@ M = 0.1
 
 def run(name: str, preset: str, h: HalfSpace, budget: int, n: int = 3, seed: int = 0, **changes: object) -> Oracle:
     oracle = oracle_on(h, n, budget)
-    spec = ATTACKS[name]
+    spec = spec_of(name)
     options = options_of(spec, preset, tuple(f"{k}={v}" for k, v in changes.items()))
     oracle.check()
-    importlib.import_module(spec.module).run(oracle, streams(seed), options)
+    spec.run(oracle, streams(seed), options)
     return oracle
 
 
 def outcome(oracle: Oracle, h: HalfSpace) -> tuple[float, float, float]:
-    """Medians of claimed D/m, of border D/m, and of the chance that a fresh answer is adversarial."""
-    held = (oracle.close().held[-1] - 0.5).flatten(1)
-    claimed, along = held.norm(dim=1), held @ h.w
+    """Medians of claimed D/m, of boundary D/m, and of the chance that a fresh answer is adversarial."""
+    submitted = (oracle.close().submitted[-1] - 0.5).flatten(1)
+    claimed, along = submitted.norm(dim=1), submitted @ h.w
     p = torch.special.ndtr((along - M) / max(h.sigma, 1e-9))
     return (claimed / M).median().item(), (claimed / along).median().item(), p.median().item()
 
 
 def coin(p: float, budget: int, n: int = 1) -> tuple[Oracle, Tensor, Tensor]:
-    """An oracle that says adversarial with probability p, and a point and owner for each image."""
+    """An oracle that says adversarial with probability p, and a point and an index for each image."""
     g = generator(5)
 
     def victim(z: Tensor) -> Tensor:
@@ -58,16 +58,16 @@ def coin(p: float, budget: int, n: int = 1) -> tuple[Oracle, Tensor, Tensor]:
 @pytest.mark.parametrize(("lead", "cost"), [(0, 5), (2, 2)])
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_a_clear_majority_stops_early(lead: int, cost: int, p: float) -> None:
-    oracle, points, owner = coin(p, 100)
-    assert noise.majority(oracle, points, owner, "a", 9, lead).tolist() == [int(p)]
+    oracle, points, image = coin(p, 100)
+    assert noise.majority(oracle, points, image, "a", 9, lead).tolist() == [int(p)]
     assert oracle.ledger.used.tolist() == [cost]
 
 
 def test_early_stops_do_not_change_the_majority() -> None:
     """P(majority of 9) is the binomial tail, though undecidable answers are not asked for."""
     n, p = 3000, 0.6
-    oracle, points, owner = coin(p, 9, n)
-    found = noise.majority(oracle, points, owner, "a", 9)
+    oracle, points, image = coin(p, 9, n)
+    found = noise.majority(oracle, points, image, "a", 9)
     tail = sum(math.comb(9, k) * p**k * (1 - p) ** (9 - k) for k in range(5, 10))
     assert found.double().mean().item() == pytest.approx(tail, abs=4 * math.sqrt(tail * (1 - tail) / n))
     assert oracle.ledger.used.double().mean() < 8.0
@@ -76,21 +76,21 @@ def test_early_stops_do_not_change_the_majority() -> None:
 def test_lead_is_walds_test() -> None:
     """With a lead of k the chance to end on top is 1/(1 + ((1 - p)/p)^k)."""
     n, p = 3000, 0.7
-    oracle, points, owner = coin(p, 99, n)
-    found = noise.majority(oracle, points, owner, "a", 99, lead=2)
+    oracle, points, image = coin(p, 99, n)
+    found = noise.majority(oracle, points, image, "a", 99, lead=2)
     expected = 1 / (1 + ((1 - p) / p) ** 2)
     assert found.double().mean().item() == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
 
 
 def test_majority_is_refused_where_the_budget_ends_first() -> None:
-    oracle, points, owner = coin(1.0, 4, 2)
-    assert noise.majority(oracle, points, owner, "a", 9).tolist() == [REFUSED] * 2
+    oracle, points, image = coin(1.0, 4, 2)
+    assert noise.majority(oracle, points, image, "a", 9).tolist() == [REFUSED] * 2
     assert oracle.ledger.used.tolist() == [4, 4]
 
 
 def test_majority_counts_its_phases() -> None:
-    oracle, points, owner = coin(1.0, 100, 3)
-    noise.majority(oracle, points, owner, [("a", 1), ("b", 2)], 3)
+    oracle, points, image = coin(1.0, 100, 3)
+    noise.majority(oracle, points, image, [("a", 1), ("b", 2)], 3)
     assert {k: v.tolist() for k, v in oracle.ledger.phases.items()} == {"a": [2, 0, 0], "b": [0, 2, 2]}
 
 
@@ -124,7 +124,7 @@ def test_answers_that_are_all_alike_leave_the_noise_where_it_was_thought_to_be()
 def test_a_wrong_noise_scale_is_told() -> None:
     for text in ("much", "-1", "inf"):
         with pytest.raises(ConfigError, match="sigma_hat"):
-            options_of(ATTACKS["hsja-na"], None, (f"sigma_hat={text}",))
+            options_of(spec_of("hsja-na"), None, (f"sigma_hat={text}",))
 
 
 # -- HSJA-NA -------------------------------------------------------------------------------------------------
@@ -132,32 +132,32 @@ def test_a_wrong_noise_scale_is_told() -> None:
 
 @pytest.mark.parametrize(("sigma", "expected"), [(0.0, 1.54), (0.02, 1.92)])
 def test_hsja_na_follows_its_table(sigma: float, expected: float) -> None:
-    """Border D/m at 5,000 queries within 25 %; what is claimed is what is there."""
+    """Boundary D/m at 5,000 queries within 25 %; what is claimed is what is there."""
     h = half_space(1, sigma=sigma)
-    claimed, border, _ = outcome(run("hsja-na", "majority", h, 5000, sigma_hat=sigma), h)
-    assert border == pytest.approx(expected, rel=0.25)
-    assert claimed == pytest.approx(border, rel=0.1)
+    claimed, boundary, _ = outcome(run("hsja-na", "majority", h, 5000, sigma_hat=sigma), h)
+    assert boundary == pytest.approx(expected, rel=0.25)
+    assert claimed == pytest.approx(boundary, rel=0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "expected"), [(0.0, 1.28), (0.005, 1.50), (0.02, 1.48), (0.05, 1.46)])
 def test_hsja_na_follows_its_table_at_10k(sigma: float, expected: float) -> None:
     h = half_space(1, sigma=sigma)
-    claimed, border, p = outcome(run("hsja-na", "majority", h, 10_000, n=5, sigma_hat=sigma), h)
-    assert border == pytest.approx(expected, rel=0.25)
+    claimed, boundary, p = outcome(run("hsja-na", "majority", h, 10_000, n=5, sigma_hat=sigma), h)
+    assert boundary == pytest.approx(expected, rel=0.25)
     if sigma < 0.05:  # there, σ/m = 0.5, and one answer says little about a hand's breadth
-        assert claimed == pytest.approx(border, rel=0.05)
+        assert claimed == pytest.approx(boundary, rel=0.05)
     assert p > 0.3
 
 
-def test_hsja_na_hands_over_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
+def test_hsja_na_submits_what_fresh_draws_confirm_and_needs_no_sigma() -> None:
     """The published attack stalls at 15 m and its points are luck; this one measures the noise by itself."""
     h = half_space(1, sigma=0.01)
     # A flat boundary can take wider probes, and its normal is neither grey nor in the middle.
     oracle = run("hsja-na", "sequential", h, 3000, floor=0.6, colour=0, window=0)
-    claimed, border, p = outcome(oracle, h)
-    assert border < 3.2
-    assert claimed < 1.3 * border
+    claimed, boundary, p = outcome(oracle, h)
+    assert boundary < 3.2
+    assert claimed < 1.3 * boundary
     assert p > 0.5
     assert oracle.ledger.phases["estimate"].tolist() == [48] * 3
 
@@ -166,10 +166,10 @@ def test_growing_start_ends_near_the_boundary() -> None:
     """On H noise of scale s is adversarial with chance 1 - Φ(m/s), so a start comes long before s = 0.5."""
     h, n = half_space(1), 16
     oracle = oracle_on(h, n, 500)
-    z, owner = noise.growing_start(oracle, streams(), 0.01, 400, noise.voted(3))
-    assert owner.tolist() == list(range(n))
+    z, image = noise.growing_start(oracle, streams(), 0.01, 400, noise.voted(3))
+    assert image.tolist() == list(range(n))
     assert bool((h(z).argmax(1) == 1).all())
-    assert float(oracle.distance(z, owner).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
+    assert float(oracle.distance(z, image).median()) < 0.25 * math.sqrt(z[0].numel())  # uniform noise: 0.29
     paid = oracle.ledger.used
     assert torch.equal(oracle.ledger.phases["start"], paid)
     assert int(paid.min()) > 2
@@ -183,27 +183,27 @@ def test_growing_start_goes_on_beyond_its_growth() -> None:
         return torch.stack([torch.full((len(z),), 0.38), (z - 0.5).abs().flatten(1).mean(1)], 1)
 
     oracle = oracle_on(stark)
-    _, owner = noise.growing_start(oracle, streams(), 0.4, 100, noise.voted(1))
-    assert owner.tolist() == list(range(4))
+    _, image = noise.growing_start(oracle, streams(), 0.4, 100, noise.voted(1))
+    assert image.tolist() == list(range(4))
     assert oracle.ledger.used.tolist() == [3 + 4 + 1] * 4  # 0.4, 0.44, 0.484, then 0.12, 0.24, 0.48, 0.96, confirmed
 
 
 def test_growing_start_gives_up() -> None:
     oracle, _, _ = coin(0.0, 100, 2)
-    _, owner = noise.growing_start(oracle, streams(), 0.01, 30, noise.voted(3))
-    assert not len(owner)
+    _, image = noise.growing_start(oracle, streams(), 0.01, 30, noise.voted(3))
+    assert not len(image)
     assert oracle.ledger.used.tolist() == [30, 30]
     assert oracle.ledger.stop_reason == ["init_failed"] * 2
 
 
-def test_hsja_na_hands_over_inside_eps_where_its_boundary_point_is() -> None:
-    """Without noise the path does not depend on ε; only the point handed over is drawn back to the ball."""
+def test_hsja_na_submits_inside_eps_where_its_boundary_point_is() -> None:
+    """Without noise the path does not depend on ε; only the point submitted is drawn back to the ball."""
 
     def distance(eps: float) -> float:
         oracle = oracle_on(half_space(1), 1, 3000, eps=eps)
-        options = options_of(ATTACKS["hsja-na"], "sequential", ("sigma_hat=0.01",))
-        importlib.import_module("sndcli.attacks.decision.hsja_na").run(oracle, streams(), options)
-        return float(oracle.distance(oracle.close().held[-1], torch.arange(1)))
+        options = options_of(spec_of("hsja-na"), "sequential", ("sigma_hat=0.01",))
+        spec_of("hsja-na").run(oracle, streams(), options)
+        return float(oracle.distance(oracle.close().submitted[-1], torch.arange(1)))
 
     free = distance(math.inf)  # f (1 + 0.02 + 2σ̂/f) of a boundary point at f
     boundary = (free - 0.02) / 1.02
@@ -224,9 +224,9 @@ def test_success_is_confirmed_by_labels_not_by_mean_scores(chance: float, least:
         return torch.where(wrong[:, None], torch.tensor([0.0, 9.0]), torch.tensor([0.1, 0.0]))
 
     oracle = oracle_on(victim, 40, 100)
-    points, owner = torch.full((40, *SHAPE), 0.5), torch.arange(40)
+    points, image = torch.full((40, *SHAPE), 0.5), torch.arange(40)
     scores = torch.tensor([[0.1, 0.9]]).expand(40, 2)
-    stop_at_success(oracle, points, owner, scores, confirm=25)
+    stop_at_success(oracle, points, image, scores, confirm=25)
     assert least <= oracle.ledger.stop_reason.count("success") <= most
     assert int(oracle.ledger.phases["confirm"].max()) <= 25
 
@@ -346,17 +346,17 @@ def test_popskipjump_follows_its_column() -> None:
     """3.2 / 1.9 at 1,000 / 2,500 queries without noise, G = 300."""
     h = half_space(1)
     for budget, expected in ((1000, 3.2), (2500, 1.9)):
-        _, border, _ = outcome(run("popskipjump", "authors", h, budget, n=2), h)
-        assert border == pytest.approx(expected, rel=0.25)
+        _, boundary, _ = outcome(run("popskipjump", "authors", h, budget, n=2), h)
+        assert boundary == pytest.approx(expected, rel=0.25)
 
 
 @pytest.mark.slow
 def test_popskipjump_does_not_fool_itself() -> None:
-    """Claimed and border distance agree under noise: 1.62 at 10,000 queries, σ = 0.005, G = 100."""
+    """Claimed and boundary distance agree under noise: 1.62 at 10,000 queries, σ = 0.005, G = 100."""
     h = half_space(1, sigma=0.005)
-    claimed, border, _ = outcome(run("popskipjump", "authors", h, 10_000, grid=100, outward=0), h)
-    assert 0.95 < border / claimed < 1.05
-    assert border == pytest.approx(1.62, rel=0.25)
+    claimed, boundary, _ = outcome(run("popskipjump", "authors", h, 10_000, grid=100, outward=0), h)
+    assert 0.95 < boundary / claimed < 1.05
+    assert boundary == pytest.approx(1.62, rel=0.25)
 
 
 @pytest.mark.slow
@@ -375,13 +375,13 @@ def test_geoda_with_wide_probes() -> None:
     """Probes of 2σ bring back what the noise takes: 1.2 m instead of more than 10 m at σ = 0.005."""
     from test_attacks import in_subspace
 
-    borders = {}
+    boundaries = {}
     for preset in ("authors", "na"):
         h = half_space(1, sigma=0.005)
         h.w = in_subspace()
-        borders[preset] = outcome(run("geoda", preset, h, 2000), h)[1]
-    assert borders["na"] < 1.7
-    assert borders["authors"] > 3
+        boundaries[preset] = outcome(run("geoda", preset, h, 2000), h)[1]
+    assert boundaries["na"] < 1.7
+    assert boundaries["authors"] > 3
 
 
 @pytest.mark.slow

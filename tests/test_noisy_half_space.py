@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import D, HalfSpace, half_space, held_distance, oracle_on
+from conftest import D, HalfSpace, half_space, oracle_on, submitted_distance
 from test_attacks import M, attack, in_subspace
 from torch import Tensor
 
@@ -18,7 +18,7 @@ PUBLISHED = [("hsja", "authors"), ("hsja", "art"), ("ba", "foolbox"), ("ba", "ar
              ("rays", "authors"), ("geoda", "authors")]  # fmt: skip
 
 
-def border(h: HalfSpace, points: Tensor) -> Tensor:
+def boundary(h: HalfSpace, points: Tensor) -> Tensor:
     """Distance in units of m at which the majority answer flips on the ray through each point."""
     direction = (points - 0.5).flatten(1)
     distance: Tensor = direction.norm(dim=1)
@@ -40,23 +40,23 @@ def attacked(name: str, preset: str, sigma: float, budget: int = 1500, n: int = 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "preset"), PUBLISHED)
 def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, preset: str) -> None:
-    """Border distances grow by a factor (7 to 16 m at 10,000 queries where the noiseless runs reach 1.2 to 2.5 m)."""
+    """Boundary distances grow by a factor (7 to 16 m at 10,000 queries where the noiseless runs reach 1.2 to 2.5 m)."""
     found = []
     for sigma in (0.0, SIGMA):
         h, oracle = attacked(name, preset, sigma)
-        found.append(border(h, oracle.close().held[-1]).median().item())
+        found.append(boundary(h, oracle.close().submitted[-1]).median().item())
     quiet, noisy = found
     assert noisy > 1.4 * quiet
 
 
 @pytest.mark.parametrize(("name", "preset"), [("ba", "foolbox"), ("ba", "art"), ("rays", "authors")])
 def test_single_vote_acceptance_ratchets(name: str, preset: str) -> None:
-    """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its border."""
+    """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its boundary."""
     h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500, n=8)  # ART's form walks in later
-    held = oracle.close().held[-1]
-    assert p_adv(h, held).median() < 0.4
-    claimed = (held - 0.5).flatten(1).norm(dim=1) / M
-    assert (claimed / border(h, held)).median() < 0.98
+    submitted = oracle.close().submitted[-1]
+    assert p_adv(h, submitted).median() < 0.4
+    claimed = (submitted - 0.5).flatten(1).norm(dim=1) / M
+    assert (claimed / boundary(h, submitted)).median() < 0.98
 
 
 def test_votes_shrink_the_noise_at_the_boundary() -> None:
@@ -65,8 +65,8 @@ def test_votes_shrink_the_noise_at_the_boundary() -> None:
     for votes in (1, 25):
         h = half_space(1, sigma=0.02)
         oracle = attack(oracle_on(h, 12, 40 * votes, votes=votes), "hsja", iterations=0)
-        held = oracle.close().held[-1]
-        spread[votes] = ((held - 0.5).flatten(1) @ h.w - M).abs().median().item()
+        submitted = oracle.close().submitted[-1]
+        spread[votes] = ((submitted - 0.5).flatten(1) @ h.w - M).abs().median().item()
     assert spread[25] < 0.5 * spread[1]
 
 
@@ -92,7 +92,7 @@ def test_rays_counts_follow_the_formula() -> None:
     h = half_space(1)
     oracle = attack(oracle_on(h, 1, 250, norm="linf", budgets=list(range(1, 251))), "rays")
     ledger = oracle.close()
-    radii = held_distance(oracle)[0] * math.sqrt(D)
+    radii = submitted_distance(oracle)[0] * math.sqrt(D)
     changed = (radii[1:] < radii[:-1]).nonzero().flatten()
     finite = changed[radii[changed].isfinite()]
     spent = 0

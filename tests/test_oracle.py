@@ -44,8 +44,8 @@ def test_rows_over_budget_are_not_evaluated_and_come_back_refused() -> None:
 def test_no_sequence_of_requests_overspends(budget: int, votes: int, calls: list[list[int]]) -> None:
     h = half_space()
     oracle = oracle_on(h, n=4, budget=budget, votes=votes)
-    for owners in calls:
-        oracle.labels(torch.rand(len(owners), *SHAPE), torch.tensor(owners, dtype=torch.int64), "x")
+    for images in calls:
+        oracle.labels(torch.rand(len(images), *SHAPE), torch.tensor(images, dtype=torch.int64), "x")
     used = oracle.ledger.used
     asked = torch.bincount(torch.tensor([o for call in calls for o in call], dtype=torch.int64), minlength=4)
     assert used.tolist() == (torch.minimum(asked, torch.tensor(budget // votes)) * votes).tolist()
@@ -82,50 +82,61 @@ def test_events_are_the_strict_improvements_in_order() -> None:
     oracle.labels(points_at([0.2, 0.38, 0.7], h.w), torch.tensor([0, 0, 1]), "a")
     assert [(q, round(d, 4)) for q, d in oracle.ledger.events_of(0)] == [(1, 0.5), (3, 0.4), (4, 0.35), (5, 0.2)]
     assert [(q, round(d, 4)) for q, d in oracle.ledger.events_of(1)] == [(1, 0.3)]
-    torch.testing.assert_close(oracle.best, torch.tensor([0.2, 0.3], dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(oracle.best_point[0], points_at([0.2], h.w)[0])
+    torch.testing.assert_close(oracle.ledger.best, torch.tensor([0.2, 0.3], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(oracle.ledger.best_point[0], points_at([0.2], h.w)[0])
 
 
 @given(distances=st.lists(st.integers(1, 300), min_size=1, max_size=30), sizes=st.lists(st.integers(1, 7)))
 def test_events_do_not_depend_on_how_queries_are_grouped(distances: list[int], sizes: list[int]) -> None:
     h = half_space()
-    owners = torch.arange(len(distances)) % 3
+    images = torch.arange(len(distances)) % 3
     points = points_at([0.01 * v + 0.005 for v in distances], h.w)  # never on the boundary, where rounding decides
     together, apart = oracle_on(h, n=3, budget=99, budgets=[2, 99]), oracle_on(h, n=3, budget=99, budgets=[2, 99])
-    together.labels(points, owners, "a")
+    together.labels(points, images, "a")
     position = 0
     for size in [*sizes, len(distances)]:
-        apart.labels(points[position : position + size], owners[position : position + size], "a")
+        apart.labels(points[position : position + size], images[position : position + size], "a")
         position += size
     one, two = together.close(), apart.close()
     assert [one.events_of(i) for i in range(3)] == [two.events_of(i) for i in range(3)]
     assert one.last_l2.tolist() == two.last_l2.tolist()
-    assert together.best.tolist() == apart.best.tolist()
+    assert together.ledger.best.tolist() == apart.ledger.best.tolist()
 
 
-def test_snapshots_keep_what_was_held_at_the_report_point() -> None:
+def test_snapshots_keep_what_was_submitted_at_the_report_point() -> None:
     h = half_space()
     oracle = oracle_on(h, n=1, budget=10, budgets=[1, 2, 4, 10])
     me = torch.tensor([0])
     a, b, c = points_at([0.9, 0.8, 0.7], h.w).split(1)
     oracle.labels(a, me, "a")
-    oracle.hold(a, me)  # completed with 1 query
+    oracle.submit(a, me)  # completed with 1 query
     oracle.labels(b.repeat(2, 1, 1, 1), torch.tensor([0, 0]), "a")
-    oracle.hold(b, me)  # completed with 3
+    oracle.submit(b, me)  # completed with 3
     oracle.labels(c, me, "a")
-    oracle.hold(c, me)  # completed with 4
+    oracle.submit(c, me)  # completed with 4
     ledger = oracle.close()
     everyone = torch.tensor([0])
-    held = [round(float(oracle.distance(points, everyone)), 4) for points in ledger.held]
-    assert held == [0.9, 0.9, 0.7, 0.7]
+    submitted = [round(float(oracle.distance(points, everyone)), 4) for points in ledger.submitted]
+    assert submitted == [0.9, 0.9, 0.7, 0.7]
     assert [round(v, 4) for v in ledger.last_l2[0].tolist()] == [0.9, 0.8, 0.7, 0.7]
-    assert ledger.has_held.all()
+    assert ledger.has_submitted.all()
 
 
-def test_without_an_incumbent_nothing_is_handed_over() -> None:
+def test_hold_still_submits_and_says_its_new_name() -> None:
+    h = half_space()
+    old, new = oracle_on(h, n=2, budget=5), oracle_on(h, n=2, budget=5)
+    point, image = points_at([0.3], h.w), torch.tensor([1])
+    with pytest.warns(DeprecationWarning, match="submit"):
+        old.hold(point, image)
+    new.submit(point, image)
+    assert torch.equal(old.close().submitted[0], new.close().submitted[0])
+    assert old.ledger.has_submitted.tolist() == new.ledger.has_submitted.tolist() == [[False], [True]]
+
+
+def test_nothing_is_submitted_unasked() -> None:
     oracle = oracle_on(half_space(), n=1, budget=5)
     oracle.check()
-    assert not oracle.close().has_held.any()
+    assert not oracle.close().has_submitted.any()
 
 
 def test_check_costs_one_and_marks_initially_wrong() -> None:

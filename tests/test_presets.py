@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,9 @@ import torch
 from conftest import Done, generator
 from torch import Tensor
 
-from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.score import nes, simba
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.attacks.score import nes, simba, simba_dct
+from sndcli.attacks.spec import options_of
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
@@ -21,7 +21,7 @@ EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec
 
 
 class HalfSpace:
-    """Two classes; the border is `distance` away from the grey image."""
+    """Two classes; the boundary is `distance` away from the grey image."""
 
     def __init__(self, shape: tuple[int, ...], distance: float) -> None:
         w = torch.randn(shape, generator=generator(1)).flatten()
@@ -38,8 +38,8 @@ def attacked(
     x0, y = torch.full((2, *shape), 0.5), torch.zeros(2, dtype=torch.int64)
     oracle = Oracle(HalfSpace(shape, distance), x0, y, budget=budget, norm=norm, eps=eps)
     oracle.check(scores=ATTACKS[name].access == "scores")
-    options = options_of(ATTACKS[name], None, tuple(f"{k}={v}" for k, v in settings.items()), norm)
-    importlib.import_module(ATTACKS[name].module).run(oracle, ImageStreams(0, [3, 4], "attack"), options)
+    options = options_of(spec_of(name), None, tuple(f"{k}={v}" for k, v in settings.items()), norm)
+    spec_of(name).run(oracle, ImageStreams(0, [3, 4], "attack"), options)
     return oracle
 
 
@@ -50,7 +50,7 @@ def test_every_attack_takes_images_of_any_shape(name: str, norm: str, shape: tup
     ledger = oracle.close()
     assert int(ledger.used.max()) <= 120
     assert int(ledger.used.min()) >= 2
-    assert ledger.held[-1].shape == oracle.x0.shape
+    assert ledger.submitted[-1].shape == oracle.x0.shape
     assert "non_finite" not in ledger.stop_reason
 
 
@@ -59,8 +59,8 @@ def test_every_attack_takes_images_of_any_shape(name: str, norm: str, shape: tup
     ("simba", "l2", "pixel"), ("simba-dct", "l2", "dct"), ("bandit-td", "linf", "linf"), ("subspace", "l2", "l2"),
 ])  # fmt: skip
 def test_default_presets(name: str, norm: str, preset: str) -> None:
-    assert options_of(ATTACKS[name], None, (), norm) == options_of(ATTACKS[name], preset)
-    assert ATTACKS[name].default_preset(norm) == preset
+    assert options_of(spec_of(name), None, (), norm) == options_of(spec_of(name), preset)
+    assert spec_of(name).default_preset(norm) == preset
 
 
 def test_the_list_of_attacks_says_what_a_norm_defaults_to(snd: Callable[..., Done]) -> None:
@@ -71,10 +71,10 @@ def test_the_list_of_attacks_says_what_a_norm_defaults_to(snd: Callable[..., Don
 
 
 def test_nes_has_the_authors_constants() -> None:
-    o = options_of(ATTACKS["nes"], None, (), "linf")
+    o = options_of(nes.SPEC, None, (), "linf")
     assert (2 * o.pairs, o.probe, o.momentum, o.loss, o.plateau) == (50, 0.001, 0.9, "cross-entropy", 5)
     oracle = attacked("nes", "linf", (3, 8, 8), 51, 0.05, distance=2.0)
-    moved = (oracle.close().held[0] - 0.5).abs()
+    moved = (oracle.close().submitted[0] - 0.5).abs()
     assert float((moved - 0.01).abs().max()) < 1e-6  # one step, of 0.01 a pixel
 
 
@@ -84,7 +84,7 @@ def test_nes_probes_at_the_published_scale() -> None:
     victim = oracle._defended
     oracle = Oracle(lambda z: sent.append(z) or victim(z), oracle.x0, oracle.y, budget=51, eps=1.0)  # type: ignore[func-returns-value]
     oracle.check(scores=True)
-    nes.run(oracle, ImageStreams(0, [3, 4], "attack"), nes.OPTIONS["authors"])
+    nes.run(oracle, ImageStreams(0, [3, 4], "attack"), nes.SPEC.presets["authors"].options)
     probes = sent[1].view(2, 25, 2, -1) - 0.5
     assert float((probes[:, :, 0] + probes[:, :, 1]).abs().max()) < 1e-6
     assert probes.std().item() == pytest.approx(0.001, rel=0.02)
@@ -98,9 +98,9 @@ def test_nes_steps_along_a_running_mean_of_estimates() -> None:
         victim = HalfSpace((3, 16, 16), 3.0)
         oracle = Oracle(victim, x0, y, budget=1001, budgets=[951, 1001], eps=1e3)
         oracle.check(scores=True)
-        options = options_of(ATTACKS["nes"], None, (f"momentum={momentum}", "lr=0.001"), "l2")
+        options = options_of(nes.SPEC, None, (f"momentum={momentum}", "lr=0.001"), "l2")
         nes.run(oracle, ImageStreams(0, [0, 1, 2, 3], "attack"), options)
-        before, after = oracle.close().held
+        before, after = oracle.close().submitted
         step = (after - before).flatten(1)
         return float((step @ victim.w / step.norm(dim=1)).mean())
 
@@ -121,10 +121,10 @@ def test_nes_halves_its_step_where_the_loss_falls() -> None:
 
 
 def test_nes_margin_is_the_stronger_form_of_before() -> None:
-    o = nes.OPTIONS["margin"]
+    o = nes.SPEC.presets["margin"].options
     assert (o.pairs, o.probe, o.momentum, o.loss, o.plateau) == (15, 0.01, 0.0, "margin", 0)
     with pytest.raises(ConfigError, match="margin"):
-        options_of(ATTACKS["nes"], None, ("loss=margins",))
+        options_of(nes.SPEC, None, ("loss=margins",))
 
 
 # -- SimBA ---------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_nes_margin_is_the_stronger_form_of_before() -> None:
 
 def orders(size: tuple[int, int, int], preset: str) -> Tensor:
     streams = ImageStreams(0, [0, 1], "attack")
-    return simba.directions(torch.tensor([0, 1]), size, simba.OPTIONS[preset], streams)
+    return simba.directions(torch.tensor([0, 1]), size, simba_dct.SPEC.presets[preset].options, streams)
 
 
 def test_simba_dct_tries_all_frequencies_of_small_images_in_random_order() -> None:
@@ -152,9 +152,11 @@ def test_fitted_steps_are_a_twentieth_of_epsilon(name: str, eps: float) -> None:
     x0, y = torch.full((1, 3, 16, 16), 0.5), torch.zeros(1, dtype=torch.int64)
     oracle = Oracle(HalfSpace((3, 16, 16), 3.0), x0, y, budget=1000, eps=eps)
     oracle.check(scores=True)
-    options = options_of(ATTACKS[name], preset, ("iterations=16",))
-    simba.run(oracle, ImageStreams(0, [0], "attack"), options)
-    assert oracle.distance(oracle.close().held[0], torch.tensor([0])).item() == pytest.approx(0.05 * eps * 4, rel=1e-3)
+    options = options_of(spec_of(name), preset, ("iterations=16",))
+    spec_of(name).run(oracle, ImageStreams(0, [0], "attack"), options)
+    assert oracle.distance(oracle.close().submitted[0], torch.tensor([0])).item() == pytest.approx(
+        0.05 * eps * 4, rel=1e-3
+    )
 
 
 def test_fitted_steps_need_an_epsilon() -> None:

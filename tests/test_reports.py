@@ -22,6 +22,7 @@ from conftest import OLDEST, Done, plain, write_as_schema_1
 
 from sndcli.analysis import baseline, frame, gates, notes, summary
 from sndcli.attacks.decision import hsja
+from sndcli.attacks.spec import Preset
 from sndcli.datasets.load import load
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
@@ -41,7 +42,7 @@ def write_run(
     folder: Path, events: Sequence[Sequence[tuple[int, float]]], config: RunConfig = BASE, p_adv: float = 1.0,
     first_image: int = 0, **changes: Any,
 ) -> Path:  # fmt: skip
-    """A result file of these improvement events, one list an image; the point held is the closest wrong answer."""
+    """A result file of these improvement events, one list an image; the point submitted is the closest wrong answer."""
     points, rows = config.report_points, []
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
@@ -144,7 +145,7 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
 
 def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Path) -> None:
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 250, "--verify", 4,
-               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
+               "--no-boundary", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     assert snd(*options, "--budgets", "50", "--out", tmp_path / "few.parquet").returncode == 0
     assert snd(*options, "--budgets", "50,120,217", "--out", tmp_path / "many.parquet").returncode == 0
     asked = snd("report", tmp_path / "few.parquet", "--at", "120,217", "--json")
@@ -278,7 +279,7 @@ def test_files_of_protocol_1_keep_their_distances_and_are_compared_as_far_as_the
     assert gates.check(gates.parse("distance_verified > 100", count), [row])[0]  # infinite, not unknown
     for kind in ("queries", "eps"):
         plots.draw(frame.load([path], events=True)[0], kind)
-    now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no border
+    now = write_run(tmp_path / "new", [HIT, HIT, HIT])  # which measured no boundary
     for kind in ("queries", "eps"):
         plots.draw(frame.load([now], events=True)[0], kind, eps=0.5 if kind == "queries" else None)
     found, notes = baseline.compare(frame.load([now])[0], frame.load([path])[0])
@@ -407,14 +408,14 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
     from sndcli.runs import points
 
     options = ("attack", "hsja", "--images", 4, "--budget", 150, "--budgets", 50, "--verify", 4, "--unit", 2,
-               "--no-border", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
+               "--no-boundary", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip
     out = tmp_path / "a.parquet"
     assert snd(*options, "--save-points", "--out", out).returncode == 0
     kept, records = points.read(points.path_of(out)), results.read(out).to_pylist()
     assert kept.image_id.tolist() == [record["image_id"] for record in records]
-    distance = (kept.held - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
+    distance = (kept.submitted - kept.clean.float() / 255).flatten(1).norm(dim=1).tolist()
     expected = [record["distance_submitted"][-1] for record in records]
-    known = kept.has_held.tolist()
+    known = kept.has_submitted.tolist()
     assert [d if has else math.inf for d, has in zip(distance, known, strict=True)] == pytest.approx(expected)
     wrong = (kept.bare_label != kept.label).tolist()
     assert [w and h for w, h in zip(wrong, known, strict=True)] == [r["adv_clean"][-1] for r in records]
@@ -434,7 +435,7 @@ def test_a_bound_far_from_all_distances_takes_no_room(tmp_path: Path, far: float
 
     frames, _ = frame.load([write_run(tmp_path, [[(50, far)]] * 8)], events=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # matplotlib's, that axes have collapsed
+        warnings.simplefilter("error", UserWarning)  # matplotlib's, that axes have collapsed
         plots.save(plots.draw(frames, "distance"), tmp_path / "far.png")
 
 
@@ -568,5 +569,6 @@ def test_mismatch_on_clean_images_is_of_images_that_are_right(
 def test_a_preset_whose_numbers_change_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     before = BASE.run_id
     assert BASE.as_dict()["options"]["initial_evals"] == 100
-    monkeypatch.setitem(hsja.OPTIONS, "authors", replace(hsja.OPTIONS["authors"], initial_evals=50))
+    changed = replace(hsja.SPEC.presets["authors"].options, initial_evals=50)
+    monkeypatch.setitem(hsja.SPEC.presets, "authors", Preset(changed))
     assert BASE.run_id != before

@@ -7,7 +7,8 @@ import torch
 from conftest import CPU
 from torch import Tensor
 
-from sndcli.attacks.registry import ATTACKS, REFERENCES, options_of
+from sndcli.attacks.registry import ATTACKS, REFERENCES, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError
@@ -99,7 +100,7 @@ def test_defended_answers_follow_the_image(victims: dict[str, Victim], name: str
 
 def trajectory(victim: Victim, ids: list[int], which: int, name: str, preset: str, norm: str) -> dict[str, object]:
     """Everything that a run stores of one image, among others."""
-    data, spec, index = cifar10.load_shipped(), ATTACKS[name], torch.tensor(ids)
+    data, spec, index = cifar10.load_shipped(), spec_of(name), torch.tensor(ids)
     oracle = Oracle(
         victim.defended, data.pixels(index), data.labels[index], budget=260, budgets=[100, 260], norm=norm,
         eps=1.0 if norm == "l2" else 8 / 255, streams=victim.streams(0, index, 0, "defense"),
@@ -112,7 +113,7 @@ def trajectory(victim: Victim, ids: list[int], which: int, name: str, preset: st
     return {
         "events": ledger.events_of(k), "used": int(ledger.used[k]), "stop": ledger.stop_reason[k],
         "phases": {name: int(count[k]) for name, count in ledger.phases.items() if int(count[k])},
-        "last": ledger.last_l2[k].tolist(), "held": [held[k].tolist() for held in ledger.held],
+        "last": ledger.last_l2[k].tolist(), "submitted": [submitted[k].tolist() for submitted in ledger.submitted],
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from sndcli.training.augment import cutout, jitter
 from sndcli.training.recipe import recipe_of
 
 CPU = torch.device("cpu")
+LINF = subspace.SPEC.presets["linf"].options
 Snd = Callable[..., Done]
 
 
@@ -68,28 +69,26 @@ def test_reference_equal_to_the_victim_needs_the_predicted_iterations(steps: int
     victim = Linear(margin=1.0)
     gain = victim.w.abs().sum().item() / 255
     victim.margin = steps * gain - 0.02  # beyond the reach of the last iteration's probes
-    oracle = attack(victim, [reference(linear_network(victim.w))], subspace.OPTIONS["linf"], budget=100)
+    oracle = attack(victim, [reference(linear_network(victim.w))], LINF, budget=100)
     assert oracle.ledger.stop_reason == ["success"] * 2
     assert oracle.ledger.used.tolist() == [1 + 3 * steps] * 2
     assert oracle.ledger.phases["probe"].tolist() == [2 * steps] * 2
     expected = 0.5 + steps / 255 * victim.w.sign().view(SHAPE)
-    torch.testing.assert_close(oracle.close().held[0][0], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(oracle.close().submitted[0][0], expected, atol=1e-6, rtol=0)
 
 
 def test_a_negated_reference_walks_the_same_way() -> None:
     """Only the line of r matters: the probes find its sign. With dropped layers, too."""
     victim, budgets = Linear(margin=30.0), [31, 61, 121]
-    held = [
-        attack(
-            victim, [reference(linear_network(victim.w, sign))], subspace.OPTIONS["linf"], 121, eps=0.5, budgets=budgets
-        )
+    submitted = [
+        attack(victim, [reference(linear_network(victim.w, sign))], LINF, 121, eps=0.5, budgets=budgets)
         .close()
-        .held
+        .submitted
         for sign in (1.0, -1.0)
     ]
-    for one, other in zip(*held, strict=True):
+    for one, other in zip(*submitted, strict=True):
         assert torch.equal(one, other)
-    assert not torch.equal(held[0][2], held[0][0])
+    assert not torch.equal(submitted[0][2], submitted[0][0])
 
 
 def test_a_step_of_the_prior_has_l1_norm_one() -> None:
@@ -157,8 +156,8 @@ def test_the_next_direction_is_about_the_best_wrong_class() -> None:
 
 @pytest.mark.parametrize(("budget", "votes", "paid"), [(10_000, 1, 15_001), (1, 1, 2), (20_000, 2, 30_002)])
 def test_the_authors_count(budget: int, votes: int, paid: int) -> None:
-    assert subspace.OPTIONS["authors"].paid(budget, votes) == paid
-    assert subspace.OPTIONS["linf"].paid(budget, votes) == budget
+    assert subspace.SPEC.paid_for(subspace.SPEC.presets["authors"].options, budget, votes) == paid
+    assert subspace.SPEC.paid_for(LINF, budget, votes) == budget
 
 
 def test_every_image_draws_its_own_reference() -> None:

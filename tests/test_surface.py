@@ -5,7 +5,7 @@ only beyond, so that without the slack of `ball.within` no success can ever be s
 
 Score attacks project to ε, and float32 puts such points up to a relative 1e-6 inside or outside; SimBA does not
 project, so ε is four of its steps, less half of the slack. Label attacks end at a tolerance far coarser than 1e-6 from
-the border. They meet a half-space first, and then a network that differs from it nowhere but inside the closest wrong
+the boundary. They meet a half-space first, and then a network that differs from it nowhere but inside the closest wrong
 point that they found: it answers every question as before, and ε lies half of the slack below that point.
 """
 
@@ -103,7 +103,7 @@ def run(network: nn.Module, name: str, norm: str, eps: float, out: Path, count: 
     model = Classifier(network, Normalisation((0.0,), (1.0,)), SIZE, "surface")
     victim = Victim(model, Forward(network, CPU), Forward(network, CPU))
     config = RunConfig(name, "cifar10", "made here", "", "surface", "", norm=norm, eps=eps, budget=budget,
-                       budgets=(budget,), images=count, border=False, verify=1)  # fmt: skip
+                       budgets=(budget,), images=count, boundary=False, verify=1)  # fmt: skip
     ticks: list[Tick] = []
     table = Experiment(config, images(count), victim, out, debug=True).run(True, ticks.append)
     (summary,) = summarise([table])
@@ -141,7 +141,7 @@ def test_every_attack_succeeds_on_the_surface(
     assert ended.reached <= budget
     assert min(ended.row["event_distance"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
     scores = ATTACKS[name].access == "scores"
-    if scores:  # ended by `stop_at_success`, and the point it hands over counts too
+    if scores:  # ended by `stop_at_success`, and the point it submits counts too
         assert ended.row["stop_reason"] == "success"
         assert ended.summary.number("success_noisy") == 1.0
         assert ended.summary.number("success_clean") == 1.0

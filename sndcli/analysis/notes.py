@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sndcli.analysis.frame import Frame
-from sndcli.attacks.registry import ATTACKS
+from sndcli.attacks.registry import find
 
 
 def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | None) -> list[str]:
@@ -32,7 +32,7 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
     if any(f.boundary is None for f in elsewhere):
         lines.append(
             f"at ε = {eps:g} success_noisy and success_clean are not known of runs that measured no boundary "
-            "(--no-border); `snd attack --eps a,b` verifies at several."
+            "(--no-boundary); `snd attack --eps a,b` verifies at several."
         )
     if any(f.p_adv is None and eps in (None, f.setting.eps) for f in frames):
         lines.append(
@@ -49,9 +49,9 @@ def recompute_notes(frames: Sequence[Frame], at: Sequence[int], eps: float | Non
 
 
 def _uses_eps(frame: Frame) -> bool:
-    """Whether what an attack submits depends on ε: that of score attacks, of hand-overs and perhaps of plug-ins."""
-    attack, options = frame.setting.attack, frame.run["config"].get("options") or {}
-    return attack not in ATTACKS or ATTACKS[attack].access == "scores" or bool(options.get("confirm"))
+    """Whether what an attack submits depends on ε; of one that is not installed here, perhaps."""
+    spec = find(frame.setting.attack)
+    return spec is None or spec.depends_on_eps(frame.run["config"].get("options") or {})
 
 
 def _named(frame: Frame) -> str:

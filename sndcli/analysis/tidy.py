@@ -18,6 +18,7 @@ from sndcli.analysis.cut import Cut, cut, points_of
 from sndcli.analysis.frame import Frame, grouped
 from sndcli.analysis.statistics import wrong_by_resending
 from sndcli.runs.columns import FLAG, LONG, OF_RUN, REAL, TEXT, Column, repeated
+from sndcli.runs.writing import replacing
 
 OF_POINT = (
     Column("run_id", TEXT, "of the run the row is from"),
@@ -66,10 +67,8 @@ def tidy(frames: Sequence[Frame], at: Sequence[int] = (), eps: float | None = No
 
 def write(path: Path, table: pa.Table) -> None:
     """Writes under a temporary name, then renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _rows(c: Cut, frames: Sequence[Frame]) -> pa.Table:

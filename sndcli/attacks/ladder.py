@@ -8,26 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sndcli.attacks.registry import AttackSpec, noise_aware, spec_of
+from sndcli.attacks.registry import AnyAttack, spec_of
 from sndcli.errors import ConfigError
 
 VOTES = (1, 5, 10)
-
-# What scales an attack's probes; base values are those of its first preset.
-PROBES: dict[str, tuple[str, ...]] = {
-    "hsja": ("probe_scale=30", "probe_scale=1000"),
-    "sign-opt": ("beta=0.01", "beta=0.1"),
-    "geoda": ("probe=0.002", "probe=0.02"),
-    "ba": ("spherical_step=0.1",),
-    "bandit-td": ("fd_eta=0.1", "fd_eta=1"),
-    "nes": ("probe=0.03", "probe=0.1"),
-    "simba": ("epsilon=0.5",),
-    "simba-dct": ("epsilon=0.5",),
-}
-# What ends an attack's searches at the noise; {} is σ̂.
-FLOORS: dict[str, str] = {"hsja": "floor={}", "geoda": "tolerance={}", "rays": "tolerance={}"}
-# Other attacks that belong on its ladder.
-RELATIVES: dict[str, tuple[str, ...]] = {"hsja": ("hsja-na", "popskipjump")}
 
 
 @dataclass(frozen=True)
@@ -71,28 +55,20 @@ def rungs(
         raise ConfigError("`null` has no ladder: it does not attack.")
     spec = spec_of(name)
     found = [Rung(f"T={votes}", name, preset, settings, votes) for votes in VOTES]
-    found += [Rung(change, name, preset, (*settings, change), ours=True) for change in PROBES.get(name, ())]
-    if name in FLOORS and sigma > 0:
-        floor = FLOORS[name].format(f"{sigma:g}")
+    found += [Rung(change, name, preset, (*settings, change), ours=True) for change in spec.wider]
+    if spec.floor and sigma > 0:
+        floor = spec.floor.format(f"{sigma:g}")
         found.append(Rung(floor, name, preset, (*settings, floor), ours=True))
-        if name in PROBES:
-            wide = PROBES[name][-1]
+        if spec.wider:
+            wide = spec.wider[-1]
             found.append(Rung(f"{wide}, {floor}", name, preset, (*settings, wide, floor), ours=True))
-    found += [Rung(aware, name, aware, _knows(spec, aware, sigma_hat), ours=True) for aware in _aware(spec)]
-    for other in RELATIVES.get(name, ()):
-        if norm in spec_of(other).norms:
-            own = (f"sigma_hat={sigma_hat}",) if other == "hsja-na" else ()
-            found.append(Rung(other, other, "share" if other == "popskipjump" else None, own, ours=True))
-    return found
+    if not spec.noise_aware():  # of an attack that is itself, the ladder is of the chosen preset
+        found += [_knowing(own, spec, own, sigma_hat) for own in spec.presets if spec.noise_aware(own)]
+    relatives = [(spec_of(other), other_preset) for other, other_preset in spec.relatives.items()]
+    return found + [_knowing(other.name, other, p, sigma_hat) for other, p in relatives if norm in other.norms]
 
 
-def _aware(spec: AttackSpec) -> list[str]:
-    """Presets of a published attack that know of the noise."""
-    return [] if noise_aware(spec.name) else [preset for preset in spec.presets if noise_aware(spec.name, preset)]
-
-
-def _knows(spec: AttackSpec, preset: str, sigma_hat: str) -> tuple[str, ...]:
-    import importlib
-
-    has_scale = hasattr(importlib.import_module(spec.module).OPTIONS[preset], "sigma_hat")
-    return (f"sigma_hat={sigma_hat}",) if has_scale else ()
+def _knowing(name: str, spec: AnyAttack, preset: str | None, sigma_hat: str) -> Rung:
+    """A preset that is told the noise, where it can be."""
+    told = (spec.told.format(sigma_hat),) if spec.told and spec.noise_aware(preset) else ()
+    return Rung(name, spec.name, preset, told, ours=spec.presets[preset or spec.default_preset()].ours)

@@ -3,168 +3,124 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
 from sndcli import plugins
+from sndcli.attacks.spec import API, Access, AttackSpec, Options
 from sndcli.errors import ConfigError, unknown
+
+AnyAttack = AttackSpec[Options]  # whatever its options are; they go back to where they came from
 
 
 @dataclass(frozen=True)
-class AttackSpec:
-    """What the command line needs to know about an attack without importing it.
-
-    Attributes:
-        name: as on the command line.
-        module: holds ``OPTIONS`` (name of preset -> options dataclass) and ``run(oracle, streams, options)``.
-        access: ``labels`` or ``scores``.
-        norms: norms it supports, the first is the default.
-        presets: names of parameter sets; the first is the default, or the one that is named like the norm.
-        summary: one line for ``snd ls attacks``.
-        references: whether ``run`` also takes reference models, the attacker's own.
-        by_norm: (norm, preset): norms with a default of their own.
-    """
+class Entry:
+    """What is listed of an attack before its module is imported, whose ``SPEC`` has the same and all else."""
 
     name: str
     module: str
-    access: str
+    access: Access
     norms: tuple[str, ...]
     presets: tuple[str, ...]
     summary: str
-    references: bool = False
-    by_norm: tuple[tuple[str, str], ...] = ()
-
-    def default_preset(self, norm: str | None) -> str:
-        """The preset of a run in this norm that names none."""
-        named = norm if norm in self.presets else self.presets[0]
-        return dict(self.by_norm).get(norm or self.norms[0], named or "")
+    by_norm: Mapping[str, str] = field(default_factory=dict)
 
 
 ATTACKS = {
-    spec.name: spec
-    for spec in (
-        AttackSpec(
+    entry.name: entry
+    for entry in (
+        Entry(
             "hsja", "sndcli.attacks.decision.hsja", "labels", ("l2", "linf"), ("authors", "art"),
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
-        AttackSpec(
+        Entry(
             "hsja-na", "sndcli.attacks.decision.hsja_na", "labels", ("l2",), ("sequential", "majority"),
             "HopSkipJump that knows of the noise (ours)",
         ),
-        AttackSpec(
+        Entry(
             "popskipjump", "sndcli.attacks.decision.popskipjump", "labels", ("l2",), ("authors", "share"),
             "PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
         ),
-        AttackSpec(
+        Entry(
             "ba", "sndcli.attacks.decision.boundary", "labels", ("l2",), ("foolbox", "art", "art12", "art13", "na"),
             "Boundary Attack (Brendel, Rauber, Bethge 2018)",
         ),
-        AttackSpec(
+        Entry(
             "sign-opt", "sndcli.attacks.decision.sign_opt", "labels", ("l2",), ("authors", "saving", "na"),
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
-        AttackSpec(
+        Entry(
             "geoda", "sndcli.attacks.decision.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
-        AttackSpec(
+        Entry(
             "rays", "sndcli.attacks.decision.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),
-        AttackSpec(
+        Entry(
             "simba", "sndcli.attacks.score.simba", "scores", ("l2",), ("pixel", "fitted", "na"),
             "SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
         ),
-        AttackSpec(
-            "simba-dct", "sndcli.attacks.score.simba", "scores", ("l2",), ("dct", "dct-fitted", "dct-na"),
+        Entry(
+            "simba-dct", "sndcli.attacks.score.simba_dct", "scores", ("l2",), ("dct", "dct-fitted", "dct-na"),
             "SimBA along low-frequency DCT directions",
         ),
-        AttackSpec(
+        Entry(
             "bandit-td", "sndcli.attacks.score.bandit", "scores", ("l2", "linf"), ("l2", "linf"),
-            "Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
+            "Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)", {"linf": "linf"},
         ),
-        AttackSpec(
+        Entry(
             "nes", "sndcli.attacks.score.nes", "scores", ("l2", "linf"), ("authors", "margin"),
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
-        AttackSpec(
+        Entry(
             "subspace", "sndcli.attacks.score.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
-            "Subspace attack with reference models (Guo, Yan, Zhang 2019)", references=True,
+            "Subspace attack with reference models (Guo, Yan, Zhang 2019)", {"l2": "l2"},
         ),
-        AttackSpec(
+        Entry(
             "square", "sndcli.attacks.score.square", "scores", ("l2", "linf"), ("paper", "autoattack", "na"),
-            "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", by_norm=(("linf", "autoattack"),),
+            "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", {"linf": "autoattack"},
         ),
-        AttackSpec(
+        Entry(
             "null", "sndcli.attacks.decision.null", "labels", ("l2", "linf"), ("default",),
             "Resends the clean image: the floor of every success rate",
         ),
     )
 }  # fmt: skip
 
-# Attack -> presets that know of the noise. A published attack with other numbers (`--set`) is not one.
-NOISE_AWARE: dict[str, tuple[str, ...]] = {
-    "hsja-na": ("sequential", "majority"),
-    "popskipjump": ("authors", "share"),
-    "ba": ("na",),
-    "sign-opt": ("na",),
-    "geoda": ("na",),
-    "rays": ("na",),
-    "simba": ("na", "dct-na"),
-    "simba-dct": ("dct-na", "na"),
-    "square": ("na",),
-}
 FOOLBOX = ("hsja", "ba")
 REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of reference models
 
 
-def spec_of(name: str) -> AttackSpec:
+def spec_of(name: str) -> AnyAttack:
     """The attack called `name`: ours, or one that an installed package registered under `plugins.ATTACKS`.
 
     Raises:
-        ConfigError: no such attack; names the nearest.
+        ConfigError: no such attack; names the nearest. Or one of a package that was written for another `API`.
     """
     if name in ATTACKS:
-        return ATTACKS[name]
+        return cast("AnyAttack", importlib.import_module(ATTACKS[name].module).SPEC)
     installed = plugins.names(plugins.ATTACKS)
     if name not in installed:
         raise unknown("attack", name, [*ATTACKS, *installed])
     spec = plugins.load(plugins.ATTACKS, name)
     if not isinstance(spec, AttackSpec) or spec.name != name:
         raise ConfigError(f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name.")
-    return spec
+    if spec.api != API:
+        raise ConfigError(f"`{name}` was written for api={spec.api} of AttackSpec; this snd has api={API}.")
+    return cast("AnyAttack", spec)
 
 
-def noise_aware(attack: str, preset: str | None = None) -> bool:
-    """Whether an attack knows of the noise; without a preset, by its first."""
-    known = NOISE_AWARE.get(attack, ())
-    return (preset or ATTACKS[attack].presets[0]) in known if known else False
+def find(name: str) -> AnyAttack | None:
+    """As `spec_of`; None where a result's attack cannot be had here, as that of a package which is not installed."""
+    try:
+        return spec_of(name)
+    except ConfigError:
+        return None
 
 
-def options_of(spec: AttackSpec, preset: str | None, settings: tuple[str, ...] = (), norm: str | None = None) -> Any:
-    """The options dataclass of an attack: a preset, changed by ``key=value`` settings.
-
-    Without a preset it is `AttackSpec.default_preset`.
-
-    Raises:
-        ConfigError: an unknown preset or key, or a value that does not parse.
-    """
-    presets = importlib.import_module(spec.module).OPTIONS
-    chosen = preset or spec.default_preset(norm)
-    if chosen not in presets:
-        raise unknown(f"preset of {spec.name}", chosen, presets)
-    options = presets[chosen]
-    types = {field.name: type(getattr(options, field.name)) for field in fields(options)}
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
-        if key not in types:
-            raise unknown(f"option of {spec.name}", key, types)
-        try:
-            kind = types[key]
-            changes[key] = text.lower() in ("1", "true", "yes") if kind is bool else kind(text)
-        except ValueError:
-            raise ConfigError(f"Expected `{key}` to be a {types[key].__name__} but got `{text}`.") from None
-    return replace(options, **changes)
+def noise_aware(name: str, preset: str | None = None) -> bool:
+    """Whether an attack knows of the noise; without a preset, by its first. False where it is not known here."""
+    spec = find(name)
+    return spec is not None and spec.noise_aware(preset)

@@ -1,8 +1,8 @@
 """``snd accuracy``: clean accuracy, mean ± std over repeats of the defense's randomness."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,36 @@ if TYPE_CHECKING:
 
     from sndcli.cli.output import Shown
     from sndcli.runs.listener import Listener
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracy behind one defense, over its draws; `pgd` is attack -> accuracy on `pgd_n` images."""
+
+    model: str
+    defense: str
+    sigma: float
+    beta: float | None
+    n: int
+    mean: float
+    std: float
+    values: Sequence[float]
+    weights: str
+    weights_digest: str
+    pgd_n: int
+    pgd: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        found: dict[str, object] = {
+            "model": self.model, "defense": self.defense, "sigma": self.sigma, "beta": self.beta, "n": self.n,
+            "accuracy": {"mean": self.mean, "std": self.std, "values": self.values},
+        }  # fmt: skip
+        if self.weights:
+            found |= {"weights": self.weights, "weights_digest": self.weights_digest}
+        if self.pgd:
+            found["pgd"] = [{"attack": a, "n": self.pgd_n, "accuracy": share} for a, share in self.pgd.items()]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +95,7 @@ class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
         model, data = open_source(self.source(), listener)
         place = resolve_device(self.device)
         listener.note(f"data: {data.source}; model: {model.name} on {place}")
-        found: list[dict[str, Any]] = []
+        found: list[Measured] = []
         for given in specs:
             spec = settle(given, model)
             victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
@@ -78,31 +108,30 @@ class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
 
                 values = accuracy(victim.defended, data, seeds, progress)
             mean, std = mean_std(values)
-            found.append(
-                {"model": model.name, "defense": spec.name, "sigma": spec.sigma, "beta": spec.beta,
-                 "n": len(data) - data.left_out, "accuracy": {"mean": mean, "std": std, "values": values}}
-            )  # fmt: skip
-            if spec.weights:
-                found[-1] |= {"weights": label(spec.weights), "weights_digest": spec.weights_digest}
+            n, network = min(self.pgd_images, len(data)), victim.defended.model
             if attacks:
                 listener.note(f"PGD on {spec.name} ...")
-                n, network = min(self.pgd_images, len(data)), victim.defended.model
-                found[-1]["pgd"] = [
-                    {"attack": text, "n": n, "accuracy": robust_accuracy(network, data, a, place, n)}
-                    for text, a in attacks.items()
-                ]
-        answer = {"schema": 1, "rows": found, "run": {"data": data.source, "seed": self.seed}}
+            found.append(
+                Measured(
+                    model.name, spec.name, spec.sigma, spec.beta, len(data) - data.left_out, mean, std, values,
+                    label(spec.weights) if spec.weights else "", spec.weights_digest, n,
+                    {text: robust_accuracy(network, data, a, place, n) for text, a in attacks.items()},
+                )
+            )  # fmt: skip
+        answer = {
+            "schema": 1,
+            "rows": [row.as_dict() for row in found],
+            "run": {"data": data.source, "seed": self.seed},
+        }
         return Shown(answer, lambda: [_table(found, attacks)])
 
 
-def _table(found: Sequence[dict[str, Any]], attacks: Iterable[str]) -> "Table":
+def _table(found: Sequence[Measured], attacks: Iterable[str]) -> "Table":
     from rich.table import Table
 
     table = Table("model", "defense", "sigma", "n", "repeats", "accuracy %", *(f"{text}, %" for text in attacks))
     for row in found:
-        figures = row["accuracy"]
-        spread = f" ± {100 * figures['std']:.2f}" if len(figures["values"]) > 1 else ""
-        cells = [row["model"], row["defense"], f"{row['sigma']:g}", str(row["n"]), str(len(figures["values"]))]
-        under = [f"{100 * p['accuracy']:.1f}" for p in row.get("pgd", ())]
-        table.add_row(*cells, f"{100 * figures['mean']:.2f}{spread}", *under)
+        spread = f" ± {100 * row.std:.2f}" if len(row.values) > 1 else ""
+        cells = [row.model, row.defense, f"{row.sigma:g}", str(row.n), str(len(row.values))]
+        table.add_row(*cells, f"{100 * row.mean:.2f}{spread}", *(f"{100 * share:.1f}" for share in row.pgd.values()))
     return table

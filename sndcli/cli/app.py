@@ -17,12 +17,15 @@ from sndcli.cli.reproduce import Reproduce
 from sndcli.cli.sigma_sweep import SigmaSweep
 from sndcli.cli.train import Train
 
+FORMER = {"border": "boundary", "no-border": "no-boundary"}  # options by a name of before, still taken
+
 app = typer.Typer(
     name="snd",
     help="How well does a randomised defense hold against query-based black-box attacks, and what does it cost?",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
+    context_settings={"token_normalize_func": lambda name: FORMER.get(name, name)},
 )
 
 

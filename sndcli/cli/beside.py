@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import asdict, replace
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -19,10 +19,12 @@ from sndcli.runs.files import RunFiles
 
 def shown(plans: Sequence[Plan], format: str) -> Shown:
     """Our figures beside the published ones, and what was left out."""
-    head = ("table", "attack", "defense")
-    names = [dict(zip(head, (p.case.table, p.case.attack, p.case.label), strict=True)) for p in plans]
-    cells = [name | figure for name, p in zip(names, plans, strict=True) for figure in p.found]
-    skipped = [name | {"reason": p.skipped} for name, p in zip(names, plans, strict=True) if p.skipped]
+    cells = [figure for p in plans for figure in p.found]
+    skipped = [
+        {"table": p.case.table, "attack": p.case.attack, "defense": p.case.label, "reason": p.skipped}
+        for p in plans
+        if p.skipped
+    ]
     tables = list(dict.fromkeys(p.case.table for p in plans))
     assumed = {name: lines for name in tables if (lines := assumptions(name))}
     taken = {name: lines for name in tables if (lines := protocol(name))}
@@ -41,17 +43,16 @@ def listed(plans: Sequence[Plan]) -> Shown:
     """Runs, paid queries and time, nothing run."""
     speeds, files = Speeds(), set[str]()
     lines = [_line(plan, speeds, files) for plan in plans]
-    total = {"queries": sum(x["queries"] for x in lines), "seconds": round(sum(x["seconds"] for x in lines), 1)}
-    text = f"together {total['queries']:,} queries, {published.duration(total['seconds'])}"
-    return Shown({"schema": 1, "runs": lines, "total": total}, lambda: [published.listing(lines), text])
+    queries, seconds = sum(x.queries for x in lines), round(sum(x.seconds for x in lines), 1)
+    text = f"together {queries:,} queries, {published.duration(seconds)}"
+    answer = {"schema": 1, "runs": [asdict(line) for line in lines], "total": {"queries": queries, "seconds": seconds}}
+    return Shown(answer, lambda: [published.listing(lines), text])
 
 
-def _line(plan: Plan, speeds: Speeds, files: set[str]) -> dict[str, Any]:
+def _line(plan: Plan, speeds: Speeds, files: set[str]) -> published.Line:
     """One plan; `files` are the results of those before."""
     c, job = plan.case, plan.job
-    line: dict[str, Any] = {"table": c.table, "attack": c.attack, "defense": c.label, "dataset": c.dataset}
-    line |= {"images": 0, "budget": 0, "queries": 0, "unpaid": 0, "unpaid_usual": 0, "seconds": 0.0,
-             "seconds_at_most": 0.0, "state": f"skipped: {plan.skipped}"}  # fmt: skip
+    line = published.Line(c.table, c.attack, c.label, c.dataset, state=f"skipped: {plan.skipped}")
     if job is None or plan.skipped:
         return line
     path = RunFiles(job.out, job.config).path
@@ -59,16 +60,16 @@ def _line(plan: Plan, speeds: Speeds, files: set[str]) -> dict[str, Any]:
     files.add(str(path))
     done = c.attack is not None and path.is_file()
     begun = path.with_suffix(".parts").is_dir()
-    line["state"] = "done" if done else "shared" if shared else "begun" if begun else "to run"
-    line |= {"images": job.config.images, "budget": job.config.budget if c.attack else 0}
+    state = "done" if done else "shared" if shared else "begun" if begun else "to run"
+    sized = replace(line, images=job.config.images, budget=job.config.budget if c.attack else 0, state=state)
     if done or shared:
-        return line
+        return sized
     try:
         rates = speeds.of(job, job.config.defense)
     except SndError as error:  # a defense that does not fit the network
-        return line | {"images": 0, "budget": 0, "state": f"skipped: {str(error).splitlines()[0]}"}
+        return replace(line, state=f"skipped: {str(error).splitlines()[0]}")
     cost = cost_of(plan)
-    return line | {
-        "queries": cost.most.paid, "unpaid": cost.most.unpaid, "unpaid_usual": cost.usual.unpaid,
-        "seconds": round(cost.usual.seconds(rates), 1), "seconds_at_most": round(cost.most.seconds(rates), 1),
-    }  # fmt: skip
+    return replace(
+        sized, queries=cost.most.paid, unpaid=cost.most.unpaid, unpaid_usual=cost.usual.unpaid,
+        seconds=round(cost.usual.seconds(rates), 1), seconds_at_most=round(cost.most.seconds(rates), 1),
+    )  # fmt: skip

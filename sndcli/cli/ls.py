@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from sndcli.cli import options as o
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
+    from sndcli.models.zoo import Card
     from sndcli.runs.listener import Listener
 
 DEFENSES = {
@@ -51,16 +52,26 @@ class Ls(o.Talk):
 
 def _attacks() -> tuple[Sequence[Row], Sequence[str]]:
     from sndcli import plugins
-    from sndcli.attacks.registry import ATTACKS, spec_of
+    from sndcli.attacks.registry import ATTACKS, AnyAttack, Entry, spec_of
+    from sndcli.errors import ConfigError, first_line
 
-    rows, lines = [], []
-    for spec in [*ATTACKS.values(), *(spec_of(n) for n in plugins.names(plugins.ATTACKS) if n not in ATTACKS)]:
-        usual = {preset: norm for norm, preset in spec.by_norm}
+    rows: list[Row] = []
+    lines: list[str] = []
+    listed: list[Entry | AnyAttack] = [*ATTACKS.values()]
+    refused: dict[str, str] = {}  # which keeps no other from being listed
+    for name in sorted({*plugins.names(plugins.ATTACKS)} - {*ATTACKS}):
+        try:
+            listed.append(spec_of(name))
+        except ConfigError as error:
+            refused[name] = first_line(error)
+    for spec in listed:
+        usual = {preset: norm for norm, preset in spec.by_norm.items()}
         presets = ", ".join(f"{p} (default of {usual[p]})" if p in usual else p for p in spec.presets)
         lines.append(f"{spec.name:11} {spec.access:6} {'/'.join(spec.norms):8} {spec.summary}; presets: {presets}")
         rows.append({"name": spec.name, "access": spec.access, "norms": spec.norms, "summary": spec.summary,
-                     "presets": spec.presets})  # fmt: skip
-    return rows, lines
+                     "presets": tuple(spec.presets)})  # fmt: skip
+    rows += [{"name": name, "error": text} for name, text in refused.items()]
+    return rows, lines + [f"{name:11} {text}" for name, text in refused.items()]
 
 
 def _defenses() -> tuple[Sequence[Row], Sequence[str]]:
@@ -89,7 +100,7 @@ def _named(known: Mapping[str, str], width: int) -> tuple[Sequence[Row], Sequenc
     return rows, [f"{name:{width}}  {text}" for name, text in known.items()]
 
 
-def _summary(card: dict[str, Any]) -> str:
+def _summary(card: "Card") -> str:
     """A card of the zoo in a line."""
     text = f"{card['arch']}, {100 * card['accuracy']['value']:.2f} % of {card['accuracy']['n']} test images"
     for robust in card["robust"]:

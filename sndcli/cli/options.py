@@ -197,7 +197,9 @@ class AttackOptions(LongTalk, DefenseOptions, DataOptions):
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
-    border: Annotated[bool, typer.Option("--border/--no-border", help="Find where the majority flips (unpaid).")] = True
+    boundary: Annotated[
+        bool, typer.Option("--boundary/--no-boundary", help="Find where the majority flips (unpaid).")
+    ] = True
     seed: Seed = 0
     repeats: Repeats = 1
     unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
@@ -232,7 +234,7 @@ class AttackOptions(LongTalk, DefenseOptions, DataOptions):
                 budgets=counts(self.budgets, "--budgets"), images=self.images,
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
-                mismatch=self.mismatch, boundary=self.border, device=self.device,
+                mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=one_of(self.precision, PRECISIONS, "--precision"),
                 batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
                 save_points=self.save_points,

@@ -83,7 +83,7 @@ class Report(o.Talk):
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
         from sndcli.runs.columns import of_config
-        from sndcli.runs.files import write_text
+        from sndcli.runs.writing import write_text
 
         o.one_of(self.format, FORMATS, "--format")
         o.one_of(self.interval, INTERVALS, "--interval")

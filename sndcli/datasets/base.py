@@ -16,7 +16,7 @@ class ImageSet:
     Attributes:
         name: e.g. ``cifar10``.
         source: which copy it is, in words; printed and stored with every result.
-        images: uint8 ``[N, C, H, W]``.
+        images: ``[N, C, H, W]``, uint8, or float32 in [0, 1].
         labels: int64 ``[N]``.
         ids: int64 ``[N]``, stable across copies (CIFAR-10: position in the official test file).
         classes: names in the order of the labels.
@@ -49,7 +49,7 @@ class ImageSet:
     def pixels(self, index: Tensor | None = None) -> Tensor:
         """Images in [0, 1], float32; all, or those at positions `index`."""
         chosen = self.images if index is None else self.images[index]
-        return chosen.to(torch.float32) / 255.0
+        return chosen.to(torch.float32) / (255.0 if chosen.dtype == torch.uint8 else 1.0)
 
     def part(self, index: Tensor, source: str) -> ImageSet:
         """The images at positions `index`, ids kept."""

@@ -14,10 +14,11 @@ import urllib.error
 import urllib.request
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sndcli.datasets.base import ImageSet
@@ -119,7 +120,7 @@ def download(data_dir: Path, timeout_s: float = 60.0) -> None:
     raise DataError("CIFAR-10 could not be downloaded. " + "; ".join(problems))
 
 
-def _image_set(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], split: Split, source: str) -> ImageSet:
+def _image_set(images: NDArray[np.uint8], labels: NDArray[np.integer], split: Split, source: str) -> ImageSet:
     count = {"train": 50_000, "test": 10_000}[split]
     if len(labels) != count:
         raise DataError(f"CIFAR-10 {split} split is corrupt: expected {count} images, found {len(labels)}.")
@@ -135,7 +136,7 @@ def _files(split: Split) -> list[str]:
     return ["test_batch"] if split == "test" else [f"data_batch_{k}" for k in range(1, 6)]
 
 
-def _read_binary(root: Path, split: Split) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _read_binary(root: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     records = []
     for name in _files(split):
         path = root / f"{name}.bin"
@@ -158,13 +159,13 @@ class _ArrayUnpickler(pickle.Unpickler):
         for name in ("_reconstruct", "ndarray", "dtype", "scalar")
     ) | {("_codecs", "encode")}
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
         return super().find_class(module, name)
 
 
-def _read_python(root: Path, split: Split) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _read_python(root: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
     images, labels = [], []
     for name in _files(split):
         path = root / name
@@ -178,7 +179,7 @@ def _read_python(root: Path, split: Split) -> tuple[np.ndarray[Any, Any], np.nda
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _decode_png(payload: bytes) -> np.ndarray[Any, Any]:
+def _decode_png(payload: bytes) -> NDArray[np.uint8]:
     """One lossless PNG, the images above each other (``[N * 32, 32, 3]``), to uint8 ``[N, 3, 32, 32]``."""
     from PIL import Image
 

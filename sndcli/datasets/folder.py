@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sndcli.datasets.base import ImageSet
-from sndcli.errors import DataError
+from sndcli.errors import DataError, first_line
 from sndcli.models.preprocessing import Preprocessing
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -122,7 +122,7 @@ class FolderSet(ImageSet):
             with Image.open(self.files[k]) as picture:
                 return self.reading.preprocessing(picture), ""
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return None, str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+            return None, first_line(error).rstrip(".")
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sndcli.errors import ConfigError
+from sndcli.errors import ConfigError, first_line
 from sndcli.models.classifier import Classifier
 from sndcli.streams import drawing_part
 
@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"Device `{name}` is not available: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"Device `{name}` is not available: {first_line(error)}") from None
     return device
 
 

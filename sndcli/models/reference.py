@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sndcli.errors import ConfigError
+from sndcli.errors import ConfigError, first_line
 from sndcli.models.classifier import Classifier
 from sndcli.models.dropping import dropping
 from sndcli.models.inference import ROW_MULTIPLE
@@ -47,7 +47,7 @@ class Reference:
                 torch.full((2, *size), 0.5), torch.ones(2, classes), 0.0, UnitStreams(0, self.device), torch.arange(2)
             )
         except RuntimeError as error:
-            text = f"Reference {self.model.name} does not fit {classes} classes of {size}: {str(error).splitlines()[0]}"
+            text = f"Reference {self.model.name} does not fit {classes} classes of {size}: {first_line(error)}"
             raise ConfigError(text) from None
         if not bool(found.isfinite().all()):
             raise ConfigError(f"Reference {self.model.name} has NaN or infinite gradients: its weights are broken.")

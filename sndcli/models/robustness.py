@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sndcli.errors import DataError
+from sndcli.errors import DataError, first_line
 from sndcli.models.classifier import Normalisation
 
 NETWORK, COPY = "module.model.", "module.attacker.model."
@@ -55,13 +55,13 @@ def _load(path: Path, unsafe: bool) -> dict[str, Any]:
     except Exception as error:
         if not unsafe:
             raise DataError(
-                f"{path} is more than tensors ({str(error).splitlines()[0][:120]}).\n"
+                f"{path} is more than tensors ({first_line(error)[:120]}).\n"
                 "Reading it whole runs whatever code it names. If you trust where it is from, add &unsafe=1."
             ) from None
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=False)
         except Exception as inner:
-            raise DataError(f"{path} cannot be read: {str(inner).splitlines()[0]} (older files need `dill`).") from None
+            raise DataError(f"{path} cannot be read: {first_line(inner)} (older files need `dill`).") from None
     if not isinstance(loaded, dict):
         raise DataError(f"{path} is no checkpoint of the robustness library: it holds no dictionary.")
     return loaded

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sndcli.errors import ConfigError, DataError, unknown
+from sndcli.errors import ConfigError, DataError, first_line, unknown
 from sndcli.models import foreign, query, robustness, zoo
 from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisation
 from sndcli.models.preprocessing import usual
@@ -164,7 +164,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DataError(f"{path} cannot be read as tensors: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} cannot be read as tensors: {first_line(error)}") from None
     for wrapper in ("state_dict", "model", "network"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TypedDict
 
 from sndcli.errors import DataError
 
@@ -65,14 +65,43 @@ def weights(name: str) -> bytes:
         raise DataError(f"The weights of `{name}` cannot be read: {error}.\nReinstall sndcli.") from None
 
 
-def card(name: str) -> dict[str, Any]:
+class Accuracy(TypedDict):
+    """Share of `n` images of `data`."""
+
+    data: str
+    n: int
+    value: float
+
+
+class Robust(TypedDict):
+    """Share of `n` images under PGD."""
+
+    pgd: str
+    n: int
+    value: float
+
+
+class Card(TypedDict):
+    """What lies beside a network: how it was made and how well it does."""
+
+    name: str
+    arch: str
+    defense: str
+    sha256: str
+    data: str
+    accuracy: Accuracy
+    robust: list[Robust]
+    recipe: dict[str, object]
+
+
+def card(name: str) -> Card:
     """Recipe, data, accuracy, robust accuracy and checksum of a network that is in this installation.
 
     Raises:
         DataError: there is no readable card.
     """
     try:
-        found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+        found: Card = json.loads((FOLDER / f"{name}.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"The card of `{name}` cannot be read: {error}.\nReinstall sndcli.") from None
     return found

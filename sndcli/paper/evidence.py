@@ -6,7 +6,7 @@ Byun, Go and Kim (arXiv 2101.04829), sections 3.2 to 3.4, 4.2 and Appendix E. Ev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import norms, per_image, unit
-from sndcli.attacks.common.scores import margin
 from sndcli.attacks.decision.hsja import gradient_direction
-from sndcli.attacks.registry import ATTACKS, options_of
-from sndcli.attacks.scales import scales_of
+from sndcli.attacks.registry import ATTACKS, spec_of
+from sndcli.ball import bisected
 from sndcli.datasets.base import ImageSet
 from sndcli.paper.closed_forms import decision_cosine, quadratic_error, relu_expectation, score_cosine
+from sndcli.queries.criterion import Misclassified
+from sndcli.queries.draws import Logits, fresh_labels, repeated
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.victim import Victim
 from sndcli.streams import UnitStreams
 
-Logits = Callable[[Tensor], Tensor]
 IMAGES_AT_ONCE = 64  # in memory, where many clean images are asked about
 
 
@@ -68,8 +68,9 @@ def spread_and_mismatch(victim: Victim, images: Tensor, labels: Tensor, draws: i
     """
     spreads, shares = [], []
     bare = victim.undefended(images).argmax(1)
-    for x, y, b in zip(images, labels.tolist(), bare, strict=True):
-        f = victim.defended(x.expand(draws, *x.shape)).softmax(1)
+    passes = repeated(victim.defended, images, torch.arange(len(images)), draws, None, 1)
+    for (_, _, answers), y, b in zip(passes, labels.tolist(), bare, strict=True):
+        f = answers[0].softmax(1)
         others = torch.cat([f[:, :y], f[:, y + 1 :]], 1).amax(1)
         spreads.append(float((f[:, y] - others).std()))
         shares.append(float((f.argmax(1) != b).double().mean()))
@@ -85,15 +86,16 @@ def margin_std(victim: Victim, images: Tensor, labels: Tensor, draws: int) -> li
 def mismatch(victim: Victim, points: Tensor, draws: int) -> list[float]:
     """P_mis for each point: share of defended labels that are not the undefended one."""
     bare = victim.undefended(points).argmax(1)
-    labels = [victim.defended(x.expand(draws, *x.shape)).argmax(1) for x in points]
-    return [float((found != b).double().mean()) for found, b in zip(labels, bare, strict=True)]
+    labels = fresh_labels(victim.defended, points, torch.arange(len(points)), draws)
+    return (labels != bare[:, None]).double().mean(1).tolist()
 
 
 def margin_gradient(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """True gradient of ``max_{j≠y} z_j - z_y`` of the undefended model, ``[n, C, H, W]``."""
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(margin(model(x).softmax(1), y).sum(), x)
+        margins = Misclassified(y).margin(model(x).softmax(1), torch.arange(len(y), device=y.device))
+        (gradient,) = torch.autograd.grad(margins.sum(), x)
     return gradient
 
 
@@ -113,10 +115,7 @@ def boundary_points(victim: Victim, x: Tensor, y: Tensor, reach: float = 8.0, st
         short = ~wrong(hi)
         lo, hi = torch.where(short, hi, lo), torch.where(short, 2 * hi, hi)
     found = wrong(hi)
-    for _ in range(steps):
-        middle = (lo + hi) / 2
-        errs = wrong(middle)
-        lo, hi = torch.where(errs, lo, middle), torch.where(errs, middle, hi)
+    _, hi = bisected(lo, hi, wrong, steps)
     return (x + per_image(hi, x) * direction).clamp(0.0, 1.0), found
 
 
@@ -147,7 +146,8 @@ def score_gradient(
     for k in range(len(x)):
         u = torch.randn((pairs, *x.shape[1:]), generator=generator)
         both = torch.cat([x[k] + probe * u, x[k] - probe * u])
-        loss = margin(defended(both).softmax(1), y[k].expand(2 * pairs))
+        image = torch.full((2 * pairs,), k, device=y.device)
+        loss = Misclassified(y).margin(defended(both).softmax(1), image)
         found.append((per_image(loss[:pairs] - loss[pairs:], u) * u).sum(0))
     return torch.stack(found)
 
@@ -196,11 +196,10 @@ def expectation_errors(sigma: float, dimensions: Sequence[int], generator: torch
 def ratios(sigma: float, d: int, distance: float) -> list[Fact]:
     """σ√d/δ = σ/a of the first preset of each attack at an L2 distance; above one, noise drowns its probes."""
     facts = []
-    for name, spec in ATTACKS.items():
-        for preset in spec.presets:
-            if "l2" not in spec.norms or preset == "linf":
-                continue
-            probe = scales_of(name, options_of(spec, preset), d, distance, sigma)["probe"]
+    for name in ATTACKS:
+        spec = spec_of(name)
+        for preset in spec.presets_for("l2"):
+            probe, _ = spec.scales_at(spec.presets[preset].options, d, distance, sigma)
             if probe:
                 facts.append(Fact("ratio", f"{name} {preset}", sigma, probe, 1, sigma / probe))
     return facts

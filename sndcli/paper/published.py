@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sndcli.errors import unknown
 
@@ -15,6 +15,36 @@ LEVEL = 0.05
 PERCENT = ("success_seen", "success_seen_net", "accuracy")
 KEYS = ("attack", "preset", "dataset", "model", "norm", "eps", "defense", "sigma", "beta", "votes")  # to choose runs by
 ALL_RUN = ("p_mis",)  # counted over a whole run, so they belong to its largest budget
+
+
+class Interval(TypedDict):
+    """A rate with its 95 % interval."""
+
+    value: float | None
+    lo: float | None
+    hi: float | None
+
+
+class Beside(TypedDict):
+    """A figure of ours beside the paper's; rates are fractions, the bounds are None where there is no interval."""
+
+    table: str
+    attack: str | None
+    defense: str
+    measure: str
+    budget: int | None
+    published: float
+    published_std: float | None
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    verdict: str
+    std: NotRequired[float]
+    paid: NotRequired[int]
+    success_noisy: NotRequired[Interval | None]
+    success_clean: NotRequired[Interval | None]
+    floor: NotRequired[float | None]
 
 
 @dataclass(frozen=True)

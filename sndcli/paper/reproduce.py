@@ -7,27 +7,29 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from sndcli.analysis.measures import Interval
 from sndcli.analysis.statistics import mean_std, rate
 from sndcli.analysis.summary import summarise
-from sndcli.attacks.registry import options_of, spec_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.load import choose
 from sndcli.defenses.parse import DefenseSpec, parse
-from sndcli.errors import ConfigError, DataError, SndError
+from sndcli.errors import ConfigError, DataError, SndError, first_line
 from sndcli.paper.noise import noise_length
-from sndcli.paper.published import Case, Cell, verdict
+from sndcli.paper.published import Beside, Case, Cell, verdict
 from sndcli.runs import cost
 from sndcli.runs.accuracy import accuracy
 from sndcli.runs.config import PROTOCOL
-from sndcli.runs.files import RunFiles, write_text
+from sndcli.runs.files import RunFiles
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 from sndcli.runs.prepare import prepare
 from sndcli.runs.request import Request
+from sndcli.runs.writing import write_text
 
 REPEATS = 5  # draws behind an accuracy, as in Tables 1 and 7
 P_MIS_IMAGES = 1000  # behind P_mis on clean images, all classified correctly, as the paper's
@@ -48,7 +50,7 @@ class Plan:
     job: Job | None = None
     skipped: str = ""
     points: dict[int, int] = field(default_factory=dict)
-    found: list[dict[str, Any]] = field(default_factory=list)
+    found: list[Beside] = field(default_factory=list)
 
     def ready(self) -> tuple[Job, DefenseSpec]:
         """The job and its defense.
@@ -103,14 +105,15 @@ def plan_of(case: Case, wanted: Wanted, listener: Listener, debug: bool = False)
                 model=wanted.at_model if trained and wanted.at_model else baseline,
                 defense=parse(rest, case.sigma, case.beta, clip=True), votes=case.votes,
                 images=min(case.images, wanted.images or case.images), eps=(case.eps,),
-                norm="linf" if case.norm == "linf" else "l2", preset=case.preset, settings=tuple(case.settings), mismatch=case.mismatch,
+                norm="linf" if case.norm == "linf" else "l2", preset=case.preset,
+                settings=tuple(case.settings), mismatch=case.mismatch,
                 budget=max(points, default=1), budgets=tuple(points),
                 references=wanted.usual.references if asks_others else None,
                 select_by=baseline if trained and case.attack is not None else None,
             )  # fmt: skip
             plan.job = prepare(request, listener, debug)
     except SndError as error:
-        plan.skipped = str(error).splitlines()[0]
+        plan.skipped = first_line(error)
     return plan
 
 
@@ -118,8 +121,9 @@ def paid_by(case: Case) -> Callable[[int], int]:
     """From a count of the paper's to paid queries; they differ where an attack's authors leave out some of theirs."""
     if case.attack is None:
         return int
-    options = options_of(spec_of(case.attack), case.preset, case.settings, case.norm)
-    return lambda count: options.paid(count, case.votes) if getattr(options, "authors_count", False) else count
+    spec = spec_of(case.attack)
+    options = options_of(spec, case.preset, case.settings, case.norm)
+    return lambda count: spec.paid_for(options, count, case.votes)
 
 
 def cost_of(plan: Plan) -> cost.Cost:
@@ -142,14 +146,16 @@ def measure(plan: Plan) -> None:
     try:
         ours = _clean(plan) if plan.case.attack is None else _attacked(plan)
     except (ConfigError, DataError) as error:
-        plan.skipped = str(error).splitlines()[0]
+        plan.skipped = first_line(error)
         return
     for cell in plan.cells:
         figure = ours.get((cell.measure, cell.budget))
         if figure is not None and figure["value"] is not None:
             told = verdict(cell, plan.case, figure["value"], figure["n"])
-            plan.found.append({"measure": cell.measure, "budget": cell.budget, "published": cell.value,
-                               "published_std": cell.std, **figure, "verdict": told})  # fmt: skip
+            beside = {"table": plan.case.table, "attack": plan.case.attack, "defense": plan.case.label,
+                               "measure": cell.measure, "budget": cell.budget, "published": cell.value,
+                               "published_std": cell.std, **figure, "verdict": told}  # fmt: skip
+            plan.found.append(cast(Beside, beside))
 
 
 def _attacked(plan: Plan) -> Figures:

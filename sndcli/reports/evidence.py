@@ -14,6 +14,7 @@ from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from sndcli.paper.evidence import Fact
+from sndcli.runs.writing import replacing
 
 TITLES = {
     "sigma_hat": "σ̂: spread of the margin of the probabilities over draws",
@@ -67,10 +68,8 @@ def write(facts: Sequence[Fact], path: Path) -> None:
          ("n", pa.int64()), ("value", pa.float64()), ("std", pa.float64()), ("theory", pa.float64())],
         metadata={b"evidence": json.dumps({"version": __version__}).encode()},
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.Table.from_pylist([fact.as_dict() for fact in facts], schema=schema), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([fact.as_dict() for fact in facts], schema=schema), temporary)
 
 
 def draw(facts: Sequence[Fact], path: Path) -> None:
@@ -92,4 +91,5 @@ def draw(facts: Sequence[Fact], path: Path) -> None:
         axes.grid(alpha=0.3)
     axes.legend()
     figure.supylabel("cosine of estimated and true gradient")
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)

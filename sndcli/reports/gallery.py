@@ -1,4 +1,4 @@
-"""Clean image, handed-over image and amplified perturbation, side by side, from the points beside result files."""
+"""Clean image, submitted image and amplified perturbation, side by side, from the points beside result files."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
         if kept.run_id != frame.run["id"]:
             raise DataError(f"{path} belongs to another run than {frame.path}.")
         where = {pair: k for k, pair in enumerate(zip(frame.seed.tolist(), frame.image.tolist(), strict=True))}
-        with_point = kept.has_held.nonzero().squeeze(1).tolist()
+        with_point = kept.has_submitted.nonzero().squeeze(1).tolist()
         for k in with_point[:each]:
             row = where[int(kept.seed[k]), int(kept.image_id[k])]
             clean = kept.clean[k].permute(1, 2, 0).numpy() / np.float32(255)
-            held = kept.held[k].permute(1, 2, 0).numpy()
+            held = kept.submitted[k].permute(1, 2, 0).numpy()
             change = held - clean
             gain = 0.5 / max(float(np.abs(change).max()), 1e-6)
             names = kept.classes
@@ -90,7 +90,7 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
                 )
             )  # fmt: skip
     if not found:
-        raise DataError("No attack handed over a point: there is nothing to show.")
+        raise DataError("No attack submitted a point: there is nothing to show.")
     return found
 
 
@@ -103,7 +103,7 @@ def draw(shown: Sequence[Shown]) -> Figure:
     for axes, image in zip(grid, shown, strict=True):
         texts = (
             f"clean: {image.was}",
-            f"handed over: {image.now} (undefended)\ndefended errs in {100 * image.p_adv:.0f} %",
+            f"submitted: {image.now} (undefended)\ndefended errs in {100 * image.p_adv:.0f} %",
             f"perturbation × {image.gain:.3g}\n{image.norm} distance {image.distance:.3g}",
         )
         for place, picture, text in zip(axes, (image.clean, image.held, image.amplified), texts, strict=True):

@@ -157,7 +157,7 @@ def _gallery(frames: Sequence[Frame]) -> str:
     for image in shown:
         pictures = (
             (image.clean, f"clean image, {image.was}"),
-            (image.held, "image handed over"),
+            (image.held, "image submitted"),
             (image.amplified, f"perturbation times {image.gain:.3g}"),
         )
         trio = "".join(f'<img alt="{escape(text)}" title="{escape(text)}" src="{_png(p)}">' for p, text in pictures)
@@ -165,7 +165,7 @@ def _gallery(frames: Sequence[Frame]) -> str:
         figures.append(
             f"<figure class=images><div class=trio>{trio}</div><figcaption>{escape(caption)}</figcaption></figure>"
         )
-    return "<p class=note>Clean, handed over, perturbation amplified.</p>" + "".join(figures)
+    return "<p class=note>Clean, submitted, perturbation amplified.</p>" + "".join(figures)
 
 
 def _png(pixels: gallery.Pixels) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from sndcli.analysis import curves
 from sndcli.analysis.frame import Frame
 from sndcli.errors import ConfigError, DataError
+from sndcli.runs.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,9 +83,9 @@ def save(figure: Figure, path: Path) -> None:
     """Writes .svg or .png; the same figures give the same bytes."""
     import matplotlib as mpl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
+    form = path.suffix[1:]
+    with mpl.rc_context(STYLE), replacing(path) as temporary:
+        figure.savefig(temporary, format=form, dpi=200, metadata={"Date": None} if form == "svg" else None)
 
 
 def inline_svg(figure: Figure, title: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 
-from sndcli.analysis.measures import MEASURES, Interval
-from sndcli.paper.published import PERCENT, assumptions, document, protocol
+from sndcli.analysis import measures
+from sndcli.paper.published import PERCENT, Beside, Interval, assumptions, document, protocol
 
 LEFT = 3  # columns of text; the others are figures, but for the last
 SHORT = ("", "Q", "paper", "ours [95 %]", "noisy", "clean", "floor", "verdict")
@@ -17,7 +17,7 @@ HEADER = ["attack", "defense", "figure", "Q", "published", "ours [95 %]", "noisy
 LISTED = ("table", "attack", "defense", "images", "budget", "queries", "other passes", "time", "state")
 
 
-def rich_tables(name: str, cells: Sequence[dict[str, Any]]) -> list[Table | str]:
+def rich_tables(name: str, cells: Sequence[Beside]) -> list[Table | str]:
     """One table of the paper for a terminal, a part for each run; `cells` of other tables are left out."""
     mine = [c for c in cells if c["table"] == name]
     shown: list[Table | str] = [_title(name)]
@@ -29,21 +29,39 @@ def rich_tables(name: str, cells: Sequence[dict[str, Any]]) -> list[Table | str]
             last = k == len(SHORT) - 1
             table.add_column(column, justify="right" if k > 0 and not last else "left", no_wrap=not last)
         for c in run:
-            beside = [f"{100 * c[m]['value']:.1f}" if c.get(m) else "–" for m in ("success_noisy", "success_clean")]
+            beside = [_percent(c.get("success_noisy")), _percent(c.get("success_clean"))]
             verdict = c["verdict"].replace("differs by ", "").replace(" points", "")
             table.add_row(_figure(c), _budget(c), *_figures(c), *beside, _floor(c), verdict)
         shown += [table, ""]
     return [*shown, *_assumed(name)]
 
 
-def markdown(name: str, cells: Sequence[dict[str, Any]]) -> str:
+def markdown(name: str, cells: Sequence[Beside]) -> str:
     """The same as Markdown."""
     rule = ["---:" if LEFT <= k < len(HEADER) - 1 else "---" for k in range(len(HEADER))]
     lines = ["| " + " | ".join(line) + " |" for line in [HEADER, rule, *_body(name, cells)]]
     return "\n".join([f"**{_title(name)}**", "", *lines, *("\n" + text for text in _assumed(name))])
 
 
-def listing(lines: Sequence[dict[str, Any]]) -> Table:
+@dataclass(frozen=True)
+class Line:
+    """What a run of a table would take: rows at most and usually, seconds of the passes alone."""
+
+    table: str
+    attack: str | None
+    defense: str
+    dataset: str
+    images: int = 0
+    budget: int = 0
+    queries: int = 0
+    unpaid: int = 0
+    unpaid_usual: int = 0
+    seconds: float = 0.0
+    seconds_at_most: float = 0.0
+    state: str = ""
+
+
+def listing(lines: Sequence[Line]) -> Table:
     """What would be run, one line a run."""
     found = Table(
         title="paid queries and other passes at most; usual time of the passes alone, as measured here",
@@ -53,9 +71,9 @@ def listing(lines: Sequence[dict[str, Any]]) -> Table:
         left = name in ("table", "attack", "defense", "state")
         found.add_column(name, justify="left" if left else "right")
     for x in lines:
-        figures = [f"{x[k]:,}" if x[k] else "" for k in ("images", "budget", "queries", "unpaid")]
-        time = duration(x["seconds"]) if x["seconds"] else ""
-        found.add_row(x["table"], x["attack"] or "clean images", x["defense"], *figures, time, x["state"])
+        figures = [f"{k:,}" if k else "" for k in (x.images, x.budget, x.queries, x.unpaid)]
+        time = duration(x.seconds) if x.seconds else ""
+        found.add_row(x.table, x.attack or "clean images", x.defense, *figures, time, x.state)
     return found
 
 
@@ -77,35 +95,46 @@ def _assumed(name: str) -> list[str]:
     ]
 
 
-def _body(name: str, cells: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _body(name: str, cells: Sequence[Beside]) -> list[list[str]]:
     lines = []
     for c in (cell for cell in cells if cell["table"] == name):
-        rates = [Interval(**c[key]).text() if c.get(key) else "–" for key in ("success_noisy", "success_clean")]
-        beside = [*rates, _floor(c)]
+        beside = [_rate(c.get("success_noisy")), _rate(c.get("success_clean")), _floor(c)]
         names = [c["attack"] or "", c["defense"], _figure(c), _budget(c)]
         lines.append([*names, *_figures(c), *beside, str(c["n"]), c["verdict"]])
     return lines
 
 
-def _figure(c: dict[str, Any]) -> str:
+def _figure(c: Beside) -> str:
     name: str = c["measure"]
-    return MEASURES[name].label if name in MEASURES else name
+    return measures.MEASURES[name].label if name in measures.MEASURES else name
 
 
-def _budget(c: dict[str, Any]) -> str:
+def _budget(c: Beside) -> str:
     return f"{c['budget']:,}" if c["budget"] else ""
 
 
-def _floor(c: dict[str, Any]) -> str:
-    return f"{100 * c['floor']:.1f}" if c.get("floor") is not None else "–"
+def _floor(c: Beside) -> str:
+    floor = c.get("floor")
+    return "–" if floor is None else f"{100 * floor:.1f}"
 
 
-def _figures(c: dict[str, Any]) -> tuple[str, str]:
+def _percent(rate: Interval | None) -> str:
+    return "–" if rate is None or rate["value"] is None else f"{100 * rate['value']:.1f}"
+
+
+def _rate(rate: Interval | None) -> str:
+    if rate is None or rate["lo"] is None or rate["hi"] is None:
+        return "–"
+    return measures.Interval(rate["value"], rate["lo"], rate["hi"]).text()
+
+
+def _figures(c: Beside) -> tuple[str, str]:
     scale, digits = (100, 1) if c["measure"] in PERCENT else (1, 3)
     if c["measure"] == "accuracy":
         digits = 2
     theirs = f"{scale * c['published']:.{digits}f}"
     theirs += f" ± {scale * c['published_std']:.{digits}f}" if c["published_std"] is not None else ""
     ours = f"{scale * c['value']:.{digits}f}"
-    ours += f" [{scale * c['lo']:.{digits}f}, {scale * c['hi']:.{digits}f}]" if c["lo"] is not None else ""
+    lo, hi = c["lo"], c["hi"]
+    ours += f" [{scale * lo:.{digits}f}, {scale * hi:.{digits}f}]" if lo is not None and hi is not None else ""
     return theirs, ours

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from sndcli.analysis.sweep import Point, base_of, difference_text, noisy_rate
+from sndcli.runs.writing import replacing
 
 
 def table(points: Sequence[Point]) -> Table:
@@ -41,4 +42,5 @@ def draw(points: Sequence[Point], path: Path, attack: str) -> None:
     axes.set_ylabel("clean accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)

@@ -10,6 +10,7 @@ import torch
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.base import Defense
 from sndcli.models.inference import Forward
+from sndcli.queries.draws import rows_within
 from sndcli.streams import ImageStreams, Streams, UnitStreams, drawing, hashed
 
 PIXEL_BYTES = 2**27  # of images in float32 at a time when all are classified
@@ -29,7 +30,7 @@ def accuracy(
         if isinstance(forward.model, Defense):
             forward.model.reseed(hashed(seed, 0, "defense"))
         correct = read = 0
-        at_once = max(1, min(1024, PIXEL_BYTES // (4 * math.prod(data.size))))
+        at_once = rows_within(PIXEL_BYTES, math.prod(data.size), 1024)
         for block in torch.arange(len(data)).split(at_once):
             done += len(block)
             index = data.readable(block)

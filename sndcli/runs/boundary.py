@@ -1,7 +1,7 @@
-"""Where the majority classifier flips on the ray from a clean image through the point an attack handed over.
+"""The majority boundary: where fresh draws flip on the ray from a clean image through the point an attack submitted.
 
-The distance an attack claims is what its own answers told it. Under noise it can fool itself: a lucky answer close by
-looks like success. The border is measured after the attack, unpaid, on draws that the attack never saw (the reference
+How far that point is, the attack knows from its own answers. Under noise it can fool itself: a lucky answer close by
+looks like success. The boundary is measured after the attack, unpaid, on draws that the attack never saw (the reference
 distance of PopSkipJump's experiments, Simon-Gabriel et al. 2021, with a smoothed classifier of 25 votes).
 """
 
@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import per_image
+from sndcli.ball import bisected
+from sndcli.queries.criterion import Criterion
+from sndcli.queries.draws import Logits, fresh_labels, rows_within
+from sndcli.streams import Streams
 
 DRAWS = 25  # odd; of a randomised model
-HALVINGS = 9  # the border lies within 1/512 of the bracket
-FIRST_STEP, STEPS = 0.25, 14  # walks outwards by 0.25, 0.5, 1, 2, ... of the claimed distance
+HALVINGS = 9  # the boundary lies within 1/512 of the bracket
+FIRST_STEP, STEPS = 0.25, 14  # walks outwards by 0.25, 0.5, 1, 2, ... of the submitted distance
 BYTES = 2**26  # of rows alive at once
 
 Wrong = Callable[[Tensor, Tensor], Tensor]
 
 
-def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def boundary_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """The points at which the majority flips.
 
     Where the majority errs at `z` the flip is sought between `x0` and `z`, else outwards, in doubling steps clipped
@@ -31,7 +35,7 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         wrong: bool ``[m]`` of (points ``[m, C, H, W]``, rows ``[m]``): whether the majority errs; `rows` say which.
         x0: clean images ``[n, C, H, W]``.
-        z: points handed over ``[n, C, H, W]``.
+        z: points submitted ``[n, C, H, W]``.
 
     Returns:
         points ``[n, C, H, W]``, the outer ends of the last brackets, and bool ``[n]``, whether there is a flip.
@@ -52,36 +56,28 @@ def border_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         lo[rows] = hi[rows]
         hi[rows] = 1 + FIRST_STEP * 2.0**k
         found[rows] = wrong(at(rows, hi[rows]), rows)
-    for _ in range(HALVINGS):
-        rows = found.nonzero().squeeze(1)
-        if not len(rows):
-            break
-        middle = (lo[rows] + hi[rows]) / 2
-        errs = wrong(at(rows, middle), rows)
-        hi[rows] = torch.where(errs, middle, hi[rows])
-        lo[rows] = torch.where(errs, lo[rows], middle)
+    rows = found.nonzero().squeeze(1)
+    if len(rows):
+        _, hi[rows] = bisected(lo[rows], hi[rows], lambda e: wrong(at(rows, e), rows), HALVINGS)
     return at(everyone, hi), found
 
 
-def majority_wrong(logits: Callable[[Tensor, Tensor], Tensor], y: Tensor, image: Tensor, draws: int) -> Wrong:
+def majority_wrong(
+    logits: Logits, criterion: Criterion, image: Tensor, draws: int, streams: Streams | None = None
+) -> Wrong:
     """Whether at least half of `draws` fresh labels are wrong, in batches bounded by memory.
 
     Args:
-        logits: ``[M, K]`` of points ``[M, C, H, W]`` of the images ``[M]``.
-        y: int64 ``[N]``.
+        logits: ``[M, K]`` of points ``[M, C, H, W]``, fresh randomness for every row.
+        criterion: which labels are wrong.
         image: ``[n]``, the images that `Wrong`'s rows stand for.
         draws: answers about each point.
+        streams: of the images.
     """
 
     def wrong(points: Tensor, rows: Tensor) -> Tensor:
-        if not len(points):
-            return torch.zeros(0, dtype=torch.bool, device=points.device)
-        at_once = max(1, BYTES // (4 * points[0].numel() * draws))
-        shares = []
-        for piece, mine in zip(points.split(at_once), image[rows].split(at_once), strict=True):
-            answers = logits(piece.repeat_interleave(draws, 0), mine.repeat_interleave(draws))
-            labels = answers.argmax(1).view(len(piece), draws)
-            shares.append((labels != y[mine, None]).double().mean(1))
-        return torch.cat(shares) >= 0.5
+        at_once = rows_within(BYTES, points.shape[1:].numel() * draws)
+        labels = fresh_labels(logits, points, image[rows], draws, streams, at_once)
+        return criterion.met(labels, image[rows]).double().mean(1) >= 0.5
 
     return wrong

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sndcli import plugins
-from sndcli.attacks.registry import FOOLBOX, options_of, spec_of
+from sndcli.attacks.registry import FOOLBOX, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.load import Select
 from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
@@ -54,7 +55,7 @@ class RunConfig:
     unit: int = 100
     quantize: bool = False
     mismatch: bool = False
-    border: bool = True
+    boundary: bool = True
     precision: Precision = "fp32"
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
@@ -101,6 +102,7 @@ class RunConfig:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
         del plain["unit"]
+        plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.parts)

@@ -117,7 +117,7 @@ def of_run(
     points = images * len(config.report_points)
     draws = config.verify if random else 1
     paid = images * config.budget
-    majorities = points * (DRAWS if random else 1) if config.border else 0
+    majorities = points * (DRAWS if random else 1) if config.boundary else 0
     verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
     right = config.select == "correct"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,20 +9,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sndcli.attacks.registry import options_of, spec_of
-from sndcli.attacks.scales import scales_of
+from sndcli.attacks.registry import spec_of
+from sndcli.attacks.spec import Options, options_of
 from sndcli.ball import moved_out
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import Forward, reproducible_kernels
 from sndcli.models.reference import Reference
+from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import points, results
@@ -34,7 +33,7 @@ from sndcli.runs.rows import Checked, table_of
 from sndcli.runs.success import HALF
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
-from sndcli.streams import Purpose, Streams, drawing, hashed
+from sndcli.streams import Purpose, Streams, hashed
 
 Warn = Callable[[str], None]
 
@@ -68,7 +67,7 @@ class Experiment:
         warn: told of failures that do not end the run.
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
-        save_points: keep the points handed over at the end beside the result (see `points`).
+        save_points: keep the points submitted at the end beside the result (see `points`).
         chooser: the data and the model by which images are chosen; the victim's own by default.
     """
 
@@ -156,20 +155,20 @@ class Experiment:
             torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
             ledger = oracle.close()
-            check = Verification(self.victim, c.verify, c.defense.random, streams)
-            p0, p_mis = check.clean(x0, y)
+            check = Verification(self.victim, c.verify, c.defense.random, streams, oracle.criterion)
+            p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
-                moved_out(x0, held, eps, c.norm, c.quantize) for eps in radii for held in ledger.held
+                moved_out(x0, submitted, eps, c.norm, c.quantize) for eps in radii for submitted in ledger.submitted
             ]  # fmt: skip
-            has = ledger.has_held.repeat(1, len(radii) + 1)
-            p_adv, adv_clean = check.points([*moved, *ledger.held], has, y)
-            border = check.border(oracle, ledger, y) if c.border else None
+            has = ledger.has_submitted.repeat(1, len(radii) + 1)
+            p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
+            boundary = check.boundary(oracle, ledger) if c.boundary else None
         p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
-        checked = Checked(p0, p_mis, p_adv, adv_clean, border, check.draws, check.clean_draws)
+        checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
         return table_of(c, seed, ids, y, oracle, ledger, checked)
 
     def _attack(self, oracle: Oracle, streams: Streams) -> None:
@@ -185,11 +184,12 @@ class Experiment:
             oracle.retire(oracle.active.nonzero().squeeze(1), "error")
 
     def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
-        clean, held = self.data.pixels(index), ledger.held[-1].cpu()
+        clean, submitted = self.data.pixels(index), ledger.submitted[-1].cpu()
         kept = points.Points(
             image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
-            clean=(clean * 255).round().to(torch.uint8), held=held, has_held=ledger.has_held[:, -1].cpu(),
-            bare_label=self.victim.undefended(ledger.held[-1]).argmax(1),
+            clean=(clean * 255).round().to(torch.uint8),
+            submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
+            bare_label=self.victim.undefended(ledger.submitted[-1]).argmax(1),
             classes=tuple(self.data.classes), run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)
@@ -203,10 +203,10 @@ class Experiment:
     def _differ(self, forward: Forward, chosen: Tensor) -> bool:
         """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
-        one = self.data.pixels(chosen[:1]).expand(16, -1, -1, -1).to(self.victim.defended.device)
-        with drawing(streams, torch.zeros(16, dtype=torch.int64, device=one.device)):
-            logits = forward(one)
-        return bool((logits != logits[:1]).any())
+        one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
+        image = torch.zeros(1, dtype=torch.int64, device=one.device)
+        ((_, _, answers),) = repeated(forward, one, image, 16, streams, 1)
+        return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
 
@@ -231,7 +231,9 @@ class Experiment:
         c = self.config
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
-        return scales_of(c.attack, self.options, math.prod(self.victim.classifier.input_size), c.eps, c.defense.sigma)
+        d = math.prod(self.victim.classifier.input_size)
+        probe, search = spec_of(c.attack).scales_at(self.options, d, c.eps, c.defense.sigma)
+        return {"probe": probe, "search": search}
 
 
 def run_attack(
@@ -239,7 +241,7 @@ def run_attack(
     streams: Streams,
     name: str,
     engine: str,
-    options: Any,
+    options: Options,
     references: Sequence[Reference] = (),
 ) -> None:
     """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's.
@@ -253,4 +255,4 @@ def run_attack(
         foolbox_engine.run(oracle, streams, name)
     else:
         extra = (references,) if spec.references else ()
-        importlib.import_module(spec.module).run(oracle, streams, options, *extra)
+        spec.run(oracle, streams, options, *extra)

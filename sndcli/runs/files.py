@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,21 +13,13 @@ from sndcli.runs import points, results
 from sndcli.runs.config import RunConfig
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name, then renames, so that no half of it is ever there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 class RunFiles:
     """Where a config's result and parts are.
 
     Args:
         out: a folder, or the path of the result file.
         config: of the run; a file of another config is never overwritten.
-        save_points: whether the points handed over are kept beside the result.
+        save_points: whether the points submitted are kept beside the result.
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:

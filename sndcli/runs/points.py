@@ -1,4 +1,4 @@
-"""The points an attack would hand over at the end, kept beside the result file for galleries and for re-checking.
+"""The points an attack would submit at the end, kept beside the result file for galleries and for re-checking.
 
 One safetensors file a run, ``<result>.points.safetensors``; n rows in the order of the result's rows.
 """
@@ -6,7 +6,6 @@ One safetensors file a run, ``<result>.points.safetensors``; n rows in the order
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sndcli.errors import DataError
+from sndcli.runs.writing import replacing
 
-TENSORS = ("image_id", "seed", "label", "clean", "held", "has_held", "bare_label")
+FORMER = {"submitted": "held", "has_submitted": "has_held"}  # names in files of version 0.1, which are still read
+TENSORS = ("image_id", "seed", "label", "clean", "submitted", "has_submitted", "bare_label")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Points:
     Attributes:
         image_id, seed, label: int64 ``[n]``.
         clean: uint8 ``[n, C, H, W]``, the clean image rounded to 8 bits.
-        held: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was submitted; the clean image where
-            `has_held` is false.
-        has_held: bool ``[n]``.
-        bare_label: int64 ``[n]``, what the undefended model calls `held`.
+        submitted: float32 ``[n, C, H, W]`` in [0, 1], exactly the point that was submitted; the clean image where
+            `has_submitted` is false.
+        has_submitted: bool ``[n]``.
+        bare_label: int64 ``[n]``, what the undefended model calls `submitted`.
         classes: names of the labels.
         run_id: of the run.
     """
@@ -40,8 +41,8 @@ class Points:
     seed: Tensor
     label: Tensor
     clean: Tensor
-    held: Tensor
-    has_held: Tensor
+    submitted: Tensor
+    has_submitted: Tensor
     bare_label: Tensor
     classes: tuple[str, ...]
     run_id: str
@@ -55,9 +56,8 @@ def path_of(result: Path) -> Path:
 def write(path: Path, points: Points) -> None:
     """Writes under a temporary name, then renames."""
     tensors = {name: getattr(points, name).cpu().contiguous() for name in TENSORS}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
 
 
 def read(path: Path) -> Points:
@@ -69,7 +69,8 @@ def read(path: Path) -> Points:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
+            there = set(file.keys())
+            tensors = {name: file.get_tensor(name if name in there else FORMER.get(name, name)) for name in TENSORS}
         return Points(**tensors, classes=tuple(json.loads(metadata["classes"])), run_id=metadata["run"])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. `snd attack --save-points` writes it.") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sndcli.attacks.registry import REFERENCES, options_of, spec_of
+from sndcli.attacks.registry import REFERENCES, spec_of
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.cifar10 import proxy_ids
 from sndcli.datasets.folder import Reading
@@ -55,10 +56,10 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
     budgets = r.budgets
     norm = r.norm or spec.norms[0]
     options = options_of(spec, r.preset, r.settings, norm)  # a wrong one is told before anything slow is loaded
-    if getattr(options, "authors_count", False):
+    if (paid := spec.paid_for(options, budget, r.votes)) != budget:
         points = budgets or [b for b in usual.budgets if b <= budget]
-        listener.note(f"{budget} queries by the authors' count are {options.paid(budget, r.votes)} paid ones")
-        budget, budgets = options.paid(budget, r.votes), tuple(options.paid(b, r.votes) for b in points)
+        listener.note(f"{budget} queries by the authors' count are {paid} paid ones")
+        budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
     eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
@@ -73,7 +74,7 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize, mismatch=r.mismatch,
-        border=r.boundary, precision=r.precision, compiled=r.compiled,
+        boundary=r.boundary, precision=r.precision, compiled=r.compiled,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
     device = resolve_device(r.device)

@@ -6,7 +6,6 @@ Files of schema 1 are read too: this is the one place that knows their names, af
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -16,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sndcli.ball import within
-from sndcli.errors import DataError
+from sndcli.errors import DataError, first_line
 from sndcli.runs.columns import OF_RUN, SCHEMA, repeated
 from sndcli.runs.success import confirmed, fools_bare
+from sndcli.runs.writing import replacing
 
 SCHEMA_VERSION = 2
 READABLE = (1, SCHEMA_VERSION)
@@ -77,10 +77,8 @@ def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
     metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
     table = table.replace_schema_metadata(metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     return table
 
 
@@ -102,7 +100,7 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     if table.schema.metadata[b"schema_version"] == b"1":
         table = _upgraded(table, [present[name] for name in kept], without)
     return table.select([name for name in SCHEMA.names if name not in without])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,8 +13,9 @@ from sndcli.datasets.base import ImageSet
 from sndcli.defenses import trained
 from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model, save_weights
-from sndcli.models.zoo import checksum
+from sndcli.models.zoo import Card, Robust, checksum
 from sndcli.runs.accuracy import accuracy
+from sndcli.runs.writing import write_text
 from sndcli.training.loop import train_form_state
 from sndcli.training.recipe import Recipe
 from sndcli.training.robustness import PGD, robust_accuracy
@@ -35,7 +35,7 @@ def ship(
     device: torch.device,
     pgd: Sequence[str] = ROBUSTNESS,
     pgd_images: int = 1000,
-) -> dict[str, Any]:
+) -> Card:
     """Writes the network of `model` to `path` (safetensors) and its card beside it (``.json``); returns the card.
 
     Args:
@@ -51,18 +51,18 @@ def ship(
     save_weights(classifier, recipe.arch, path, state, extra)
     defended = reload(recipe, path, device)
     (value,) = accuracy(Forward(defended, device, 200), test_set, [0])
-    robust = [
+    robust: list[Robust] = [
         {"pgd": text, "n": min(pgd_images, len(test_set)),
          "value": robust_accuracy(defended, test_set, PGD.parse(text), device, pgd_images)}
         for text in (pgd if pgd_images else ())
     ]  # fmt: skip
-    card = {
+    card: Card = {
         "name": path.stem, "arch": recipe.arch, "defense": recipe.defense, "sha256": checksum(path.read_bytes()),
         "data": DATA[recipe.split],
         "accuracy": {"data": test_set.source, "n": len(test_set), "value": value}, "robust": robust,
         "recipe": recipe.as_dict(),
     }  # fmt: skip
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return card
 
 

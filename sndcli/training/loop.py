@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sndcli.errors import ConfigError
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.models.dropping import dropping
 from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
+from sndcli.runs.writing import replacing
 from sndcli.training.augment import alternating_flip, cutout, jitter, random_crop
 from sndcli.training.objectives import Objective, objective_of
 from sndcli.training.recipe import Recipe
@@ -235,9 +235,8 @@ def _save(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.O
         "network": model.network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    temporary = out / "last.pt.tmp"
-    torch.save(state, temporary)
-    os.replace(temporary, out / "last.pt")
+    with replacing(out / "last.pt") as temporary:
+        torch.save(state, temporary)
 
 
 def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.Optimizer) -> int:

@@ -86,7 +86,7 @@ class Recipe:
             milestones=tuple(round(milestone * scale) for milestone in self.milestones),
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return asdict(self)
 

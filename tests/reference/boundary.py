@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor
 
-from reference.decisions import Ask, Draw, straight, uniform_start
+from reference.decisions import Ask, Draw, straight, uniform_start, vote
+from reference.noise import Confirmed, noise_scale
 
 
 def boundary(
@@ -22,8 +23,20 @@ def boundary(
     update_every: int,
     start_draws: int,
     blend_steps: int,
+    votes: int,
+    retest: int,
+    sigma_hat: str,
+    floor: float,
+    confirm: int,
+    eps: float,
 ) -> None:
-    """Walks on the boundary; the incumbent `a` is held. Ours: the blend leaves out the clean image itself."""
+    """Walks on the boundary; the incumbent `a` is submitted. Ours: the blend leaves out the clean image itself.
+
+    Ours too, for noise: what one answer calls adversarial is accepted by `votes` more; every `retest` steps as many say
+    whether `a` still is, which moves out by 5 % if not; steps are a `floor` of the noise long or more. With `confirm`
+    only what `Confirmed` makes of `a` at each retest is submitted.
+    """
+    sigma, submit = noise_scale(x, ask, draw, sigma_hat), Confirmed(ask, x, eps, confirm)
     noise = uniform_start(ask, draw, start_draws)
     if noise is None:
         return
@@ -32,7 +45,7 @@ def boundary(
         blend = straight(x, noise, k / blend_steps)
         if ask(blend):
             a = blend
-            ask.hold(a)
+            ask.submit(a)
             break
     delta, epsilon = spherical_step, source_step
     sphere: list[bool] = []
@@ -42,6 +55,8 @@ def boundary(
         distance = float(away.norm())
         if epsilon < source_step_convergence or distance < 1e-6:
             return
+        delta = max(delta, floor * sigma * math.sqrt(x.numel()) / distance)
+        epsilon = max(epsilon, floor * sigma / distance)
         eta = draw.normal()
         eta = eta - (eta * away).sum() * away / distance**2  # orthogonal to the way to the clean image,
         eta = eta * (delta * distance / eta.norm())  # δ long,
@@ -49,9 +64,18 @@ def boundary(
         gap = float((s - x).norm())
         c = (s + max(0.0, epsilon * distance + gap - distance) / gap * (x - s)).clamp(0, 1)
         hit = ask(c)
-        if hit and float((c - x).norm()) < distance:
+        if hit and float((c - x).norm()) < distance and (votes == 1 or vote(ask, c, votes)):
             a = c
-            ask.hold(a)
+            if not confirm:
+                ask.submit(a)
+        if retest and k % retest == 0:
+            sure = vote(ask, a, votes)
+            if not sure:
+                a = (x + 1.05 * (a - x)).clamp(0, 1)
+            if confirm:
+                submit(a, sigma)
+            elif not sure:
+                ask.submit(a)
         if k % update_every:
             continue
         sphere.append(ask(s))

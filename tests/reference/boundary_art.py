@@ -32,7 +32,7 @@ def boundary_art(
         a = draw.uniform()
         wanted = ask.label(a)
         if wanted != ask.y:
-            ask.hold(a)
+            ask.submit(a)
             break
     else:
         return
@@ -62,10 +62,10 @@ def boundary_art(
             epsilon = adapted(epsilon, len(survivors) / len(asked), step_adapt)
             if survivors:
                 a = chosen(survivors)
-                ask.hold(a)
+                ask.submit(a)
                 break
         else:
-            ask.hold(chosen(found))
+            ask.submit(chosen(found))
             return
 
 

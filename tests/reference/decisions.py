@@ -20,19 +20,24 @@ class OutOfBudget(Exception):
 
 @dataclass
 class Draw:
-    """Random numbers of one image, row after row."""
+    """Random numbers of one image, row after row, in a type."""
 
     streams: Streams
     image: int
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """One standard normal tensor of the image's shape, or of `shape`."""
-        return self.streams.normal(torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape)))[0]
+        return self.streams.normal(
+            torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape), dtype=self.dtype)
+        )[0]
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Tensor:
         """As `normal`, uniform on [0, 1)."""
-        return self.streams.uniform(torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape)))[0]
+        return self.streams.uniform(
+            torch.tensor([self.image]), torch.zeros(1, *(shape or self.shape), dtype=self.dtype)
+        )[0]
 
 
 @dataclass
@@ -47,7 +52,7 @@ class Ask:
         norm: ``l2`` or ``linf``.
         sent: every point asked about, and
         labels: its label.
-        held: what the attack would hand over now.
+        submitted: what the attack would submit now.
     """
 
     victim: Callable[[Tensor], int]
@@ -57,7 +62,7 @@ class Ask:
     norm: str = "l2"
     sent: list[Tensor] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
-    held: Tensor | None = None
+    submitted: Tensor | None = None
 
     @property
     def left(self) -> int:
@@ -76,14 +81,14 @@ class Ask:
         """Whether `z` is adversarial (untargeted: any wrong label)."""
         return self.label(z) != self.y
 
-    def hold(self, z: Tensor) -> None:
-        """Declares what would be handed over from now on."""
-        self.held = z.clamp(0, 1)
+    def submit(self, z: Tensor) -> None:
+        """Declares what is submitted from now on."""
+        self.submitted = z.clamp(0, 1)
 
     def hold_if_closer(self, z: Tensor, best: float) -> float:
         """Holds `z` if it is closer than `best`; the distance of the closer of both."""
         if self.distance(z) < best:
-            self.hold(z)
+            self.submit(z)
         return min(best, self.distance(z))
 
     def distance(self, z: Tensor) -> float:
@@ -116,11 +121,11 @@ def bisect(ask: Callable[[Tensor], bool], x: Tensor, z: Tensor, width: float, pa
 
 
 def uniform_start(ask: Ask, draw: Draw, draws: int, confirmed: Callable[[Tensor], bool] | None = None) -> Tensor | None:
-    """The first uniform noise image that is adversarial, held; None where there is none."""
+    """The first uniform noise image that is adversarial, submitted; None where there is none."""
     for _ in range(draws):
         z = draw.uniform()
         if (confirmed or ask)(z):
-            ask.hold(z)
+            ask.submit(z)
             return z
     return None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from reference.decisions import Ask, Draw
+from reference.decisions import Ask, Draw, vote
+from reference.noise import Confirmed, noise_scale
 
 
 def geoda(
@@ -22,29 +24,50 @@ def geoda(
     step: float,
     steps: int,
     start_draws: int,
+    sigma_hat: str,
+    votes: int,
+    confirm: int,
+    eps: float,
 ) -> None:
-    """Goes from the clean image along the summed estimates of the normal; holds the closest boundary point.
+    """Goes from the clean image along the summed estimates of the normal; submits the closest boundary point.
 
-    Ours: an iteration starts only with more than 25 queries left and probes with what is left beyond those.
+    Ours: an iteration starts only with more than 25 queries left and probes with what is left beyond those. With a
+    noise σ̂ probes are 2σ̂ or more and bisections end at σ̂; all but probes are decided by votes, for which 25 decisions'
+    worth is kept back; with `confirm` every boundary point is submitted by `Confirmed`.
     """
+    sigma, submit = noise_scale(x, ask, draw, sigma_hat), Confirmed(ask, x, eps, confirm)
+    reserve, best = 25 * (votes + 1) // 2, math.inf
+
+    def decided(z: Tensor) -> bool:
+        return vote(ask, z, votes)
+
+    def on_boundary(z: Tensor) -> Tensor:
+        nonlocal best
+        found = bisect(decided, x, z, tolerance)
+        if confirm:
+            submit(found, sigma)
+        else:
+            best = ask.hold_if_closer(found, best)
+        return found
+
     # The authors' numbers are of 224 x 224 pixels over a standard deviation of 0.226 (`geoda_plan.rescaled`).
     part = 0.226 * math.sqrt(x.numel() / (3 * 224 * 224))
     probe, tolerance = probe or 2e-4 * 0.226, tolerance or 1e-4 * part
     step = step or 5 * (part if ask.norm == "linf" else 0.226)
-    plan, best = allocated(ask.budget, allocation), math.inf
+    probe, tolerance = max(probe, 2 * sigma), max(tolerance, sigma)
+    plan = allocated(ask.budget, allocation)
     basis = low_frequencies(x.shape[-1], sub_dim or max(1, 75 * x.shape[-1] // 224))
     for k in range(1, start_draws + 1):
         z = (x + 0.02 * k * draw.normal()).clamp(0, 1)
-        if ask(z):
-            ask.hold(z)
+        if decided(z):
+            ask.submit(z)
             break
     else:
         return
-    b = bisect(ask, x, z, tolerance)
-    best = ask.hold_if_closer(b, best)
+    b = on_boundary(z)
     normal = torch.zeros_like(x)
     for planned in plan:
-        n = min(planned, ask.left - 25)
+        n = min(planned, ask.left - reserve)
         if n < 1 or ask.distance(b) < 1e-6:
             return
         for _ in range(n):
@@ -55,13 +78,12 @@ def geoda(
         way = normal if ask.norm == "l2" else normal.sign() / normal.norm()
         for k in range(1, steps + 1):
             z = (x + step * k * way).clamp(0, 1)
-            if ask(z):
-                b = bisect(ask, x, z, tolerance)
-                best = ask.hold_if_closer(b, best)
+            if decided(z):
+                b = on_boundary(z)
                 break
 
 
-def bisect(ask: Ask, x: Tensor, z: Tensor, tolerance: float) -> Tensor:
+def bisect(ask: Callable[[Tensor], bool], x: Tensor, z: Tensor, tolerance: float) -> Tensor:
     """The adversarial end of an interval that is shorter than `tolerance` in L2."""
     near, far = x, z
     for _ in range(60):

@@ -24,7 +24,7 @@ def hsja(
     start_draws: int,
     projected: bool,
 ) -> None:
-    """Holds the closest projected point x_t (`projected`), or the closest point stepped out to.
+    """Submits the closest projected point x_t (`projected`), or the closest point stepped out to.
 
     Ours: the last gradient gets what is left beyond the step and the projection, and there is none below 30 probes;
     25 halvings of the step at most.

@@ -8,8 +8,9 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from reference.decisions import Ask, Draw, OutOfBudget, bisect, straight, uniform_start, vote
+from reference.decisions import Ask, Draw, bisect, uniform_start, vote
 from reference.hsja import direction
+from reference.noise import Confirmed, measured
 
 
 class Prior(Draw):
@@ -59,10 +60,11 @@ def hsja_na(
     window: float,
     eps: float = math.inf,
 ) -> None:
-    """Holds after each projection a point a little further out, which `confirm` answers confirm."""
+    """Submits after each projection a point a little further out, which `confirm` answers confirm."""
     prior = Prior(draw.streams, draw.image, draw.shape)
     prior.colour, prior.window = colour, window
-    sigma, root_d, reached = 0.0, math.sqrt(x.numel()), math.inf
+    sigma, root_d = 0.0, math.sqrt(x.numel())
+    submit = Confirmed(ask, x, eps, confirm, confirm_lead, overshoot, safety)
     if sigma_hat != "estimate":
         sigma = float(sigma_hat)
 
@@ -73,22 +75,8 @@ def hsja_na(
         return min(0.5, max(1.5 / grid, fineness * sigma / max(ask.distance(far), 1e-6)))
 
     def projected(far: Tensor) -> Tensor:
-        nonlocal reached
         found = bisect(decided, x, far, width_at(far))
-        distance = max(ask.distance(found), 1e-6)
-        for k in (1, 2, 4) if confirm else (1,):
-            further = 1 + k * (overshoot + safety * sigma / distance)
-            if distance <= 0.999 * eps:
-                further = min(further, 0.999 * eps / distance)
-            sent = straight(x, found, further).clamp(0, 1)
-            try:
-                sure = ask.distance(sent) <= 1.1 * reached and (not confirm or vote(ask, sent, confirm, confirm_lead))
-            except OutOfBudget:
-                break
-            if sure:
-                reached = min(reached, ask.distance(sent))
-                ask.hold(sent)
-                break
+        submit(found, sigma)
         return found
 
     if start_scale:
@@ -127,28 +115,6 @@ def growing_start(
             noise = (0.12, 0.24, 0.48, 0.96)[late % 4] * (prior if late // 4 % 2 else draw).normal()
         z = (x + noise).clamp(0, 1)
         if ask(z) and vote(ask, z, votes, lead):
-            ask.hold(z)
+            ask.submit(z)
             return z
     return None
-
-
-def measured(x: Tensor, point: Tensor, ask: Ask, draw: Draw, pairs: int) -> float:
-    """exp of the posterior mean of log σ, from how often two answers at one probe differ (see `noise.measure`)."""
-    scales = [5e-4 * 200 ** (i / 55) for i in range(56)]  # 0.0005 to 0.1
-    logs, a = [0.0] * len(scales), 0.01
-    for _ in range(4):
-        answers, reach = [], 0.0
-        for _ in range(pairs):
-            u = draw.normal()
-            probe = (point + a * math.sqrt(x.numel()) * u / u.norm()).clamp(0, 1)
-            reach += float((probe - point).norm()) ** 2 / x.numel() / pairs
-            answers.append((ask(probe), ask(probe)))
-        q = sum(first + second for first, second in answers) / (2 * pairs)
-        differing = sum(first != second for first, second in answers)
-        for i, scale in enumerate(scales):
-            phi = 2 / math.pi * math.asin(reach / (reach + scale**2))
-            p = 2 * q * (1 - q) * (1 - phi)
-            logs[i] += differing * math.log(max(p, 1e-9)) + (pairs - differing) * math.log1p(-p)
-        weights = [math.exp(value - max(logs)) for value in logs]
-        a = math.exp(sum(w * math.log(s) for w, s in zip(weights, scales, strict=True)) / sum(weights))
-    return a

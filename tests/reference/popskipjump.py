@@ -29,7 +29,7 @@ def popskipjump(
     start_draws: int,
     start_votes: int,
 ) -> None:
-    """Holds the estimate of p = 1/2, or a point `outward` cells before it (ours), after each search."""
+    """Submits the estimate of p = 1/2, or a point `outward` cells before it (ours), after each search."""
     start = uniform_start(ask, draw, start_draws, lambda z: vote(ask, z, start_votes))
     if start is None:
         return
@@ -39,7 +39,7 @@ def popskipjump(
         floors, position = [floor], min(position, 1 - 1 / (2 * grid))
         point = straight(x, far, 1 - position)
         before = outward * max(1 / (6 * slope), 1 / grid)
-        ask.hold(straight(x, far, 1 - max(0.0, position - before)))
+        ask.submit(straight(x, far, 1 - max(0.0, position - before)))
         if t > iterations or ask.distance(point) < 1e-6:
             return
         n_det = int(initial_evals * math.sqrt(t))

@@ -85,3 +85,20 @@ def project(x: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
 def wins(p: Tensor, y: int, point: Tensor, x0: Tensor, eps: float, norm: str) -> bool:
     """A wrong answer inside the ball ends an attack."""
     return int(p.argmax()) != y and inside(point, x0, eps, norm)
+
+
+def averaged(ask: Ask, point: Tensor, draws: int) -> Tensor:
+    """Mean probabilities of several answers about one point (ours, for noise)."""
+    answers = [ask(point)[0] for _ in range(draws)]
+    return torch.stack(answers).mean(0)
+
+
+def confirmed(ask: Ask, point: Tensor, y: int, votes: int, lead: int = 5) -> bool:
+    """Whether most of `votes` more answers are wrong, or the first side to lead by `lead` is that (ours, for noise)."""
+    wrong = right = 0
+    while max(wrong, right) <= votes // 2 and abs(wrong - right) < lead:
+        if int(ask(point)[0].argmax()) != y:
+            wrong += 1
+        else:
+            right += 1
+    return wrong > right

@@ -7,34 +7,41 @@ import torch
 from scipy.fft import idctn
 from torch import Tensor
 
-from .score_common import Ask, Draw, OutOfBudget, wins
+from .score_common import Ask, Draw, OutOfBudget, averaged, confirmed, wins
 
 
 def attack(
     x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, *, step: float = 0.2, basis: str = "pixel",
-    first: int = 0, stride: int = 0,
+    first: int = 0, stride: int = 0, draws: int = 1, requery: bool = False, confirm: int = 0,
 ) -> Tensor:  # fmt: skip
     """Walks along one direction after the other, left, and if p_y did not fall right.
 
     Args:
         first: with a `stride`, side of the square of frequencies that are tried first; 0: all in random order.
+        draws: answers whose mean is looked at (ours, for noise, as what follows).
+        requery: the incumbent is asked again before each direction; what is to be beaten is the mean of its answers.
+        confirm: further answers, at most, that must say that a success is one.
     """
-    x, p_last = x0, float(ask(x0)[0][y])
-    for c, u, v in order(draw, tuple(x0.shape), first, stride):
-        coefficients = np.zeros(tuple(x0.shape))
-        coefficients[c, u, v] = 1.0
-        q = coefficients if basis == "pixel" else idctn(coefficients, axes=(1, 2), norm="ortho")
-        for sign in (-1, 1):
-            trial = x + sign * step * torch.as_tensor(q)
-            try:
-                (p,) = ask(trial)
-            except OutOfBudget:
-                return x.clamp(0, 1)
-            if wins(p, y, trial, x0, eps, "l2"):
-                return trial.clamp(0, 1)
-            if float(p[y]) < p_last:
-                x, p_last = trial, float(p[y])
-                break
+    x, history = x0, [float(ask(x0)[0][y])]  # every answer about x
+    try:
+        for c, u, v in order(draw, tuple(x0.shape), first, stride):
+            coefficients = np.zeros(tuple(x0.shape))
+            coefficients[c, u, v] = 1.0
+            q = coefficients if basis == "pixel" else idctn(coefficients, axes=(1, 2), norm="ortho")
+            if requery:
+                history.append(float(ask(x)[0][y]))
+            for sign in (-1, 1):
+                trial = x + sign * step * torch.as_tensor(q)
+                p = averaged(ask, trial, draws)
+                fell = float(p[y]) < sum(history) / len(history)
+                if fell:
+                    x, history = trial, [float(p[y])] * draws
+                if wins(p, y, trial, x0, eps, "l2") and (not confirm or confirmed(ask, trial, y, confirm)):
+                    return trial.clamp(0, 1)
+                if fell:
+                    break
+    except OutOfBudget:
+        pass
     return x.clamp(0, 1)
 
 

@@ -12,27 +12,40 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .score_common import Ask, Draw, OutOfBudget, length, margin, wins
+from .score_common import Ask, Draw, OutOfBudget, averaged, confirmed, length, margin, wins
 
 
-def attack(x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *, p_init: float, rescale: bool) -> Tensor:
-    """One random square an iteration, kept where the margin of the right class falls."""
+def attack(
+    x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *, p_init: float, rescale: bool,
+    draws: int = 1, requery: bool = False, confirm: int = 0,
+) -> Tensor:  # fmt: skip
+    """One random square an iteration, kept where the margin of the right class falls.
+
+    Args:
+        draws: answers about a square, of whose mean the margin is (ours, for noise, as what follows).
+        requery: the incumbent is asked again for each square, which must beat the mean of all margins seen of it; the
+            schedule of p is that of as many squares as the budget has in it.
+        confirm: further answers, at most, that must say that a success is one.
+    """
     ask(x0)
-    x, best = x0, -math.inf
-    for iteration in range(ask.budget):
-        if iteration == 0:
-            trial = (stripes if norm == "linf" else mosaic)(x0, eps, draw)
-        else:
-            p = share(iteration - 1, ask.budget, p_init, rescale)
-            trial = (linf_step if norm == "linf" else l2_step)(x0, x, eps, p, draw)
-        try:
-            (told,) = ask(trial)
-        except OutOfBudget:
-            break
-        if margin(told, y) > best or margin(told, y) >= 0:
-            x, best = trial, margin(told, y)
-        if wins(told, y, trial, x0, eps, norm):
-            return trial
+    x, history = x0, [-math.inf]
+    try:
+        for iteration in range(ask.budget):
+            if requery and iteration:
+                history.append(margin(ask(x)[0], y))
+            if iteration == 0:
+                trial = (stripes if norm == "linf" else mosaic)(x0, eps, draw)
+            else:
+                p = share(iteration - 1, ask.budget // (draws + requery), p_init, rescale)
+                trial = (linf_step if norm == "linf" else l2_step)(x0, x, eps, p, draw)
+            told = averaged(ask, trial, draws)
+            loss = margin(told, y)
+            if loss > sum(history) / len(history) or (loss >= 0 and not requery):
+                x, history = trial, [loss] * draws
+            if wins(told, y, trial, x0, eps, norm) and (not confirm or confirmed(ask, trial, y, confirm)):
+                return trial
+    except OutOfBudget:
+        pass
     return x
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.queries.oracle import Oracle, Phase
+from sndcli.ball import bisected
+from sndcli.queries.call import Phase
+from sndcli.queries.draws import rows_within
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 Ask = Callable[[Oracle, Tensor, Tensor, Phase], Tensor]
@@ -41,7 +44,7 @@ def gaussian(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
 
 def block_size(images: int, d: int) -> int:
     """Probes an image sends at once, so that all images together stay within `BLOCK_BYTES`."""
-    return max(1, min(64, BLOCK_BYTES // (4 * d * max(1, images))))
+    return rows_within(BLOCK_BYTES, d * max(1, images), 64)
 
 
 def active(oracle: Oracle) -> Tensor:
@@ -49,28 +52,28 @@ def active(oracle: Oracle) -> Tensor:
     return oracle.active.nonzero().squeeze(1)
 
 
-def hold_closer(oracle: Oracle, points: Tensor, owner: Tensor, reached: Tensor) -> None:
-    """Holds those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
-    distance = oracle.distance(points, owner)
-    closer = distance < reached[owner]
-    reached[owner[closer]] = distance[closer]
-    oracle.hold(points[closer], owner[closer])
+def submit_closer(oracle: Oracle, points: Tensor, image: Tensor, reached: Tensor) -> None:
+    """Submits those points that are closer than all before; `reached` ``[N]`` keeps the distances."""
+    distance = oracle.distance(points, image)
+    closer = distance < reached[image]
+    reached[image[closer]] = distance[closer]
+    oracle.submit(points[closer], image[closer])
 
 
 def take_turns(oracle: Oracle, turn: Callable[[Tensor], None]) -> None:
     """Calls `turn` with the active images until there are none; every turn asks at least once for each of them."""
     for _ in range(oracle.budget + 1):
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        turn(owner)
+        turn(image)
 
 
 def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracle.adversarial) -> tuple[Tensor, Tensor]:
     """Uniform noise images until one is adversarial; images that find none are retired as ``init_failed``.
 
     Returns:
-        (points ``[N, C, H, W]``, owners with a start). Every start found is held.
+        (points ``[N, C, H, W]``, images with a start). Every start found is submitted.
     """
     points = oracle.x0.clone()
     pending = active(oracle)
@@ -80,7 +83,7 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
         noise = streams.uniform(pending, points)
         found = ask(oracle, noise, pending, "start") == 1
         points[pending[found]] = noise[found]
-        oracle.hold(noise[found], pending[found])
+        oracle.submit(noise[found], pending[found])
         pending = pending[~found & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
     return points, active(oracle)
@@ -101,7 +104,7 @@ def box(x: Tensor, z: Tensor, e: Tensor) -> Tensor:
 def bisect(
     oracle: Oracle,
     z: Tensor,
-    owner: Tensor,
+    image: Tensor,
     width: float | Tensor,
     phase: str,
     path: Callable[[Tensor, Tensor, Tensor], Tensor] = straight,
@@ -115,25 +118,26 @@ def bisect(
     Args:
         oracle: asked about points on the path.
         z: ``[n, C, H, W]``, taken to be adversarial.
-        owner: ``[n]``.
+        image: ``[n]``.
         width: of the final interval of e; one number, or one an image.
         phase: for the query counts.
         path: `straight` for L2, `box` for L∞.
         ask: one query a step, or a majority of several.
     """
-    x = oracle.x0[owner]
-    lo = torch.zeros(len(owner), dtype=torch.float64, device=z.device)
+    x = oracle.x0[image]
+    lo = torch.zeros(len(image), dtype=torch.float64, device=z.device)
     hi = torch.ones_like(lo)
-    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(owner)
+    widths = width.tolist() if isinstance(width, Tensor) else [width] * len(image)
     steps = torch.tensor([bisection_steps(w) for w in widths], dtype=torch.int64, device=z.device)
-    for k in range(int(steps.max()) if len(steps) else 0):
-        rows = (steps > k).nonzero().squeeze(1)
-        if not bool(oracle.active[owner[rows]].any()):
-            break
-        middle = (lo[rows] + hi[rows]) / 2
-        answer = ask(oracle, path(x[rows], z[rows], middle), owner[rows], phase)
-        hi[rows] = torch.where(answer == 1, middle, hi[rows])
-        lo[rows] = torch.where(answer == 0, middle, lo[rows])
+
+    def answers(middle: Tensor) -> Tensor:
+        rows, told = (steps > 0).nonzero().squeeze(1), torch.full_like(image, REFUSED)
+        steps.sub_(1)
+        if bool(oracle.active[image[rows]].any()):
+            told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), image[rows], phase)
+        return told
+
+    _, hi = bisected(lo, hi, answers, int(steps.max()) if len(steps) else 0)
     return path(x, z, hi)
 
 

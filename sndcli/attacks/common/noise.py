@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
 from sndcli.errors import ConfigError
-from sndcli.queries.oracle import REFUSED, Oracle, Phase
+from sndcli.queries.call import Phase
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 ESTIMATE = "estimate"
@@ -34,7 +35,12 @@ def check_scale(text: str) -> str:
     return text
 
 
-def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes: int, lead: int = 0) -> Tensor:
+def known_scale(text: str, sigma: float) -> float:
+    """σ̂ of an attack that is told `text`, where the noise is σ: an estimate is taken to be right."""
+    return sigma if text == ESTIMATE else float(text)
+
+
+def majority(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase, votes: int, lead: int = 0) -> Tensor:
     """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
 
     A row is asked no more once the rest cannot change its majority, or, with ``lead > 0``, once one side leads by
@@ -43,19 +49,19 @@ def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes:
     Args:
         oracle: every answer is paid.
         points: ``[M, C, H, W]``.
-        owner: ``[M]``.
+        image: ``[M]``.
         phase: as for `Oracle.labels`.
         votes: odd, answers at most.
         lead: 0, or the lead that ends a row.
     """
     if votes == 1:
-        return oracle.adversarial(points, owner, phase)
-    parts = [(phase, len(owner))] if isinstance(phase, str) else list(phase)
-    part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(owner.device)
-    ones, asked = torch.zeros_like(owner), torch.zeros_like(owner)
-    verdict = torch.full_like(owner, REFUSED)
+        return oracle.adversarial(points, image, phase)
+    parts = [(phase, len(image))] if isinstance(phase, str) else list(phase)
+    part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(image.device)
+    ones, asked = torch.zeros_like(image), torch.zeros_like(image)
+    verdict = torch.full_like(image, REFUSED)
     for _ in range(votes):
-        pending = ((verdict == REFUSED) & oracle.active[owner]).nonzero().squeeze(1)
+        pending = ((verdict == REFUSED) & oracle.active[image]).nonzero().squeeze(1)
         if not len(pending):
             break
         ahead = torch.maximum(ones, asked - ones)[pending]
@@ -65,7 +71,7 @@ def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes:
         rows = pending.repeat_interleave(need)
         counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
         names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
-        reply = oracle.adversarial(points[rows], owner[rows], names)
+        reply = oracle.adversarial(points[rows], image[rows], names)
         told = reply != REFUSED
         ones.index_add_(0, rows[told], reply[told])
         asked.index_add_(0, rows[told], torch.ones_like(reply[told]))
@@ -77,17 +83,17 @@ def majority(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase, votes:
 
 
 def voted_but_first(
-    oracle: Oracle, points: Tensor, owner: Tensor, phases: Sequence[tuple[str, int]], votes: int
+    oracle: Oracle, points: Tensor, image: Tensor, phases: Sequence[tuple[str, int]], votes: int
 ) -> Tensor:
     """As `majority`, but the rows of the first phase (a gradient's probes) are asked once each."""
     if votes == 1:
-        return oracle.adversarial(points, owner, phases)
+        return oracle.adversarial(points, image, phases)
     k = phases[0][1]
-    probes = oracle.adversarial(points[:k], owner[:k], phases[0][0])
-    return torch.cat([probes, majority(oracle, points[k:], owner[k:], phases[1:], votes)])
+    probes = oracle.adversarial(points[:k], image[:k], phases[0][0])
+    return torch.cat([probes, majority(oracle, points[k:], image[k:], phases[1:], votes)])
 
 
-def measure(oracle: Oracle, x: Tensor, owner: Tensor, streams: Streams, pairs: int = PAIRS) -> Tensor:
+def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: int = PAIRS) -> Tensor:
     """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
 
     At a boundary point, a probe whose standard deviation along the normal is a gives two answers whose latent
@@ -99,22 +105,20 @@ def measure(oracle: Oracle, x: Tensor, owner: Tensor, streams: Streams, pairs: i
     Args:
         oracle: paid in the phase ``estimate``, `ROUNDS` · `pairs` · 2 queries an image.
         x: ``[n, C, H, W]``, points near the boundary.
-        owner: ``[n]``.
+        image: ``[n]``.
         streams: of the probes.
         pairs: probes asked twice, in each round.
     """
     scales = SCALES.to(x.device)
-    likelihood = torch.zeros(len(owner), len(scales), dtype=torch.float64, device=x.device)
-    a = torch.full((len(owner),), FIRST_PROBE, dtype=torch.float64, device=x.device)
-    image = torch.arange(len(owner), device=x.device).repeat_interleave(pairs)
+    likelihood = torch.zeros(len(image), len(scales), dtype=torch.float64, device=x.device)
+    a = torch.full((len(image),), FIRST_PROBE, dtype=torch.float64, device=x.device)
+    nth = torch.arange(len(image), device=x.device).repeat_interleave(pairs)
     root = math.sqrt(oracle.x0[0].numel())
     for _ in range(ROUNDS):
-        u = unit(streams.normal(owner[image], x))
-        probe = (x[image] + per_image(a[image] * root, x) * u).clamp_(0.0, 1.0)
-        reach = (
-            (norms(probe - x[image]).view(-1, pairs).double() / root).square().mean(1, keepdim=True)
-        )  # after clipping
-        rows = owner[image].repeat_interleave(2)
+        u = unit(streams.normal(image[nth], x))
+        probe = (x[nth] + per_image(a[nth] * root, x) * u).clamp_(0.0, 1.0)
+        reach = (norms(probe - x[nth]).view(-1, pairs).double() / root).square().mean(1, keepdim=True)  # after clipping
+        rows = image[nth].repeat_interleave(2)
         answers = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, pairs, 2)
         told = (answers != REFUSED).all(2)
         answered = told.sum(1).clamp_min(1)
@@ -161,7 +165,7 @@ def growing_start(
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]
-        oracle.hold(tried[found], pending[found])
+        oracle.submit(tried[found], pending[found])
         left = torch.ones_like(pending, dtype=torch.bool).index_fill_(0, found, False)
         pending = pending[left & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
@@ -177,9 +181,9 @@ def noise_scale(oracle: Oracle, streams: Streams, text: str) -> Tensor:
     if check_scale(text) != ESTIMATE:
         return torch.full((n,), float(text), dtype=torch.float64, device=device)
     found = torch.zeros(n, dtype=torch.float64, device=device)
-    z, owner = uniform_start(oracle, streams, 10_000)
-    x = bisect(oracle, z[owner], owner, START_WIDTH, "estimate", ask=voted(START_VOTES))
-    found[owner] = measure(oracle, x, owner, streams)
+    z, image = uniform_start(oracle, streams, 10_000)
+    x = bisect(oracle, z[image], image, START_WIDTH, "estimate", ask=voted(START_VOTES))
+    found[image] = measure(oracle, x, image, streams)
     return found
 
 
@@ -197,7 +201,7 @@ def votes_expected(votes: int, lead: int) -> float:
 def voted(votes: int, lead: int = 0) -> Ask:
     """A function that asks as `Oracle.adversarial` does, by majority."""
 
-    def ask(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
-        return majority(oracle, points, owner, phase, votes, lead)
+    def ask(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
+        return majority(oracle, points, image, phase, votes, lead)
 
     return ask

@@ -1,7 +1,6 @@
-"""Pieces that the score attacks share: losses, projection, the end of an image's attack.
+"""Pieces that the score attacks share: projection, averages, the end of an image's attack.
 
-Losses are written so that the attacker maximises them. Probabilities come from the oracle; the difference of two log
-probabilities is the difference of the logits, so margins need no logits.
+What is a success, and the losses that grow towards it, are the criterion's.
 """
 
 from __future__ import annotations
@@ -12,26 +11,10 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import per_image
 from sndcli.attacks.common.noise import majority
 from sndcli.ball import length
-from sndcli.queries.oracle import Oracle, leads
+from sndcli.queries.call import leads
+from sndcli.queries.oracle import Oracle
 
 CONFIRM_LEAD = 5
-
-
-def log_probabilities(scores: Tensor) -> Tensor:
-    """Natural logarithms of probabilities ``[M, K]``, finite."""
-    return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
-
-
-def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
-    """``-log p_y``, ``[M]``."""
-    return -log_probabilities(scores).gather(1, y[:, None]).squeeze(1)
-
-
-def margin(scores: Tensor, y: Tensor) -> Tensor:
-    """``max_{j≠y} z_j - z_y``, ``[M]``; positive where the label is wrong."""
-    z = log_probabilities(scores)
-    mine = z.gather(1, y[:, None]).squeeze(1)
-    return z.scatter(1, y[:, None], -torch.inf).amax(1) - mine
 
 
 def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
@@ -45,35 +28,35 @@ def project(points: Tensor, x0: Tensor, eps: float, norm: str) -> Tensor:
     return (x0 + difference).clamp_(0.0, 1.0)
 
 
-def averaged(oracle: Oracle, points: Tensor, owner: Tensor, phase: str, draws: int) -> Tensor:
+def averaged(oracle: Oracle, points: Tensor, image: Tensor, phase: str, draws: int) -> Tensor:
     """``[M, K]``: mean probabilities over `draws` paid answers to each row; NaN where one of them was refused."""
     if draws == 1:
-        return oracle.scores(points, owner, phase)
-    answers = oracle.scores(points.repeat_interleave(draws, 0), owner.repeat_interleave(draws), phase)
-    return answers.view(len(owner), draws, -1).mean(1)
+        return oracle.scores(points, image, phase)
+    answers = oracle.scores(points.repeat_interleave(draws, 0), image.repeat_interleave(draws), phase)
+    return answers.view(len(image), draws, -1).mean(1)
 
 
 def stop_at_success(
-    oracle: Oracle, points: Tensor, owner: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
+    oracle: Oracle, points: Tensor, image: Tensor, scores: Tensor, confirm: int = 0, anywhere: bool = False
 ) -> None:
-    """Hands over the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
+    """Submits the points that were answered wrong inside ε and ends their images' attacks, as the authors do.
 
     On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
     ``confirm > 0`` (ours) an attack ends only when most of at most that many further paid answers are wrong too, or the
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
     With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
     """
-    found = (~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner])).nonzero().squeeze(1)
-    found = found[anywhere | oracle.inside(points[found], owner[found])]
-    found = found[torch.argsort(owner[found], stable=True)]
-    found = found[leads(owner[found])]
+    found = oracle.criterion.met_by(scores, image).nonzero().squeeze(1)
+    found = found[anywhere | oracle.inside(points[found], image[found])]
+    found = found[torch.argsort(image[found], stable=True)]
+    found = found[leads(image[found])]
     if confirm and len(found):
-        found = found[majority(oracle, points[found], owner[found], "confirm", confirm, CONFIRM_LEAD) == 1]
-    oracle.hold(points[found], owner[found])
-    oracle.retire(owner[found], "misclassified" if anywhere else "success")
+        found = found[majority(oracle, points[found], image[found], "confirm", confirm, CONFIRM_LEAD) == 1]
+    oracle.submit(points[found], image[found])
+    oracle.retire(image[found], "misclassified" if anywhere else "success")
 
 
-def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) -> None:
+def stop_at_iterate(oracle: Oracle, x: Tensor, image: Tensor, scores: Tensor) -> None:
     """Asks about the iterates of those images that have a wrong answer among `scores`, and ends on success.
 
     Probes around an iterate on the surface of the ball mostly lie outside ε, where a wrong answer is no success, so
@@ -82,11 +65,10 @@ def stop_at_iterate(oracle: Oracle, x: Tensor, owner: Tensor, scores: Tensor) ->
     Args:
         oracle: paid in the phase ``iterate``, at most one query an image.
         x: ``[N, C, H, W]``, iterates of all images.
-        owner: ``[M]``, images that the rows of `scores` were about.
+        image: ``[M]``, images that the rows of `scores` were about.
         scores: ``[M, K]``, answers to probes.
     """
-    wrong = ~scores.isnan().any(1) & (scores.argmax(1) != oracle.y[owner]) & oracle.active[owner]
-    who = owner[wrong].unique()
+    who = image[oracle.criterion.met_by(scores, image) & oracle.active[image]].unique()
     stop_at_success(oracle, x[who], who, oracle.scores(x[who], who, "iterate"))
 
 
@@ -99,16 +81,16 @@ class Incumbent:
     def __init__(self, loss: Tensor) -> None:
         self.sum, self.count = loss.clone(), torch.ones_like(loss)
 
-    def value(self, owner: Tensor) -> Tensor:
+    def value(self, image: Tensor) -> Tensor:
         """``[n]``."""
-        return self.sum[owner] / self.count[owner]
+        return self.sum[image] / self.count[image]
 
-    def replace(self, owner: Tensor, loss: Tensor, draws: int) -> None:
+    def replace(self, image: Tensor, loss: Tensor, draws: int) -> None:
         """New incumbents, whose `loss` is a mean over `draws` answers."""
-        self.sum[owner], self.count[owner] = loss * draws, torch.full_like(loss, float(draws))
+        self.sum[image], self.count[image] = loss * draws, torch.full_like(loss, float(draws))
 
-    def again(self, owner: Tensor, loss: Tensor) -> None:
+    def again(self, image: Tensor, loss: Tensor) -> None:
         """One more answer about the incumbents; NaN where it was refused."""
         told = ~loss.isnan()
-        self.sum[owner[told]] += loss[told]
-        self.count[owner[told]] += 1
+        self.sum[image[told]] += loss[told]
+        self.count[image[told]] += 1

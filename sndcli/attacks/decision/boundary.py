@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, norms, per_image, straight, uniform_start
-from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, majority, noise_scale
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, majority, noise_scale
 from sndcli.attacks.decision import boundary_art
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -41,7 +42,7 @@ class Options:
             fails (ours); 0: never.
         sigma_hat: noise that bounds the steps from below (ours): a number, or ``estimate``.
         floor: least orthogonal step in σ̂√d, and least source step in σ̂ (ours).
-        confirm: with a number, what is handed over is a point 2 % and 2σ̂ further out than the incumbent, chosen after
+        confirm: with a number, what is submitted is a point 2 % and 2σ̂ further out than the incumbent, chosen after
             each retest, that so many answers confirm (ours).
     """
 
@@ -63,15 +64,6 @@ class Options:
         check_scale(self.sigma_hat)
 
 
-OPTIONS: dict[str, Options | boundary_art.Options] = {
-    "foolbox": Options(),
-    "art": boundary_art.Options(),
-    "art12": boundary_art.ART_1_2,
-    "art13": boundary_art.ART_1_3,
-    "na": Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
-}
-
-
 class _Window:
     """The last `size` answers of each image, emptied when they have led to a change."""
 
@@ -80,16 +72,16 @@ class _Window:
         self.filled = torch.zeros(images, dtype=torch.int64, device=device)
         self.size = size
 
-    def push(self, owner: Tensor, answer: Tensor) -> None:
-        self.answers[owner, self.filled[owner] % self.size] = answer.to(self.answers.dtype)
-        self.filled[owner] += 1
+    def push(self, image: Tensor, answer: Tensor) -> None:
+        self.answers[image, self.filled[image] % self.size] = answer.to(self.answers.dtype)
+        self.filled[image] += 1
 
-    def empty(self, owner: Tensor) -> None:
-        self.filled[owner] = 0
+    def empty(self, image: Tensor) -> None:
+        self.filled[image] = 0
 
-    def rates(self, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def rates(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Owners whose window is full, and their share of adversarial answers."""
-        full = owner[self.filled[owner] >= self.size]
+        full = image[self.filled[image] >= self.size]
         return full, self.answers[full].mean(1)
 
 
@@ -100,49 +92,49 @@ def run(oracle: Oracle, streams: Streams, options: Options | boundary_art.Option
         return
     o, n, device = options, len(oracle.x0), oracle.x0.device
     sigma_hat = noise_scale(oracle, streams, o.sigma_hat)
-    hand_over = handing(oracle, o.confirm)
+    submit = submitting(oracle, o.confirm)
     a = blended_start(oracle, streams, o)
     delta = torch.full((n,), o.spherical_step, device=device)
     epsilon = torch.full((n,), o.source_step, device=device)
     sphere, step = _Window(n, SPHERE_WINDOW, device), _Window(n, STEP_WINDOW, device)
     for k in range(1, o.steps + 1):
-        owner = active(oracle)
-        oracle.retire(owner[epsilon[owner] < o.source_step_convergence], "converged")
-        oracle.retire(owner[oracle.distance(a[owner], owner) < COLLAPSED], "collapsed")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        oracle.retire(image[epsilon[image] < o.source_step_convergence], "converged")
+        oracle.retire(image[oracle.distance(a[image], image) < COLLAPSED], "collapsed")
+        image = active(oracle)
+        if not len(image):
             break
-        x = oracle.x0[owner]
-        least = o.floor * sigma_hat[owner] / norms(x - a[owner]).clamp_min(COLLAPSED)
-        delta[owner] = torch.maximum(delta[owner], least.to(delta) * x[0].numel() ** 0.5)
-        epsilon[owner] = torch.maximum(epsilon[owner], least.to(epsilon))
-        s, c = propose(x, a[owner], delta[owner], epsilon[owner], streams, owner)
-        closer = norms(c - x) < norms(a[owner] - x)
-        answer_c = oracle.adversarial(c, owner, "candidate")
+        x = oracle.x0[image]
+        least = o.floor * sigma_hat[image] / norms(x - a[image]).clamp_min(COLLAPSED)
+        delta[image] = torch.maximum(delta[image], least.to(delta) * x[0].numel() ** 0.5)
+        epsilon[image] = torch.maximum(epsilon[image], least.to(epsilon))
+        s, c = propose(x, a[image], delta[image], epsilon[image], streams, image)
+        closer = norms(c - x) < norms(a[image] - x)
+        answer_c = oracle.adversarial(c, image, "candidate")
         accepted = (answer_c == 1) & closer
         if o.votes > 1:
-            sure = majority(oracle, c[accepted], owner[accepted], "confirm", o.votes) == 1
+            sure = majority(oracle, c[accepted], image[accepted], "confirm", o.votes) == 1
             accepted[accepted.clone()] = sure
-        a[owner[accepted]] = c[accepted]
+        a[image[accepted]] = c[accepted]
         if not o.confirm:
-            oracle.hold(c[accepted], owner[accepted])
+            oracle.submit(c[accepted], image[accepted])
         if o.retest and k % o.retest == 0:
-            moved = _retest(oracle, a, owner, o.votes)
-            who = owner if o.confirm else moved
-            hand_over(a[who], sigma_hat[who], who)
+            moved = _retest(oracle, a, image, o.votes)
+            who = image if o.confirm else moved
+            submit(a[who], sigma_hat[who], who)
         if k % o.update_every == 0:
-            answer_s = oracle.adversarial(s, owner, "sphere")
+            answer_s = oracle.adversarial(s, image, "sphere")
             ok = (answer_s != REFUSED) & (answer_c != REFUSED)
-            sphere.push(owner[ok], answer_s[ok])
-            step.push(owner[ok], answer_c[ok])
-            adapt(sphere, owner[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
-            adapt(step, owner[ok], (epsilon,), 0.1, 0.25, o.adaptation)
+            sphere.push(image[ok], answer_s[ok])
+            step.push(image[ok], answer_c[ok])
+            adapt(sphere, image[ok], (delta, epsilon), 0.2, 0.5, o.adaptation)
+            adapt(step, image[ok], (epsilon,), 0.1, 0.25, o.adaptation)
     oracle.retire(active(oracle), "exhausted")
 
 
-def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
-    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their owners."""
-    failed = owner[majority(oracle, a[owner], owner, "retest", votes) == 0]
+def _retest(oracle: Oracle, a: Tensor, image: Tensor, votes: int) -> Tensor:
+    """Moves the incumbents out by 5 % whose majority is no longer adversarial; returns their images."""
+    failed = image[majority(oracle, a[image], image, "retest", votes) == 0]
     out = torch.full((len(failed),), 1.05, device=a.device)
     a[failed] = straight(oracle.x0[failed], a[failed], out).clamp_(0.0, 1.0)
     return failed
@@ -150,18 +142,18 @@ def _retest(oracle: Oracle, a: Tensor, owner: Tensor, votes: int) -> Tensor:
 
 def blended_start(oracle: Oracle, streams: Streams, o: Options) -> Tensor:
     """Uniform noise, blended towards the clean image up to the first adversarial of the equidistant points."""
-    noise, owner = uniform_start(oracle, streams, o.start_draws)
+    noise, image = uniform_start(oracle, streams, o.start_draws)
     a = noise.clone()
     for k in range(1, o.blend_steps):
-        if not len(owner):
+        if not len(image):
             break
-        e = torch.full((len(owner),), k / o.blend_steps, device=noise.device)
-        blend = straight(oracle.x0[owner], noise[owner], e)
-        answer = oracle.adversarial(blend, owner, "start")
+        e = torch.full((len(image),), k / o.blend_steps, device=noise.device)
+        blend = straight(oracle.x0[image], noise[image], e)
+        answer = oracle.adversarial(blend, image, "start")
         hit = answer == 1
-        a[owner[hit]] = blend[hit]
-        oracle.hold(blend[hit], owner[hit])
-        owner = owner[answer == 0]
+        a[image[hit]] = blend[hit]
+        oracle.submit(blend[hit], image[hit])
+        image = image[answer == 0]
     return a
 
 
@@ -194,10 +186,56 @@ def propose(
     return s, (s + length * (x - s)).clamp_(0.0, 1.0)
 
 
-def adapt(window: _Window, owner: Tensor, steps: tuple[Tensor, ...], low: float, high: float, factor: float) -> None:
+def adapt(window: _Window, image: Tensor, steps: tuple[Tensor, ...], low: float, high: float, factor: float) -> None:
     """Lengthens `steps` where a full window's rate is above `high`, shortens them where it is below `low`."""
-    full, rate = window.rates(owner)
+    full, rate = window.rates(image)
     for chosen, change in ((full[rate > high], factor), (full[rate < low], 1 / factor)):
         for step in steps:
             step[chosen] *= change
         window.empty(chosen)
+
+
+def scales(o: Options | boundary_art.Options, d: int, distance: float, sigma: float) -> Scales:
+    """The orthogonal step, of which 1/√d is along the normal, and the step towards the clean image."""
+    if isinstance(o, boundary_art.Options):
+        return o.delta * distance / d**0.5, o.epsilon * distance
+    least = o.floor * known_scale(o.sigma_hat, sigma)
+    return max(o.spherical_step * distance / d**0.5, least), max(o.source_step * distance, least)
+
+
+SPEC = AttackSpec[Options | boundary_art.Options](
+    name="ba",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "foolbox": Preset(Options(), source="Brendel, Rauber, Bethge, ICLR 2018", note="the form of Foolbox 3"),
+        "art": Preset(
+            boundary_art.Options(),
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART ≥ 1.6: blocks of 20 proposals, quits after 25 failed trials",
+        ),
+        "art12": Preset(
+            boundary_art.ART_1_2,
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART 1.2.0, which the paper cites: keeps the start's class, does not converge on a "
+            "half-space",
+        ),
+        "art13": Preset(
+            boundary_art.ART_1_3,
+            source="Adversarial Robustness Toolbox",
+            note="the form of ART 1.3 to 1.5: as `art12`, but back on the sphere",
+        ),
+        "na": Preset(
+            Options(votes=5, retest=50, sigma_hat=ESTIMATE, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="five answers must agree to a step, the incumbent is asked again, a confirmed point is handed over",
+        ),
+    },
+    summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",
+    run=run,
+    scales=scales,
+    wider=("spherical_step=0.1",),
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image, uniform_start
 from sndcli.ball import COLLAPSED
-from sndcli.queries.oracle import REFUSED, Oracle, Phase, leads
+from sndcli.queries.call import Phase, leads
+from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
 ORTHOGONAL, SOURCE = 0, 1
@@ -66,15 +67,15 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     o, n, device = options, len(oracle.x0), oracle.x0.device
     wanted = torch.full((n,), REFUSED, device=device)  # the label of the start image
 
-    def ask_start(oracle: Oracle, points: Tensor, owner: Tensor, phase: Phase) -> Tensor:
-        wanted[owner] = oracle.labels(points, owner, phase)
-        return torch.where(wanted[owner] == REFUSED, REFUSED, (wanted[owner] != oracle.y[owner]).long())
+    def ask_start(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
+        wanted[image] = oracle.labels(points, image, phase)
+        return torch.where(wanted[image] == REFUSED, REFUSED, oracle.criterion.met(wanted[image], image).long())
 
-    def ask(points: Tensor, owner: Tensor, phases: Phase) -> Tensor:
+    def ask(points: Tensor, image: Tensor, phases: Phase) -> Tensor:
         if not o.keep_class:
-            return oracle.adversarial(points, owner, phases)
-        label = oracle.labels(points, owner, phases)
-        return torch.where(label == REFUSED, REFUSED, (label == wanted[owner]).long())
+            return oracle.adversarial(points, image, phases)
+        label = oracle.labels(points, image, phases)
+        return torch.where(label == REFUSED, REFUSED, (label == wanted[image]).long())
 
     a, _ = uniform_start(oracle, streams, o.start_draws, ask_start)
     delta = torch.full((n,), o.delta, device=device)
@@ -89,17 +90,17 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         oracle.retire(active(oracle)[oracle.distance(a, torch.arange(n, device=device))[oracle.active] < COLLAPSED],
                       "collapsed")  # fmt: skip
         oracle.retire((iteration >= o.iterations).nonzero().squeeze(1), "exhausted")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        first, second = owner[phase[owner] == ORTHOGONAL], owner[phase[owner] == SOURCE]
+        first, second = image[phase[image] == ORTHOGONAL], image[phase[image] == SOURCE]
         candidates = orthogonal_steps(oracle.x0[first], a[first], delta[first], o, streams, first)
-        image, slot = valid[second].nonzero(as_tuple=True)
-        image = second[image]
-        inner = found[image, slot] + per_image(epsilon[image], a) * (oracle.x0[image] - found[image, slot])
+        whose, slot = valid[second].nonzero(as_tuple=True)
+        whose = second[whose]
+        inner = found[whose, slot] + per_image(epsilon[whose], a) * (oracle.x0[whose] - found[whose, slot])
         inner = inner.clamp_(0.0, 1.0)
-        rows = torch.cat([first.repeat_interleave(o.samples), image])
-        phases = [("orthogonal", len(first) * o.samples), ("source", len(image))]
+        rows = torch.cat([first.repeat_interleave(o.samples), whose])
+        phases = [("orthogonal", len(first) * o.samples), ("source", len(whose))]
         answer = ask(torch.cat([candidates.flatten(0, 1), inner]), rows, phases)
         ask_first = answer[: len(first) * o.samples].view(len(first), o.samples)
         ask_second = answer[len(first) * o.samples :]
@@ -113,17 +114,17 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         phase[first[some]], trial[first[some]] = SOURCE, 0
         trial[first[~some]] += 1
 
-        hits = torch.zeros(n, device=device).index_add_(0, image, (ask_second == 1).float())
-        asked = torch.zeros(n, device=device).index_add_(0, image, (ask_second != REFUSED).float())
+        hits = torch.zeros(n, device=device).index_add_(0, whose, (ask_second == 1).float())
+        asked = torch.zeros(n, device=device).index_add_(0, whose, (ask_second != REFUSED).float())
         second = second[asked[second] > 0]
         adapt(epsilon, second, hits[second] / asked[second], o.step_adapt)
         survivors = ask_second == 1
-        _keep(oracle, a, inner[survivors], image[survivors], o.closest)
+        _keep(oracle, a, inner[survivors], whose[survivors], o.closest)
         some = hits[second] > 0
         phase[second[some]], trial[second[some]] = ORTHOGONAL, 0
         iteration[second[some]] += 1
         trial[second[~some]] += 1
-        _quit(oracle, a, owner, phase, trial, found, valid, o)
+        _quit(oracle, a, image, phase, trial, found, valid, o)
     oracle.retire(active(oracle), "exhausted")
 
 
@@ -146,10 +147,10 @@ def orthogonal_steps(x: Tensor, a: Tensor, delta: Tensor, options: Options, stre
     return steps.clamp_(0.0, 1.0).view(n, o.samples, *x.shape[1:])
 
 
-def adapt(step: Tensor, owner: Tensor, rate: Tensor, factor: float) -> None:
+def adapt(step: Tensor, image: Tensor, rate: Tensor, factor: float) -> None:
     """Shortens steps where less than 20 % of a trial was adversarial, lengthens them above 50 %."""
-    step[owner[rate < 0.2]] *= factor
-    step[owner[rate > 0.5]] /= factor
+    step[image[rate < 0.2]] *= factor
+    step[image[rate > 0.5]] /= factor
 
 
 def _keep(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor, closest: bool) -> None:
@@ -160,13 +161,13 @@ def _keep(oracle: Oracle, a: Tensor, points: Tensor, image: Tensor, closest: boo
     order = order[torch.argsort(image[order], stable=True)]  # by image, the one to keep first
     order = order[leads(image[order])]
     a[image[order]] = points[order]
-    oracle.hold(points[order], image[order])
+    oracle.submit(points[order], image[order])
 
 
 def _quit(
     oracle: Oracle,
     a: Tensor,
-    owner: Tensor,
+    image: Tensor,
     phase: Tensor,
     trial: Tensor,
     found: Tensor,
@@ -174,8 +175,8 @@ def _quit(
     options: Options,
 ) -> None:
     """ART's ending: after 25 failed trials, `a` in the δ-phase, the closest (first) of C in the ε-phase."""
-    over = owner[(trial[owner] >= options.trials) & oracle.active[owner]]
-    image, slot = valid[over[phase[over] == SOURCE]].nonzero(as_tuple=True)
-    image = over[phase[over] == SOURCE][image]
-    _keep(oracle, a, found[image, slot], image, options.closest)
+    over = image[(trial[image] >= options.trials) & oracle.active[image]]
+    mine, slot = valid[over[phase[over] == SOURCE]].nonzero(as_tuple=True)
+    mine = over[phase[over] == SOURCE][mine]
+    _keep(oracle, a, found[mine, slot], mine, options.closest)
     oracle.retire(over, "stuck")

@@ -6,7 +6,7 @@ until it asks something, then the questions of all images travel in one batch. O
 each has its own state of torch's global CPU generator, from which Foolbox then draws; the caller's is restored.
 
 An attack that raises (Foolbox asserts on single labels, which a random model breaks) ends that image alone, as a
-row with its reason. What is handed over is the closest paid query that was answered wrong, because Foolbox does
+row with its reason. What is submitted is the closest paid query that was answered wrong, because Foolbox does
 not tell its own incumbent; for its Boundary Attack the two are the same.
 """
 
@@ -108,10 +108,10 @@ def build(name: str, norm: str) -> Any:
 def run(oracle: Oracle, streams: Streams, name: str) -> None:
     """Attacks every active image of the oracle with Foolbox's attack `name`."""
     attack = build(name, oracle.norm)
-    owners = active(oracle).tolist()
+    images = active(oracle).tolist()
     seeds = streams.seeds(torch.arange(len(oracle.x0)))
     with torch.random.fork_rng(devices=[]):
-        live = [_Attacker(attack, i, oracle.x0[i].cpu(), oracle.y[i].cpu(), seeds[i]) for i in owners]
+        live = [_Attacker(attack, i, oracle.x0[i].cpu(), oracle.y[i].cpu(), seeds[i]) for i in images]
         while live:
             for attacker in live:
                 attacker.resume()
@@ -129,12 +129,12 @@ def _answer(oracle: Oracle, live: list[_Attacker]) -> None:
         return
     sizes = [len(question) for question in questions]
     device = oracle.x0.device
-    owner = torch.tensor([attacker.image for attacker in live], device=device)
-    before = oracle.best[owner].clone()
-    rows = owner.repeat_interleave(torch.tensor(sizes, device=device))
+    image = torch.tensor([attacker.image for attacker in live], device=device)
+    before = oracle.ledger.best[image].clone()
+    rows = image.repeat_interleave(torch.tensor(sizes, device=device))
     answers = oracle.labels(torch.cat(questions).to(device), rows, "attack").cpu()
-    improved = owner[oracle.best[owner] < before]
-    oracle.hold(oracle.best_point[improved], improved)
+    improved = image[oracle.ledger.best[image] < before]
+    oracle.submit(oracle.ledger.best_point[improved], improved)
     for attacker, answer in zip(live, answers.split(sizes), strict=True):
         attacker.answer = answer
 

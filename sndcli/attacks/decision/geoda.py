@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.geometry import block_size, hold_closer, norms, per_image, take_turns
-from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
-from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, low_frequencies, rescaled
-from sndcli.attacks.score.simba import dct_rows
+from sndcli.attacks.common.confirm import submitting
+from sndcli.attacks.common.dct import dct_rows, low_frequencies
+from sndcli.attacks.common.geometry import block_size, norms, per_image, submit_closer, take_turns
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
+from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, rescaled
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -49,7 +50,7 @@ class Options:
         sigma_hat: the model's noise (ours): a number, or ``estimate`` to measure it; `probe` is at least 2σ̂ and
             `tolerance` at least half of that.
         votes: odd, answers behind every decision but the probes (ours).
-        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
     probe: float = 0.0
@@ -65,14 +66,6 @@ class Options:
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
-
-
-OPTIONS = {
-    "authors": Options(),
-    "raw-224": Options(PROBE, TOLERANCE, step=STEP),
-    "step1": Options(PROBE, TOLERANCE, step=1.0),
-    "na": Options(PROBE, TOLERANCE, step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
-}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
@@ -96,7 +89,7 @@ class _Machine:
         )
         self.probe = (2 * sigma_hat).clamp_min(probe)
         self.tolerance = sigma_hat.clamp_min(tolerance)
-        self.sigma_hat, self.hand_over = sigma_hat, handing(oracle, options.confirm)
+        self.sigma_hat, self.submit = sigma_hat, submitting(oracle, options.confirm)
         self.reserve = RESERVE * (options.votes + 1) // 2
         self.state = torch.full((n,), SEARCH, device=device)
         self.b, self.far, self.near = x0.clone(), x0.clone(), x0.clone()
@@ -106,19 +99,19 @@ class _Machine:
         self.reached = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.k += 1
 
-    def turn(self, owner: Tensor) -> None:
+    def turn(self, image: Tensor) -> None:
         """One batch: a block of probes of every image that probes, one query of every other."""
-        state = self.state[owner]
-        probing, single = owner[state == PROBING], owner[state != PROBING]
-        image, eta, probes = self._probes(probing)
+        state = self.state[image]
+        probing, single = image[state == PROBING], image[state != PROBING]
+        nth, eta, probes = self._probes(probing)
         kinds = [("start", single[self.state[single] == SEARCH]), ("line", single[self.state[single] == GO]),
                  ("bisection", single[self.state[single] == HALVE])]  # fmt: skip
         points = [self._noise(kinds[0][1]), self._along(kinds[1][1]), self._middle(kinds[2][1])]
-        split = [len(image), *(len(who) for _, who in kinds)]
+        split = [len(nth), *(len(who) for _, who in kinds)]
         phases = list(zip(("gradient", *(name for name, _ in kinds)), split, strict=True))
-        rows = torch.cat([probing[image], *(who for _, who in kinds)])
+        rows = torch.cat([probing[nth], *(who for _, who in kinds)])
         replies = voted_but_first(self.oracle, torch.cat([probes, *points]), rows, phases, self.o.votes).split(split)
-        self._gather(probing, image, eta, replies[0])
+        self._gather(probing, nth, eta, replies[0])
         steps = (self._searched, self._went, self._halved)
         for (_, who), sent, reply, step in zip(kinds, points, replies[1:], steps, strict=True):
             ok = reply != REFUSED
@@ -126,83 +119,124 @@ class _Machine:
 
     # -- questions -------------------------------------------------------------------------------------------
 
-    def _noise(self, owner: Tensor) -> Tensor:
-        noise = self.streams.normal(owner, self.oracle.x0)
-        return (self.oracle.x0[owner] + 0.02 * per_image(self.k[owner], noise) * noise).clamp_(0.0, 1.0)
+    def _noise(self, image: Tensor) -> Tensor:
+        noise = self.streams.normal(image, self.oracle.x0)
+        return (self.oracle.x0[image] + 0.02 * per_image(self.k[image], noise) * noise).clamp_(0.0, 1.0)
 
-    def _along(self, owner: Tensor) -> Tensor:
-        direction = self.gradient[owner]
+    def _along(self, image: Tensor) -> Tensor:
+        direction = self.gradient[image]
         if self.oracle.norm == "linf":
             direction = direction.sign() / per_image(norms(direction).clamp_min(1e-12), direction)
-        length = self.step * per_image(self.k[owner], direction)
-        return (self.oracle.x0[owner] + length * direction).clamp_(0.0, 1.0)
+        length = self.step * per_image(self.k[image], direction)
+        return (self.oracle.x0[image] + length * direction).clamp_(0.0, 1.0)
 
-    def _middle(self, owner: Tensor) -> Tensor:
-        return (self.near[owner] + self.far[owner]) / 2
+    def _middle(self, image: Tensor) -> Tensor:
+        return (self.near[image] + self.far[image]) / 2
 
-    def _probes(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _probes(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x0 = self.oracle.x0
-        take = torch.clamp(self.quota[owner] - self.count[owner], max=block_size(len(x0), x0[0].numel()))
-        image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        weights = self.streams.normal(owner[image], x0.new_empty(1, x0.shape[1], len(self.rows) * len(self.columns)))
+        take = torch.clamp(self.quota[image] - self.count[image], max=block_size(len(x0), x0[0].numel()))
+        nth = torch.repeat_interleave(torch.arange(len(image), device=image.device), take)
+        weights = self.streams.normal(image[nth], x0.new_empty(1, x0.shape[1], len(self.rows) * len(self.columns)))
         eta = low_frequencies(weights, self.rows, self.columns)
-        b = self.b[owner[image]]
-        probe = per_image(self.probe[owner[image]], b)
+        b = self.b[image[nth]]
+        probe = per_image(self.probe[image[nth]], b)
         probes = (b + probe * eta).clamp_(0.0, 1.0)
-        return image, (probes - b) / probe, probes
+        return nth, (probes - b) / probe, probes
 
     # -- answers ---------------------------------------------------------------------------------------------
 
-    def _searched(self, owner: Tensor, sent: Tensor, hit: Tensor) -> None:
-        self.oracle.hold(sent[hit], owner[hit])
-        self._bisect(owner[hit], sent[hit])
-        miss = owner[~hit]
+    def _searched(self, image: Tensor, sent: Tensor, hit: Tensor) -> None:
+        self.oracle.submit(sent[hit], image[hit])
+        self._bisect(image[hit], sent[hit])
+        miss = image[~hit]
         self.k[miss] += 1
         self.oracle.retire(miss[self.k[miss] > self.o.start_draws], "init_failed")
 
-    def _bisect(self, owner: Tensor, far: Tensor) -> None:
-        self.near[owner], self.far[owner] = self.oracle.x0[owner], far
-        self.k[owner] = 0
-        self.state[owner] = HALVE
+    def _bisect(self, image: Tensor, far: Tensor) -> None:
+        self.near[image], self.far[image] = self.oracle.x0[image], far
+        self.k[image] = 0
+        self.state[image] = HALVE
 
-    def _halved(self, owner: Tensor, sent: Tensor, hit: Tensor) -> None:
-        ended = ((sent == self.far[owner]) | (sent == self.near[owner])).flatten(1).all(1)  # as fine as float32 is
-        self.far[owner[hit]], self.near[owner[~hit]] = sent[hit], sent[~hit]
-        self.k[owner] += 1
-        width = norms(self.far[owner] - self.near[owner])
-        done = owner[(width < self.tolerance[owner]) | ended | (self.k[owner] >= MAX_HALVES)]
+    def _halved(self, image: Tensor, sent: Tensor, hit: Tensor) -> None:
+        ended = ((sent == self.far[image]) | (sent == self.near[image])).flatten(1).all(1)  # as fine as float32 is
+        self.far[image[hit]], self.near[image[~hit]] = sent[hit], sent[~hit]
+        self.k[image] += 1
+        width = norms(self.far[image] - self.near[image])
+        done = image[(width < self.tolerance[image]) | ended | (self.k[image] >= MAX_HALVES)]
         self.b[done] = self.far[done]
         if self.o.confirm:
-            self.hand_over(self.b[done], self.sigma_hat[done], done)
+            self.submit(self.b[done], self.sigma_hat[done], done)
         else:
-            hold_closer(self.oracle, self.b[done], done, self.reached)
+            submit_closer(self.oracle, self.b[done], done, self.reached)
         self.oracle.retire(done[self.oracle.distance(self.b[done], done) < COLLAPSED], "collapsed")
         self._begin(done)
 
-    def _begin(self, owner: Tensor) -> None:
+    def _begin(self, image: Tensor) -> None:
         """The next iteration's probes; the last iterations shrink to what is left beyond the reserve."""
-        left = self.oracle.remaining[owner] - self.reserve
-        over = (self.iteration[owner] >= len(self.plan)) | (left < 1)
-        self.oracle.retire(owner[over], "exhausted")
-        owner, left = owner[~over], left[~over]
-        self.quota[owner] = torch.minimum(self.plan[self.iteration[owner]], left)
-        self.iteration[owner] += 1
-        self.count[owner] = 0
-        self.sum[owner] = 0.0
-        self.state[owner] = PROBING
+        left = self.oracle.remaining[image] - self.reserve
+        over = (self.iteration[image] >= len(self.plan)) | (left < 1)
+        self.oracle.retire(image[over], "exhausted")
+        image, left = image[~over], left[~over]
+        self.quota[image] = torch.minimum(self.plan[self.iteration[image]], left)
+        self.iteration[image] += 1
+        self.count[image] = 0
+        self.sum[image] = 0.0
+        self.state[image] = PROBING
 
-    def _gather(self, owner: Tensor, image: Tensor, eta: Tensor, reply: Tensor) -> None:
+    def _gather(self, image: Tensor, nth: Tensor, eta: Tensor, reply: Tensor) -> None:
         ok = reply != REFUSED
         sign = (2 * reply[ok] - 1).to(eta.dtype)
-        self.sum.index_add_(0, owner[image[ok]], eta[ok] * per_image(sign, eta))
-        self.count.index_add_(0, owner[image[ok]], torch.ones_like(reply[ok]))
-        done = owner[self.count[owner] >= self.quota[owner]]
+        self.sum.index_add_(0, image[nth[ok]], eta[ok] * per_image(sign, eta))
+        self.count.index_add_(0, image[nth[ok]], torch.ones_like(reply[ok]))
+        done = image[self.count[image] >= self.quota[image]]
         self.gradient[done] += self.sum[done] / per_image(self.quota[done], self.sum)
         self.k[done] = 1
         self.state[done] = GO
 
-    def _went(self, owner: Tensor, sent: Tensor, hit: Tensor) -> None:
-        self._bisect(owner[hit], sent[hit])
-        miss = owner[~hit]
+    def _went(self, image: Tensor, sent: Tensor, hit: Tensor) -> None:
+        self._bisect(image[hit], sent[hit])
+        miss = image[~hit]
         self.k[miss] += 1
         self._begin(miss[self.k[miss] > self.o.steps])
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Lengths of its own, whatever the distance."""
+    noise, (probe, tolerance, _) = known_scale(o.sigma_hat, sigma), rescaled(o.probe, o.tolerance, o.step, d)
+    return max(probe, 2 * noise), max(tolerance, noise)
+
+
+SPEC = AttackSpec(
+    name="geoda",
+    access="labels",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(
+            Options(),
+            source="Rahmati et al., CVPR 2020",
+            note="step 5, probe 2e-4, width 1e-4 in their space, rescaled to the image",
+        ),
+        "raw-224": Preset(
+            Options(PROBE, TOLERANCE, step=STEP),
+            source="ports of the authors' code",
+            note="those numbers taken for pixels in [0, 1]",
+        ),
+        "step1": Preset(
+            Options(PROBE, TOLERANCE, step=1.0), source="BlackboxBench", note="as `raw-224`, steps of length 1"
+        ),
+        "na": Preset(
+            Options(PROBE, TOLERANCE, step=1.0, sigma_hat=ESTIMATE, votes=5, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="probes of 2σ̂, bisections that end at σ̂, majorities of five, a confirmed point; as `step1` else",
+        ),
+    },
+    summary="GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
+    run=run,
+    scales=scales,
+    wider=("probe=0.002", "probe=0.02"),
+    floor="tolerance={}",
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

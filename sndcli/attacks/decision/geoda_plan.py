@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
 PROBE, TOLERANCE, STEP = 2e-4, 1e-4, 5.0  # the authors' numbers, in their space
 THEIR_STD = 0.226  # of a pixel of ImageNet, which theirs are divided by: the mean of the channels' 0.229, 0.224, 0.225
 THEIR_SIZE = 3 * 224 * 224
 RESERVE = 25  # queries an iteration keeps for its line search and bisection
-
-
-def low_frequencies(weights: Tensor, rows: Tensor, columns: Tensor | None = None) -> Tensor:
-    """``[..., H, W]``: the images whose two-dimensional DCT coefficients are `weights` ``[..., sub_dim²]``.
-
-    `rows` ``[sub_dim, H]`` are the lowest one-dimensional frequencies, and so are `columns` ``[sub_dim, W]``, which
-    square images do not need. One axis after the other: the full basis of 75² images of 224 x 224 would take a
-    gigabyte.
-    """
-    columns = rows if columns is None else columns
-    images: Tensor = rows.T @ weights.unflatten(-1, (len(rows), len(columns))) @ columns
-    return images
 
 
 def rescaled(probe: float, tolerance: float, step: float, d: int, norm: str = "l2") -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 Differs from the authors' code: the gradient's last block shrinks so that the budget always ends on a projected
 point; step halvings are capped at 25, after which the iterate stays; a vanishing gradient skips the iteration;
-the closest iterate is held, not the last one; no query is spent on the label of the clean image.
+the closest iterate is submitted, not the last one; no query is spent on the label of the clean image.
 Preset ``art``: ART's search width 0.01/√d (so probe radii 0.01·D), 100 start draws, and its output, which is the
 stepped-out point and not the projected one.
 """
@@ -23,13 +23,14 @@ from sndcli.attacks.common.geometry import (
     block_size,
     box,
     gaussian,
-    hold_closer,
     norms,
     per_image,
     straight,
+    submit_closer,
     uniform_start,
     unit,
 )
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -50,7 +51,7 @@ class Options:
         power: -1.5 in the paper.
         first_radius: probe radius of the first iteration, δ₁.
         start_draws: uniform noise images tried, at most.
-        projected: hand over the projected point x_t, else the point stepped out to.
+        projected: submit the projected point x_t, else the point stepped out to.
         probe_scale: factor of every probe radius but the first (ours; for noisy models).
         floor: the projections' last interval is at least this long (ours; for noisy models).
     """
@@ -67,9 +68,6 @@ class Options:
     floor: float = 0.0
 
 
-OPTIONS = {"authors": Options(), "art": Options(gamma=0.01, power=-0.5, start_draws=100, projected=False)}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, d = options, oracle.x0[0].numel()
@@ -78,43 +76,43 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     theta = o.gamma * d ** (o.power - 0.5 if linf else o.power)
     scale = o.probe_scale * theta * (d if linf else math.sqrt(d))  # δ_t = scale · D̃
 
-    def project(z: Tensor, owner: Tensor) -> Tensor:
-        width = (o.floor / oracle.distance(z, owner).clamp_min(COLLAPSED)).clamp(theta, 1.0)
-        return bisect(oracle, z, owner, width if o.floor else theta, "projection", path)
+    def project(z: Tensor, image: Tensor) -> Tensor:
+        width = (o.floor / oracle.distance(z, image).clamp_min(COLLAPSED)).clamp(theta, 1.0)
+        return bisect(oracle, z, image, width if o.floor else theta, "projection", path)
 
-    x, owner = uniform_start(oracle, streams, o.start_draws)
-    start = bisect(oracle, x[owner], owner, 1e-3, "start")
-    x[owner] = project(start, owner)
+    x, image = uniform_start(oracle, streams, o.start_draws)
+    start = bisect(oracle, x[image], image, 1e-3, "start")
+    x[image] = project(start, image)
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
     distance = torch.zeros_like(reached)  # D̃: before the last projection
-    distance[owner] = oracle.distance(start, owner)
-    hold_closer(oracle, x[owner], owner, reached)
+    distance[image] = oracle.distance(start, image)
+    submit_closer(oracle, x[image], image, reached)
 
     for t in range(1, o.iterations + 1):
         _retire_collapsed(oracle, x)
         probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
         probes = torch.minimum(probes, oracle.remaining - 1 - bisection_steps(theta))
-        owner = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
-        if not len(owner):
+        image = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
+        if not len(image):
             oracle.retire(active(oracle), "reserve")  # what is left is less than another iteration needs
             break
-        delta = torch.full_like(distance[owner], o.first_radius) if t == 1 else scale * distance[owner]
-        v = gradient_direction(oracle, x[owner], owner, delta, probes[owner], streams, linf)
-        z, moved = _step(oracle, x[owner], owner, v, t)
-        owner, z = owner[moved], z[moved]
-        distance[owner] = oracle.distance(z, owner)
+        delta = torch.full_like(distance[image], o.first_radius) if t == 1 else scale * distance[image]
+        v = gradient_direction(oracle, x[image], image, delta, probes[image], streams, linf)
+        z, moved = _step(oracle, x[image], image, v, t)
+        image, z = image[moved], z[moved]
+        distance[image] = oracle.distance(z, image)
         if not o.projected:
-            hold_closer(oracle, z, owner, reached)
-        x[owner] = project(z, owner)
+            submit_closer(oracle, z, image, reached)
+        x[image] = project(z, image)
         if o.projected:
-            hold_closer(oracle, x[owner], owner, reached)
+            submit_closer(oracle, x[image], image, reached)
     oracle.retire(active(oracle), "exhausted")
 
 
 def gradient_direction(
     oracle: Oracle,
     x: Tensor,
-    owner: Tensor,
+    image: Tensor,
     delta: Tensor,
     probes: Tensor,
     streams: Streams,
@@ -126,7 +124,7 @@ def gradient_direction(
     Args:
         oracle: asked about ``clip(x + δ u)``.
         x: ``[n, C, H, W]``, boundary points.
-        owner: ``[n]``.
+        image: ``[n]``.
         delta: ``[n]``, probe radius δ > 0.
         probes: int64 ``[n]``, number of probes of each image.
         streams: of the directions u.
@@ -136,31 +134,31 @@ def gradient_direction(
     Returns:
         ``[n, C, H, W]``, unit L2 norm (L∞: entries ±1); zero where no direction can be told.
     """
-    n, d = len(owner), x[0].numel()
+    n, d = len(image), x[0].numel()
     block = block_size(len(oracle.x0), d)
     radius = per_image(delta, x)
     sum_u, sum_phi_u = torch.zeros_like(x), torch.zeros_like(x)
-    sum_phi, count = torch.zeros(n, device=x.device), torch.zeros(n, device=x.device)
+    sum_phi, count = x.new_zeros(n), x.new_zeros(n)
     done = torch.zeros_like(probes)
     while bool((done < probes).any()):
         take = torch.minimum(probes - done, torch.full_like(probes, block))
         done += take
-        image = torch.repeat_interleave(torch.arange(n, device=x.device), take)
-        u = draw(streams, owner[image], x)
+        nth = torch.repeat_interleave(torch.arange(n, device=x.device), take)
+        u = draw(streams, image[nth], x)
         if linf:
             u = 2 * torch.special.ndtr(u) - 1  # uniform on [-1, 1]
-        center, reach = x[image], radius[image]
+        center, reach = x[nth], radius[nth]
         perturbed = (unit(u) * reach).add_(center).clamp_(0.0, 1.0)
-        answer = oracle.adversarial(perturbed, owner[image], "gradient")
+        answer = oracle.adversarial(perturbed, image[nth], "gradient")
         u = (perturbed.sub_(center)).div_(reach)  # as the clipped point really lay
         ok = answer != REFUSED
         if not bool(ok.all()):
-            image, u, answer = image[ok], u[ok], answer[ok]
+            nth, u, answer = nth[ok], u[ok], answer[ok]
         phi = (2 * answer - 1).to(x.dtype)
-        sum_u.index_add_(0, image, u)
-        sum_phi_u.index_add_(0, image, u.mul_(per_image(phi, u)))
-        sum_phi.index_add_(0, image, phi)
-        count.index_add_(0, image, torch.ones_like(phi))
+        sum_u.index_add_(0, nth, u)
+        sum_phi_u.index_add_(0, nth, u.mul_(per_image(phi, u)))
+        sum_phi.index_add_(0, nth, phi)
+        count.index_add_(0, nth, torch.ones_like(phi))
     mean = sum_phi / count.clamp_min(1)
     baseline = torch.where(mean.abs() == 1.0, torch.zeros_like(mean), mean)  # all agree: Σφu itself
     v = sum_phi_u - per_image(baseline, x) * sum_u
@@ -168,18 +166,18 @@ def gradient_direction(
     return torch.sign(v) if linf else unit(v)
 
 
-def _step(oracle: Oracle, x: Tensor, owner: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor]:
+def _step(oracle: Oracle, x: Tensor, image: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor]:
     """Geometric search: the first of ε = D/√t, ε/2, ... whose point is adversarial; x itself where none is."""
-    epsilon = oracle.distance(x, owner) / math.sqrt(t)
-    moved = torch.zeros(len(owner), dtype=torch.bool, device=x.device)
+    epsilon = oracle.distance(x, image) / math.sqrt(t)
+    moved = torch.zeros(len(image), dtype=torch.bool, device=x.device)
     z = x.clone()
     pending = (norms(v) > 0).nonzero().squeeze(1)
     for _ in range(MAX_HALVINGS):
-        pending = pending[oracle.active[owner[pending]]]
+        pending = pending[oracle.active[image[pending]]]
         if not len(pending):
             break
         trial = (x[pending] + per_image(epsilon[pending], x) * v[pending]).clamp_(0.0, 1.0)
-        hit = oracle.adversarial(trial, owner[pending], "step") == 1
+        hit = oracle.adversarial(trial, image[pending], "step") == 1
         z[pending[hit]] = trial[hit]
         moved[pending[hit]] = True
         pending = pending[~hit]
@@ -188,5 +186,33 @@ def _step(oracle: Oracle, x: Tensor, owner: Tensor, v: Tensor, t: int) -> tuple[
 
 
 def _retire_collapsed(oracle: Oracle, x: Tensor) -> None:
-    owner = active(oracle)
-    oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
+    image = active(oracle)
+    oracle.retire(image[oracle.distance(x[image], image) < COLLAPSED], "collapsed")
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Probes of δ = θ D̃ √d, and projections that end at θ D̃."""
+    theta = o.gamma * d**o.power
+    return o.probe_scale * theta * distance, max(theta * distance, o.floor)
+
+
+SPEC = AttackSpec(
+    name="hsja",
+    access="labels",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(Options(), source="Chen, Jordan, Wainwright, S&P 2020"),
+        "art": Preset(
+            Options(gamma=0.01, power=-0.5, start_draws=100, projected=False),
+            source="Adversarial Robustness Toolbox",
+            note="search width 0.01/√d, so probe radii of 0.01·D; hands over the stepped-out point, as ART does",
+        ),
+    },
+    summary="HopSkipJump (Chen, Jordan, Wainwright 2020)",
+    run=run,
+    scales=scales,
+    wider=("probe_scale=30", "probe_scale=1000"),
+    floor="floor={}",
+    relatives={"hsja-na": None, "popskipjump": "share"},
+    uses_eps=False,
+)

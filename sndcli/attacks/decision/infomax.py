@@ -30,15 +30,15 @@ class Sigmoids:
         u: ``[G + 1]``, places on the segment; the grid of t is the same.
         s: ``[31]`` slopes, 0.1 to 100, log-spaced.
         e: ``[7]`` floors, 0 to 0.3.
-        table: S, ``[G + 1, (G + 1) · 31]``: places by (t, s).
+        table: S, ``[G + 1, (G + 1) · 31]``: places by (t, s). Its type is that of the posterior.
     """
 
-    def __init__(self, grid: int, device: torch.device) -> None:
+    def __init__(self, grid: int, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.u = torch.linspace(0, 1, grid + 1, dtype=torch.float64, device=device)
         self.s = torch.logspace(-1, 2, SLOPES, dtype=torch.float64, device=device)
         self.e = torch.linspace(0, MOST_FLOOR, FLOORS, dtype=torch.float64, device=device)
         v = 4 * self.s * (self.u[:, None, None] - self.u[:, None])
-        self.table = torch.sigmoid(v).flatten(1).float()
+        self.table = torch.sigmoid(v).flatten(1).to(dtype)
         self._entropy: dict[int, Tensor] = {}
 
     def likelihood(self, k: int, place: Tensor | slice = slice(None)) -> Tensor:
@@ -70,9 +70,9 @@ class Sigmoids:
 
 
 @lru_cache(maxsize=2)
-def sigmoids_of(grid: int, device: torch.device) -> Sigmoids:
+def sigmoids_of(grid: int, device: torch.device, dtype: torch.dtype) -> Sigmoids:
     """The tables of a grid, made once (90 MB for G = 300, when every floor has been in use)."""
-    return Sigmoids(grid, device)
+    return Sigmoids(grid, device, dtype)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def binary_entropy(p: Tensor) -> Tensor:
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
 
 
-def infomax(oracle: Oracle, far: Tensor, owner: Tensor, sigmoids: Sigmoids, floor: Tensor, streams: Streams) -> Found:
+def infomax(oracle: Oracle, far: Tensor, image: Tensor, sigmoids: Sigmoids, floor: Tensor, streams: Streams) -> Found:
     """Searches the segments from `far` (u = 0) to the clean images (u = 1), one query an image and round.
 
     Ends for an image once its most probable (t, s, e) has been the same 11 times, after at least 12 rounds; as in
@@ -100,18 +100,18 @@ def infomax(oracle: Oracle, far: Tensor, owner: Tensor, sigmoids: Sigmoids, floo
     Args:
         oracle: paid in the phase ``search``.
         far: x̃, ``[n, C, H, W]``.
-        owner: ``[n]``.
+        image: ``[n]``.
         sigmoids: grids and tables.
         floor: ``[n]``, index of the floor found before, or -1 to search it too.
         streams: break ties.
     """
-    n, m, device = len(owner), len(sigmoids.u), far.device
+    n, m, device = len(image), len(sigmoids.u), far.device
     allowed = (floor[:, None] < 0) | (floor[:, None] == torch.arange(FLOORS, device=device))
-    posterior = torch.ones(n, FLOORS, m * SLOPES, device=device) * allowed[:, :, None]
+    posterior = sigmoids.table.new_ones(n, FLOORS, m * SLOPES) * allowed[:, :, None]
     best, streak, rounds = (torch.full((n,), v, dtype=torch.int64, device=device) for v in (-1, 0, 0))
     finished = torch.zeros(n, dtype=torch.bool, device=device)
     for _ in range(MAX_ROUNDS):
-        live = (~finished & oracle.active[owner]).nonzero().squeeze(1)
+        live = (~finished & oracle.active[image]).nonzero().squeeze(1)
         if not len(live):
             break
         p = posterior[live]
@@ -122,10 +122,10 @@ def infomax(oracle: Oracle, far: Tensor, owner: Tensor, sigmoids: Sigmoids, floo
         streak[live] = torch.where(guess == best[live], streak[live] + 1, 1)
         best[live] = guess
         information = sigmoids.information(p, allowed[live])
-        jitter = streams.uniform(owner[live], information)
+        jitter = streams.uniform(image[live], information)
         place = (information + 1e-7 * jitter).argmax(1)
-        points = straight(oracle.x0[owner[live]], far[live], 1 - sigmoids.u[place])
-        answer = oracle.adversarial(points, owner[live], "search")
+        points = straight(oracle.x0[image[live]], far[live], 1 - sigmoids.u[place])
+        answer = oracle.adversarial(points, image[live], "search")
         told = answer != REFUSED
         rounds[live[told]] += 1
         finished[live] = told & (rounds[live] >= FEWEST) & (streak[live] >= STEADY)

@@ -26,6 +26,7 @@ from sndcli.attacks.common.geometry import active, per_image, straight, uniform_
 from sndcli.attacks.common.noise import voted
 from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.decision.infomax import infomax, sigmoids_of
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -44,7 +45,7 @@ class Options:
         max_evals: most probes of one gradient.
         max_share: most of what is left of the budget that one gradient may take.
         reserve: queries kept for the search after a gradient.
-        outward: how far before the estimate the point handed over lies, in units of the grid's cell 1/G or of 1/(6s),
+        outward: how far before the estimate the point submitted lies, in units of the grid's cell 1/G or of 1/(6s),
             whichever is more; 0 is the authors' point.
         start_draws: uniform noise images tried, at most.
         start_votes: answers behind a start.
@@ -59,9 +60,6 @@ class Options:
     outward: float = 0.0
     start_draws: int = 10_000
     start_votes: int = 5
-
-
-OPTIONS = {"authors": Options(), "share": Options(max_share=0.25, outward=1.5)}
 
 
 def alpha(s: Tensor, theta: float) -> Tensor:
@@ -83,42 +81,68 @@ def probes_needed(n_det: int, s: Tensor, e: Tensor, options: Options) -> Tensor:
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, n, root_d = options, len(oracle.x0), math.sqrt(oracle.x0[0].numel())
-    sigmoids = sigmoids_of(o.grid, oracle.x0.device)
+    sigmoids = sigmoids_of(o.grid, oracle.x0.device, oracle.x0.dtype)
     s, e = (torch.zeros(n, dtype=torch.float64, device=oracle.x0.device) for _ in range(2))
     floor = torch.full((n,), -1, dtype=torch.int64, device=oracle.x0.device)  # index of ê; -1: not yet known
 
-    def search(owner: Tensor) -> None:
-        found = infomax(oracle, far[owner], owner, sigmoids, floor[owner], streams)
-        done = oracle.active[owner] | found.finished
-        owner = owner[done]
+    def search(image: Tensor) -> None:
+        found = infomax(oracle, far[image], image, sigmoids, floor[image], streams)
+        done = oracle.active[image] | found.finished
+        image = image[done]
         t = found.t[done].clamp(max=1 - 1 / (2 * o.grid))
-        s[owner], floor[owner] = found.s[done], found.floor[done]
-        e[owner] = sigmoids.e[floor[owner]]
-        x[owner] = straight(oracle.x0[owner], far[owner], 1 - t)
-        before = o.outward * torch.clamp(1 / (6 * s[owner]), min=1 / o.grid)
-        oracle.hold(straight(oracle.x0[owner], far[owner], 1 - (t - before).clamp_min(0.0)), owner)
+        s[image], floor[image] = found.s[done], found.floor[done]
+        e[image] = sigmoids.e[floor[image]]
+        x[image] = straight(oracle.x0[image], far[image], 1 - t)
+        before = o.outward * torch.clamp(1 / (6 * s[image]), min=1 / o.grid)
+        oracle.submit(straight(oracle.x0[image], far[image], 1 - (t - before).clamp_min(0.0)), image)
 
-    far, owner = uniform_start(oracle, streams, o.start_draws, voted(o.start_votes))  # x̃
+    far, image = uniform_start(oracle, streams, o.start_draws, voted(o.start_votes))  # x̃
     x = far.clone()
-    search(owner)
+    search(image)
     for t in range(1, o.iterations + 1):
-        owner = active(oracle)
-        oracle.retire(owner[oracle.distance(x[owner], owner) < COLLAPSED], "collapsed")
-        owner = active(oracle)
+        image = active(oracle)
+        oracle.retire(image[oracle.distance(x[image], image) < COLLAPSED], "collapsed")
+        image = active(oracle)
         n_det = int(o.initial_evals * math.sqrt(t))
-        wanted = probes_needed(n_det, s[owner], e[owner], o)
-        left = oracle.remaining[owner] - o.reserve
+        wanted = probes_needed(n_det, s[image], e[image], o)
+        left = oracle.remaining[image] - o.reserve
         share = torch.maximum((o.max_share * left).long(), torch.full_like(left, n_det))
         probes = torch.minimum(torch.minimum(wanted, share), left)
         enough = probes >= n_det
-        oracle.retire(owner[~enough], "reserve")  # what is left is less than another iteration needs
-        owner, probes = owner[enough], probes[enough]
-        if not len(owner):
+        oracle.retire(image[~enough], "reserve")  # what is left is less than another iteration needs
+        image, probes = image[enough], probes[enough]
+        if not len(image):
             break
-        delta = root_d * oracle.distance(far[owner], owner) / o.grid
-        v = gradient_direction(oracle, x[owner], owner, delta, probes, streams)
-        z = x[owner] + per_image(oracle.distance(x[owner], owner) / math.sqrt(t), x) * v
+        delta = root_d * oracle.distance(far[image], image) / o.grid
+        v = gradient_direction(oracle, x[image], image, delta, probes, streams)
+        z = x[image] + per_image(oracle.distance(x[image], image) / math.sqrt(t), x) * v
         z = z.clamp_(0.0, 1.0)
-        far[owner] = (z + 0.5 * (z - oracle.x0[owner])).clamp_(0.0, 1.0)
-        search(owner)
+        far[image] = (z + 0.5 * (z - oracle.x0[image])).clamp_(0.0, 1.0)
+        search(image)
     oracle.retire(active(oracle), "exhausted")
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """A cell of the grid, for both."""
+    return distance / o.grid, distance / o.grid
+
+
+SPEC = AttackSpec(
+    name="popskipjump",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "authors": Preset(Options(), noise_aware=True, source="Simon-Gabriel, Sheikh, Krause, ICML 2021"),
+        "share": Preset(
+            Options(max_share=0.25, outward=1.5),
+            noise_aware=True,
+            ours=True,
+            note="one gradient takes at most a quarter of what is left, and the point submitted lies outward of the "
+            "estimate",
+        ),
+    },
+    summary="PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
+    run=run,
+    scales=scales,
+    uses_eps=False,
+)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, per_image
-from sndcli.attacks.common.handover import handing
 from sndcli.attacks.common.noise import majority
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -34,7 +35,7 @@ class Options:
         votes: odd, answers behind every decision (ours; for noisy models); with more than one a new radius is
             checked by as many more before it is kept.
         retest: the incumbent is asked again after so many flips, and ρ grows by 5 % while it fails (ours); 0: never.
-        confirm: with a number, a point 2 % further out than a new incumbent is handed over that so many answers
+        confirm: with a number, a point 2 % further out than a new incumbent is submitted that so many answers
             confirm (ours).
     """
 
@@ -42,9 +43,6 @@ class Options:
     votes: int = 1
     retest: int = 0
     confirm: int = 0
-
-
-OPTIONS = {"authors": Options(), "na": Options(tolerance=5e-3, votes=5, retest=20, confirm=9)}
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001
@@ -58,25 +56,25 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
     level, block = (torch.zeros(n, dtype=torch.int64, device=device) for _ in range(2))
     halving = torch.zeros(n, dtype=torch.bool, device=device)
     flips = torch.zeros_like(level)  # since the incumbent was last confirmed
-    hand_over = handing(oracle, options.confirm, safety=0.0)
+    submit = submitting(oracle, options.confirm, safety=0.0)
 
-    def point(owner: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
+    def point(image: Tensor, radius: Tensor, signs: Tensor) -> Tensor:
         reach = per_image((radius / d**0.5).clamp(max=FAR), x0)
-        return (x0[owner] + reach * signs[owner].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
+        return (x0[image] + reach * signs[image].view(-1, *x0.shape[1:])).clamp_(0.0, 1.0)
 
     for _ in range(oracle.budget + 1):
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
         if options.retest:
-            due = owner[~halving[owner] & rho[owner].isfinite() & (flips[owner] >= options.retest)]
+            due = image[~halving[image] & rho[image].isfinite() & (flips[image] >= options.retest)]
             reply = majority(oracle, point(due, rho[due], s), due, "retest", options.votes)
             failed = due[reply == 0]
             flips[due[reply == 1]] = 0
             rho[failed] = (1.05 * rho[failed]).clamp(max=d**0.5)
-            hand_over(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
-            owner = owner[~torch.isin(owner, failed)]
-        flipping, narrowing = owner[~halving[owner]], owner[halving[owner]]
+            submit(point(failed, rho[failed], s), torch.zeros_like(rho[failed]), failed)
+            image = image[~torch.isin(image, failed)]
+        flipping, narrowing = image[~halving[image]], image[halving[image]]
         trial[flipping] = flip(s[flipping], level[flipping], block[flipping])
         middle = (lo[narrowing] + hi[narrowing]) / 2
         sent = torch.cat([point(flipping, rho[flipping], trial), point(narrowing, middle, trial)])
@@ -98,7 +96,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: AR
         if options.votes > 1:
             better = better[majority(oracle, point(better, hi[better], trial), better, "verify", options.votes) == 1]
         rho[better], s[better] = hi[better], trial[better]
-        hand_over(point(better, rho[better], s), torch.zeros_like(rho[better]), better)
+        submit(point(better, rho[better], s), torch.zeros_like(rho[better]), better)
         halving[done] = False
         advance(done, level, block, d)
         oracle.retire(done[rho[done] < COLLAPSED], "collapsed")
@@ -113,10 +111,36 @@ def flip(s: Tensor, level: Tensor, block: Tensor) -> Tensor:
     return torch.where(inside, -s, s)
 
 
-def advance(owner: Tensor, level: Tensor, block: Tensor, d: int) -> None:
+def advance(image: Tensor, level: Tensor, block: Tensor, d: int) -> None:
     """The next block; after the last of a level, the first of the next. Below one entry a sweep starts again."""
-    block[owner] += 1
-    size = torch.ceil(d / 2.0 ** level[owner]).clamp_min(1)
-    over = owner[(block[owner] >= 2.0 ** level[owner]) | (block[owner] * size >= d)]
+    block[image] += 1
+    size = torch.ceil(d / 2.0 ** level[image]).clamp_min(1)
+    over = image[(block[image] >= 2.0 ** level[image]) | (block[image] * size >= d)]
     level[over] += 1
     block[over] = 0
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """It has no probes; a bisection of ρ is one of L2 lengths."""
+    return None, o.tolerance
+
+
+SPEC = AttackSpec(
+    name="rays",
+    access="labels",
+    norms=("linf", "l2"),
+    presets={
+        "authors": Preset(Options(), source="Chen, Gu, KDD 2020"),
+        "na": Preset(
+            Options(tolerance=5e-3, votes=5, retest=20, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="majorities of five, the incumbent is asked again, a confirmed point is handed over",
+        ),
+    },
+    summary="RayS (Chen, Gu 2020)",
+    run=run,
+    scales=scales,
+    floor="tolerance={}",
+    uses_eps="confirm",
+)

@@ -6,7 +6,7 @@ in different states share every batch.
 
 Differs from the authors' code: walks of ±1 % stop after 600 moves and bisections after 60, g is kept in float64, a
 failed start is a failure, every query counts (theirs misses the first of each local search), the clean image's
-label is not asked again, and what is handed over is the clipped point.
+label is not asked again, and what is submitted is the clipped point.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, block_size, per_image, take_turns, unit
-from sndcli.attacks.common.handover import handing
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, noise_scale, voted_but_first
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
 
@@ -45,7 +46,7 @@ class Options:
             and searches end at σ̂/10.
         votes: odd, answers behind every decision but the probes (ours).
         remeasure: measure g(θ) anew at each iteration instead of carrying the least of noisy values (ours).
-        confirm: with a number, a point 2 % and 2σ̂ further out is handed over that so many answers confirm (ours).
+        confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
     directions: int = 200
@@ -66,13 +67,6 @@ class Options:
         check_scale(self.sigma_hat)
 
 
-OPTIONS = {
-    "authors": Options(),
-    "saving": Options(saving=True),
-    "na": Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True, confirm=9),
-}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until its budget ends or it has converged."""
     sigma_hat = noise_scale(oracle, streams, options.sigma_hat)
@@ -86,7 +80,7 @@ class _Machine(RaySearch):
         o, n, device = options, len(oracle.x0), oracle.x0.device
         super().__init__(oracle, streams, o.starts, o.start_tolerance, o.saving, o.limit)
         self.o, self.sigma_hat = o, sigma_hat
-        self.hand_over = handing(oracle, o.confirm)
+        self.submit = submitting(oracle, o.confirm)
         self.theta = torch.zeros_like(oracle.x0)
         self.g = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.alpha, self.beta = torch.full_like(self.g, o.alpha), torch.full_like(self.g, o.beta)
@@ -96,105 +90,136 @@ class _Machine(RaySearch):
         self.states = [torch.tensor(states, device=device) for states in PHASES.values()]
         self._next_direction(active(oracle))
 
-    def turn(self, owner: Tensor) -> None:
+    def turn(self, image: Tensor) -> None:
         """One batch: a block of probes of every image in its gradient, one query of every other."""
-        probing = owner[self.state[owner] == GRADIENT]
-        asking = [owner[torch.isin(self.state[owner], states)] for states in self.states]
-        image, u, probes = self._probes(probing)
+        probing = image[self.state[image] == GRADIENT]
+        asking = [image[torch.isin(self.state[image], states)] for states in self.states]
+        nth, u, probes = self._probes(probing)
         everyone = torch.cat(asking)
         points = self._at(everyone, self.trial_theta[everyone], self.lam[everyone])
         # One forward for all; the oracle is told the phases apart.
-        phases = list(zip(("gradient", *PHASES), (len(image), *map(len, asking)), strict=True))
-        sent, rows = torch.cat([probes, points]), torch.cat([probing[image], everyone])
+        phases = list(zip(("gradient", *PHASES), (len(nth), *map(len, asking)), strict=True))
+        sent, rows = torch.cat([probes, points]), torch.cat([probing[nth], everyone])
         reply = voted_but_first(self.oracle, sent, rows, phases, self.o.votes)
-        self._gather(probing, image, u, reply[: len(image)])
-        told = reply[len(image) :]
+        self._gather(probing, nth, u, reply[: len(nth)])
+        told = reply[len(nth) :]
         ok = told != REFUSED
         self._advance(everyone[ok], told[ok] == 1)
 
     # -- one iteration ---------------------------------------------------------------------------------------
 
-    def _begin(self, owner: Tensor) -> None:
+    def _begin(self, image: Tensor) -> None:
         """A new gradient at the best direction so far, after a new look at its distance where that is wanted."""
         if self.o.remeasure:
-            first = owner[~self.remeasuring[owner]]
-            self.remeasuring[owner] = ~self.remeasuring[owner]
+            first = image[~self.remeasuring[image]]
+            self.remeasuring[image] = ~self.remeasuring[image]
             self._search(first, self.best_theta[first], self.best_g[first])
-            owner = owner[~torch.isin(owner, first)]
-        self.theta[owner], self.g[owner] = self.best_theta[owner], self.best_g[owner]
-        self.oracle.retire(owner[self.iteration[owner] >= self.o.iterations], "exhausted")
-        self.iteration[owner] += 1
-        self.gradient[owner] = 0.0
-        self.count[owner] = 0
-        self.state[owner] = GRADIENT
+            image = image[~torch.isin(image, first)]
+        self.theta[image], self.g[image] = self.best_theta[image], self.best_g[image]
+        self.oracle.retire(image[self.iteration[image] >= self.o.iterations], "exhausted")
+        self.iteration[image] += 1
+        self.gradient[image] = 0.0
+        self.count[image] = 0
+        self.state[image] = GRADIENT
 
-    def _probes(self, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _probes(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         block = block_size(len(self.oracle.x0), self.theta[0].numel())
-        take = torch.clamp(self.o.directions - self.count[owner], max=block)
-        image = torch.repeat_interleave(torch.arange(len(owner), device=owner.device), take)
-        u = unit(self.streams.normal(owner[image], self.oracle.x0))
-        who = owner[image]
+        take = torch.clamp(self.o.directions - self.count[image], max=block)
+        nth = torch.repeat_interleave(torch.arange(len(image), device=image.device), take)
+        u = unit(self.streams.normal(image[nth], self.oracle.x0))
+        who = image[nth]
         h = torch.maximum(self.beta[who], self.sigma_hat[who] * self.theta[0].numel() ** 0.5 / self.g[who])
         theta = unit(self.theta[who] + per_image(h, u) * u)
-        return image, u, self._at(who, theta, self.g[who])
+        return nth, u, self._at(who, theta, self.g[who])
 
-    def _gather(self, owner: Tensor, image: Tensor, u: Tensor, reply: Tensor) -> None:
+    def _gather(self, image: Tensor, nth: Tensor, u: Tensor, reply: Tensor) -> None:
         """Adds sign · u: -1 where the boundary came nearer, +1 elsewhere."""
         ok = reply != REFUSED
         sign = (1 - 2 * reply[ok]).to(u.dtype)
-        self.gradient.index_add_(0, owner[image[ok]], u[ok] * per_image(sign, u))
-        self.count.index_add_(0, owner[image[ok]], torch.ones_like(reply[ok]))
-        done = owner[self.count[owner] >= self.o.directions]
+        self.gradient.index_add_(0, image[nth[ok]], u[ok] * per_image(sign, u))
+        self.count.index_add_(0, image[nth[ok]], torch.ones_like(reply[ok]))
+        done = image[self.count[image] >= self.o.directions]
         self.gradient[done] /= self.o.directions
         self.trial[done], self.upwards[done] = 0, True
         self._try_step(done)
 
-    def _try_step(self, owner: Tensor) -> None:
+    def _try_step(self, image: Tensor) -> None:
         """θ' = (θ - αG)/‖·‖ and the first query of its local search, at the distance to beat."""
-        step = per_image(self.alpha[owner], self.theta) * self.gradient[owner]
-        beat = torch.where(self.upwards[owner], self.best_g[owner], self.g[owner])
-        self._search(owner, unit(self.theta[owner] - step), beat)
+        step = per_image(self.alpha[image], self.theta) * self.gradient[image]
+        beat = torch.where(self.upwards[image], self.best_g[image], self.g[image])
+        self._search(image, unit(self.theta[image] - step), beat)
 
-    def _found(self, owner: Tensor, g: Tensor) -> None:
+    def _found(self, image: Tensor, g: Tensor) -> None:
         """A local search has ended with g' (infinite where it gave up): accept or not, and go on."""
-        again = self.remeasuring[owner]
-        self._remeasured(owner[again], g[again])
-        owner, g = owner[~again], g[~again]
-        up = self.upwards[owner]
-        better = g < torch.where(up, self.best_g[owner], self.g[owner])
-        taken = owner[better]
+        again = self.remeasuring[image]
+        self._remeasured(image[again], g[again])
+        image, g = image[~again], g[~again]
+        up = self.upwards[image]
+        better = g < torch.where(up, self.best_g[image], self.g[image])
+        taken = image[better]
         self.best_theta[taken], self.best_g[taken] = self.trial_theta[taken], g[better]
-        self._hold(taken)
-        self.alpha[owner[up]] *= 2
-        self.trial[owner] += 1
-        spent = self.trial[owner] >= self.o.trials
-        improved = self.best_g[owner] < self.g[owner]
+        self._submit(taken)
+        self.alpha[image[up]] *= 2
+        self.trial[image] += 1
+        spent = self.trial[image] >= self.o.trials
+        improved = self.best_g[image] < self.g[image]
         turn = up & ~improved & (~better | spent)  # nothing upwards: now downwards
         again = (up & better & ~spent) | (~up & ~better & ~spent)
-        self.upwards[owner[turn]], self.trial[owner[turn]] = False, 0
-        go = owner[turn | again]
+        self.upwards[image[turn]], self.trial[image[turn]] = False, 0
+        go = image[turn | again]
         self.alpha[go[~self.upwards[go]]] /= 4
         self._try_step(go)
-        self._end(owner[~(turn | again)])
+        self._end(image[~(turn | again)])
 
-    def _remeasured(self, owner: Tensor, g: Tensor) -> None:
+    def _remeasured(self, image: Tensor, g: Tensor) -> None:
         told = g.isfinite()
-        self.best_g[owner[told]] = g[told]
-        self._hold(owner)
-        self._begin(owner)
+        self.best_g[image[told]] = g[told]
+        self._submit(image)
+        self._begin(image)
 
-    def _hold(self, owner: Tensor) -> None:
-        self.hand_over(self._at(owner, self.best_theta[owner], self.best_g[owner]), self.sigma_hat[owner], owner)
+    def _submit(self, image: Tensor) -> None:
+        self.submit(self._at(image, self.best_theta[image], self.best_g[image]), self.sigma_hat[image], image)
 
-    def _tolerance(self, owner: Tensor) -> Tensor:
-        return torch.maximum(self.beta[owner] / 500, self.sigma_hat[owner] / 10)
+    def _tolerance(self, image: Tensor) -> Tensor:
+        return torch.maximum(self.beta[image] / 500, self.sigma_hat[image] / 10)
 
-    def _quick(self, owner: Tensor) -> Tensor:
-        return super()._quick(owner) & ~self.remeasuring[owner]
+    def _quick(self, image: Tensor) -> Tensor:
+        return super()._quick(image) & ~self.remeasuring[image]
 
-    def _end(self, owner: Tensor) -> None:
-        small = owner[self.alpha[owner] < 1e-4]
+    def _end(self, image: Tensor) -> None:
+        small = image[self.alpha[image] < 1e-4]
         self.alpha[small] = 1.0
         self.beta[small] /= 10
         self.oracle.retire(small[self.beta[small] < 1e-8], "converged")
-        self._begin(owner)
+        self._begin(image)
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:
+    """Probes of β times the distance, of which 1/√d is along the normal; searches end at β/500."""
+    noise = known_scale(o.sigma_hat, sigma)
+    return max(o.beta * distance / d**0.5, noise), max(o.beta / 500, noise / 10)
+
+
+SPEC = AttackSpec(
+    name="sign-opt",
+    access="labels",
+    norms=("l2",),
+    presets={
+        "authors": Preset(Options(), source="Cheng et al., ICLR 2020"),
+        "saving": Preset(
+            Options(saving=True), ours=True, note="rejects a step at its first answer: same path, fewer queries"
+        ),
+        "na": Preset(
+            Options(saving=True, sigma_hat=ESTIMATE, votes=5, remeasure=True, confirm=9),
+            noise_aware=True,
+            ours=True,
+            note="probes that move the margin by σ̂, majorities of five, distances measured anew, a confirmed point",
+        ),
+    },
+    summary="Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
+    run=run,
+    scales=scales,
+    wider=("beta=0.01", "beta=0.1"),
+    told="sigma_hat={}",
+    uses_eps="confirm",
+)

@@ -49,79 +49,79 @@ class RaySearch:
 
     # -- what becomes of a search ----------------------------------------------------------------------------
 
-    def _found(self, owner: Tensor, g: Tensor) -> None:
+    def _found(self, image: Tensor, g: Tensor) -> None:
         """A local search has ended with g' (infinite where it gave up)."""
         raise NotImplementedError
 
-    def _begin(self, owner: Tensor) -> None:
+    def _begin(self, image: Tensor) -> None:
         """The starts have ended with a direction."""
         raise NotImplementedError
 
-    def _tolerance(self, owner: Tensor) -> Tensor:
+    def _tolerance(self, image: Tensor) -> Tensor:
         """Width of the local searches' last interval, ``[n]``."""
         raise NotImplementedError
 
-    def _quick(self, owner: Tensor) -> Tensor:
+    def _quick(self, image: Tensor) -> Tensor:
         """bool ``[n]``: whose search ends at a first answer that is no better."""
-        return torch.full_like(owner, self.saving, dtype=torch.bool)
+        return torch.full_like(image, self.saving, dtype=torch.bool)
 
     # -- where a search begins -------------------------------------------------------------------------------
 
-    def _next_direction(self, owner: Tensor) -> None:
+    def _next_direction(self, image: Tensor) -> None:
         """Draws the next start direction, or begins the first gradient after the last."""
-        last = self.tried[owner] >= self.starts
-        done = owner[last]
+        last = self.tried[image] >= self.starts
+        done = image[last]
         failed = done[~self.best_g[done].isfinite()]
         self.oracle.retire(failed, "init_failed")
         self._begin(done[self.best_g[done].isfinite()])
-        owner = owner[~last]
-        direction = self.streams.normal(owner, self.oracle.x0)
-        self.trial_theta[owner] = unit(direction)
-        self.lam[owner] = norms(direction).double()
-        self.tried[owner] += 1
-        self.state[owner] = TEST
+        image = image[~last]
+        direction = self.streams.normal(image, self.oracle.x0)
+        self.trial_theta[image] = unit(direction)
+        self.lam[image] = norms(direction).double()
+        self.tried[image] += 1
+        self.state[image] = TEST
 
-    def _at(self, owner: Tensor, theta: Tensor, lam: Tensor) -> Tensor:
-        return self.oracle.x0[owner] + per_image(lam, theta) * theta
+    def _at(self, image: Tensor, theta: Tensor, lam: Tensor) -> Tensor:
+        return self.oracle.x0[image] + per_image(lam, theta) * theta
 
-    def _halve(self, owner: Tensor, hi: Tensor, state: int) -> None:
-        self.lo[owner], self.hi[owner] = 0.0, hi
-        self.lam[owner] = hi / 2
-        self.moves[owner] = 0
-        self.state[owner] = state
+    def _halve(self, image: Tensor, hi: Tensor, state: int) -> None:
+        self.lo[image], self.hi[image] = 0.0, hi
+        self.lam[image] = hi / 2
+        self.moves[image] = 0
+        self.state[image] = state
 
-    def _search(self, owner: Tensor, theta: Tensor, beat: Tensor) -> None:
+    def _search(self, image: Tensor, theta: Tensor, beat: Tensor) -> None:
         """A local search along `theta`, whose first query is at the distance to beat."""
-        self.trial_theta[owner] = theta
-        self.lam[owner] = beat
-        self.moves[owner] = 0
-        self.state[owner] = FIRST
+        self.trial_theta[image] = theta
+        self.lam[image] = beat
+        self.moves[image] = 0
+        self.state[image] = FIRST
 
     # -- one answer ------------------------------------------------------------------------------------------
 
-    def _advance(self, owner: Tensor, hit: Tensor) -> None:
-        state = self.state[owner].clone()
+    def _advance(self, image: Tensor, hit: Tensor) -> None:
+        state = self.state[image].clone()
         for which, step in ((TEST, self._test), (CHECK, self._check), (FIRST, self._first), (OUT, self._out),
                             (IN, self._in), (HALVE, self._narrow), (REFINE, self._narrow)):  # fmt: skip
             mine = state == which
             if bool(mine.any()):
-                step(owner[mine], hit[mine])
+                step(image[mine], hit[mine])
 
-    def _test(self, owner: Tensor, hit: Tensor) -> None:
-        longer = self.lam[owner] > self.best_g[owner]
-        check = owner[hit & longer]
+    def _test(self, image: Tensor, hit: Tensor) -> None:
+        longer = self.lam[image] > self.best_g[image]
+        check = image[hit & longer]
         self.state[check] = CHECK
-        near = owner[hit & ~longer]
+        near = image[hit & ~longer]
         self._halve(near, self.lam[near], HALVE)
         self.lam[check] = self.best_g[check]
-        self._next_direction(owner[~hit])
+        self._next_direction(image[~hit])
 
-    def _check(self, owner: Tensor, hit: Tensor) -> None:
-        self._halve(owner[hit], self.best_g[owner[hit]], HALVE)
-        self._next_direction(owner[~hit])
+    def _check(self, image: Tensor, hit: Tensor) -> None:
+        self._halve(image[hit], self.best_g[image[hit]], HALVE)
+        self._next_direction(image[~hit])
 
-    def _first(self, owner: Tensor, hit: Tensor) -> None:
-        inside, outside = owner[hit], owner[~hit]
+    def _first(self, image: Tensor, hit: Tensor) -> None:
+        inside, outside = image[hit], image[~hit]
         self.hi[inside] = self.lam[inside]
         self.lo[outside] = self.lam[outside]
         self.state[inside], self.state[outside] = IN, OUT
@@ -130,45 +130,45 @@ class RaySearch:
         self.lam[outside[~quick]] *= 1.01
         self._found(outside[quick], torch.full_like(self.lam[outside[quick]], torch.inf))
 
-    def _out(self, owner: Tensor, hit: Tensor) -> None:
-        self.hi[owner[hit]] = self.lam[owner[hit]]
-        self._refine(owner[hit])
-        on = owner[~hit]
+    def _out(self, image: Tensor, hit: Tensor) -> None:
+        self.hi[image[hit]] = self.lam[image[hit]]
+        self._refine(image[hit])
+        on = image[~hit]
         self.lam[on] *= 1.01
         self.moves[on] += 1
         over = (self.lam[on] > self.limit) | (self.moves[on] > MAX_WALK)
         self._found(on[over], torch.full_like(self.lam[on[over]], torch.inf))
 
-    def _in(self, owner: Tensor, hit: Tensor) -> None:
-        self.lo[owner[~hit]] = self.lam[owner[~hit]]
-        self._refine(owner[~hit])
-        on = owner[hit]
+    def _in(self, image: Tensor, hit: Tensor) -> None:
+        self.lo[image[~hit]] = self.lam[image[~hit]]
+        self._refine(image[~hit])
+        on = image[hit]
         self.lam[on] *= 0.99
         self.moves[on] += 1
         over = on[self.moves[on] > MAX_WALK]
         self.oracle.retire(over, "collapsed")
 
-    def _refine(self, owner: Tensor) -> None:
-        self.moves[owner] = 0
-        self.lam[owner] = (self.lo[owner] + self.hi[owner]) / 2
-        self.state[owner] = REFINE
-        self._settle(owner)
+    def _refine(self, image: Tensor) -> None:
+        self.moves[image] = 0
+        self.lam[image] = (self.lo[image] + self.hi[image]) / 2
+        self.state[image] = REFINE
+        self._settle(image)
 
-    def _narrow(self, owner: Tensor, hit: Tensor) -> None:
-        self.hi[owner[hit]] = self.lam[owner[hit]]
-        self.lo[owner[~hit]] = self.lam[owner[~hit]]
-        self.lam[owner] = (self.lo[owner] + self.hi[owner]) / 2
-        self.moves[owner] += 1
-        self._settle(owner)
+    def _narrow(self, image: Tensor, hit: Tensor) -> None:
+        self.hi[image[hit]] = self.lam[image[hit]]
+        self.lo[image[~hit]] = self.lam[image[~hit]]
+        self.lam[image] = (self.lo[image] + self.hi[image]) / 2
+        self.moves[image] += 1
+        self._settle(image)
 
-    def _settle(self, owner: Tensor) -> None:
+    def _settle(self, image: Tensor) -> None:
         """Ends the bisections that are narrow enough."""
-        start = self.state[owner] == HALVE
-        tolerance = torch.where(start, self.start_tolerance, self._tolerance(owner))
-        narrow = (self.hi[owner] - self.lo[owner] <= tolerance) | (self.moves[owner] >= MAX_HALVES)
-        first, later = owner[narrow & start], owner[narrow & ~start]
+        start = self.state[image] == HALVE
+        tolerance = torch.where(start, self.start_tolerance, self._tolerance(image))
+        narrow = (self.hi[image] - self.lo[image] <= tolerance) | (self.moves[image] >= MAX_HALVES)
+        first, later = image[narrow & start], image[narrow & ~start]
         better = first[self.hi[first] < self.best_g[first]]
         self.best_theta[better], self.best_g[better] = self.trial_theta[better], self.hi[better]
-        self.oracle.hold(self._at(better, self.trial_theta[better], self.hi[better]), better)
+        self.oracle.submit(self._at(better, self.trial_theta[better], self.hi[better]), better)
         self._next_direction(first)
         self._found(later, self.hi[later])

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
-from sndcli.attacks.common.scores import cross_entropy, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -43,37 +44,31 @@ class Options:
     ball: float = 1.0
 
 
-OPTIONS = {
-    "l2": Options(),
-    "linf": Options(fd_eta=0.1, exploration=1.0, online_lr=100.0, image_lr=0.01),
-}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or until fewer than two queries are left."""
     o, x = options, oracle.x0.clone()
     n, channels, size = len(x), x.shape[1], (x.shape[2], x.shape[3])
     tiles = o.tiles or (50 if min(size) >= 50 else min(*size, 20))
     prior = x.new_zeros(n, channels, tiles, tiles)
-    oracle.hold(x, torch.arange(n, device=x.device))
+    oracle.submit(x, torch.arange(n, device=x.device))
     for _ in range(oracle.budget // 2 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        v = prior[owner]
-        e = o.exploration * streams.normal(owner, v) / (channels * tiles**2) ** 0.5
-        plus, minus = (x[owner] + o.fd_eta * _unit(upsample(q, size)) for q in (v + e, v - e))
+        v = prior[image]
+        e = o.exploration * streams.normal(image, v) / (channels * tiles**2) ** 0.5
+        plus, minus = (x[image] + o.fd_eta * _unit(upsample(q, size)) for q in (v + e, v - e))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
-        rows = owner.repeat_interleave(2)
+        rows = image.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
-        loss = cross_entropy(scores, oracle.y[rows]).view(-1, 2)
+        loss = oracle.criterion.cross_entropy(scores, rows).view(-1, 2)
         c = torch.nan_to_num((loss[:, 0] - loss[:, 1]) / (o.fd_eta * o.exploration))
-        prior[owner] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
+        prior[image] = v = update(v, per_image(c, e) * e, o.online_lr, oracle.norm)
         direction = upsample(v, size)
         step = direction.sign() if oracle.norm == "linf" else _unit(direction)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], o.ball * oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], o.ball * oracle.eps, oracle.norm)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
 
@@ -92,3 +87,25 @@ def update(v: Tensor, g: Tensor, lr: float, norm: str) -> Tensor:
 
 def _unit(v: Tensor) -> Tensor:
     return v / per_image(norms(v).clamp_min(1e-8), v)
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """Probes of L2 length η, of which 1/√d is along the normal. It searches nothing."""
+    return o.fd_eta / d**0.5, None
+
+
+SOURCE = "Ilyas, Engstrom, Madry, ICLR 2019"
+SPEC = AttackSpec(
+    name="bandit-td",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "l2": Preset(Options(), source=SOURCE),
+        "linf": Preset(Options(fd_eta=0.1, exploration=1.0, online_lr=100.0, image_lr=0.01), source=SOURCE),
+    },
+    summary="Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
+    run=run,
+    by_norm={"linf": "linf"},
+    scales=scales,
+    wider=("fd_eta=0.1", "fd_eta=1"),
+)

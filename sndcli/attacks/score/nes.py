@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
-from sndcli.attacks.common.scores import cross_entropy, margin, project, stop_at_iterate, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import unknown
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
-LOSSES = {"cross-entropy": cross_entropy, "margin": margin}
+LOSSES = ("cross-entropy", "margin")
 STEPS = {"linf": 0.01, "l2": 0.1}
 HALVED = 200  # the step ends at its two-hundredth
 
@@ -55,38 +56,33 @@ class Options:
             raise unknown("loss", self.loss, LOSSES)
 
 
-OPTIONS = {
-    "authors": Options(),
-    "margin": Options(pairs=15, probe=0.01, momentum=0.0, loss="margin", plateau=0),  # ours
-}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
-    o, x, loss_of = options, oracle.x0.clone(), LOSSES[options.loss]
+    o, x, criterion = options, oracle.x0.clone(), oracle.criterion
+    loss_of = criterion.margin if o.loss == "margin" else criterion.cross_entropy
     mean, steps = torch.zeros_like(x), _Steps(x, o.lr or STEPS[oracle.norm], o.plateau)
-    oracle.hold(x, torch.arange(len(x), device=x.device))
+    oracle.submit(x, torch.arange(len(x), device=x.device))
     for _ in range(o.iterations):
         pairs = (oracle.remaining // 2).clamp(max=o.pairs)
         oracle.retire((pairs == 0).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        image = owner.repeat_interleave(pairs[owner])
-        u = streams.normal(image, x)
-        center, both = x[image], u.new_empty(len(u), 2, *u.shape[1:])
+        whose = image.repeat_interleave(pairs[image])
+        u = streams.normal(whose, x)
+        center, both = x[whose], u.new_empty(len(u), 2, *u.shape[1:])
         torch.add(center, u, alpha=o.probe, out=both[:, 0])
         torch.sub(center, u, alpha=o.probe, out=both[:, 1])
-        probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), image.repeat_interleave(2)
+        probes, rows = both.flatten(0, 1).clamp_(0.0, 1.0), whose.repeat_interleave(2)
         scores = oracle.scores(probes, rows, "probe")
-        loss = loss_of(scores, oracle.y[rows]).view(-1, 2)
-        weight = torch.nan_to_num(loss[:, 0] - loss[:, 1]) / (2 * o.probe * pairs[image])
-        mean.mul_(o.momentum).index_add_(0, image, u.mul_(per_image((1 - o.momentum) * weight, u)))
-        g = mean[owner]
-        told = loss.new_zeros(len(x)).index_add_(0, image, loss.mean(1) / pairs[image])
-        step = (g.sign() if oracle.norm == "linf" else unit(g)) * per_image(steps.after(owner, told[owner]), g)
-        x[owner] = project(x[owner] + step, oracle.x0[owner], oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        loss = loss_of(scores, rows).view(-1, 2)
+        weight = torch.nan_to_num(loss[:, 0] - loss[:, 1]) / (2 * o.probe * pairs[whose])
+        mean.mul_(o.momentum).index_add_(0, whose, u.mul_(per_image((1 - o.momentum) * weight, u)))
+        g = mean[image]
+        told = loss.new_zeros(len(x)).index_add_(0, whose, loss.mean(1) / pairs[whose])
+        step = (g.sign() if oracle.norm == "linf" else unit(g)) * per_image(steps.after(image, told[image]), g)
+        x[image] = project(x[image] + step, oracle.x0[image], oracle.eps, oracle.norm)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, scores)
         stop_at_iterate(oracle, x, rows, scores)
     oracle.retire(active(oracle), "exhausted")
@@ -100,13 +96,41 @@ class _Steps:
         self.losses = x0.new_zeros(len(x0), max(1, plateau))
         self.count = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
 
-    def after(self, owner: Tensor, loss: Tensor) -> Tensor:
+    def after(self, image: Tensor, loss: Tensor) -> Tensor:
         """``[n]``: the steps of these images now that their losses ``[n]`` are known."""
         if not self.plateau:
-            return self.lr[owner]
-        losses = torch.cat([self.losses[owner, 1:], loss.to(self.losses)[:, None]], 1)
-        count = self.count[owner] + 1
+            return self.lr[image]
+        losses = torch.cat([self.losses[image, 1:], loss.to(self.losses)[:, None]], 1)
+        count = self.count[image] + 1
         fell = (count >= self.plateau) & (losses[:, -1] < losses[:, 0])
-        self.losses[owner], self.count[owner] = losses, torch.where(fell, 0, count)
-        self.lr[owner] = torch.where(fell, (self.lr[owner] / 2).clamp_min(self.least), self.lr[owner])
-        return self.lr[owner]
+        self.losses[image], self.count[image] = losses, torch.where(fell, 0, count)
+        self.lr[image] = torch.where(fell, (self.lr[image] / 2).clamp_min(self.least), self.lr[image])
+        return self.lr[image]
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """White probes. It searches nothing."""
+    return o.probe, None
+
+
+SPEC = AttackSpec(
+    name="nes",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "authors": Preset(
+            Options(),
+            source="Ilyas, Engstrom, Athalye, Lin, ICML 2018",
+            note="their code: 50 probes of scale 0.001 a gradient, momentum 0.9, cross-entropy",
+        ),
+        "margin": Preset(
+            Options(pairs=15, probe=0.01, momentum=0.0, loss="margin", plateau=0),
+            ours=True,
+            note="30 probes of scale 0.01, margin, no momentum",
+        ),
+    },
+    summary="Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
+    run=run,
+    scales=scales,
+    wider=("probe=0.03", "probe=0.1"),
+)

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sndcli.attacks.common.dct import dct_rows
 from sndcli.attacks.common.geometry import active
 from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -59,16 +61,6 @@ class Options:
     relative: bool = False
 
 
-OPTIONS = {
-    "pixel": Options(),
-    "fitted": Options(epsilon=0.05, relative=True),
-    "na": Options(draws=4, requery=True, confirm=25),
-    "dct": Options(basis="dct", order="auto"),
-    "dct-fitted": Options(epsilon=0.05, relative=True, basis="dct", order="auto"),
-    "dct-na": Options(basis="dct", order="strided", draws=4, requery=True, confirm=25),
-}
-
-
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success, or its budget or its directions end.
 
@@ -87,30 +79,30 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
     place = torch.zeros(n, dtype=torch.int64, device=x0.device)
     right = torch.zeros(n, dtype=torch.bool, device=x0.device)
-    oracle.hold(x0, everyone)
+    oracle.submit(x0, everyone)
     for _ in range(2 * order.shape[1] + 1):
         oracle.retire(everyone[place >= order.shape[1]], "exhausted")
-        owner = active(oracle)
-        if o.requery and len(first := owner[~right[owner]]):
+        image = active(oracle)
+        if o.requery and len(first := image[~right[image]]):
             again = oracle.scores((x0[first] + delta[first]).clamp(0.0, 1.0), first, "incumbent")
             last.again(first, again.gather(1, oracle.y[first, None]).squeeze(1))
-            owner = active(oracle)
-        if not len(owner):
+            image = active(oracle)
+        if not len(image):
             break
-        step = direction(order[owner, place[owner]], size[0], *axes) * length
-        trial = delta[owner] + torch.where(right[owner, None, None, None], step, -step)
-        points = (x0[owner] + trial).clamp(0.0, 1.0)
-        scores = averaged(oracle, points, owner, "step", o.draws)
-        p = scores.gather(1, oracle.y[owner, None]).squeeze(1)
-        better = p < last.value(owner)  # False where refused
-        taken = owner[better]
+        step = direction(order[image, place[image]], size[0], *axes) * length
+        trial = delta[image] + torch.where(right[image, None, None, None], step, -step)
+        points = (x0[image] + trial).clamp(0.0, 1.0)
+        scores = averaged(oracle, points, image, "step", o.draws)
+        p = scores.gather(1, oracle.y[image, None]).squeeze(1)
+        better = p < last.value(image)  # False where refused
+        taken = image[better]
         delta[taken] = trial[better]
         last.replace(taken, p[better], o.draws)
-        oracle.hold(points[better], taken)
-        next_direction = better | right[owner]
-        place[owner[next_direction]] += 1
-        right[owner] = ~next_direction
-        stop_at_success(oracle, points, owner, scores, o.confirm, o.anywhere)
+        oracle.submit(points[better], taken)
+        next_direction = better | right[image]
+        place[image[next_direction]] += 1
+        right[image] = ~next_direction
+        stop_at_success(oracle, points, image, scores, o.confirm, o.anywhere)
 
 
 def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: Streams) -> Tensor:
@@ -132,14 +124,6 @@ def directions(image: Tensor, size: tuple[int, int, int], o: Options, streams: S
     return order[:, : o.iterations] if o.iterations else order
 
 
-def dct_rows(side: int) -> Tensor:
-    """Rows of the orthonormal DCT-II: ``[side, side]``, row u is the u-th basis vector."""
-    i = torch.arange(side, dtype=torch.float64)
-    rows: Tensor = torch.cos((2 * i[None, :] + 1) * i[:, None] * torch.pi / (2 * side)) * (2 / side) ** 0.5
-    rows[0] /= 2**0.5
-    return rows.float()
-
-
 def direction(index: Tensor, channels: int, rows: Tensor, columns: Tensor) -> Tensor:
     """The unit image of each index: one pixel, or one DCT coefficient of the full image of one channel.
 
@@ -154,3 +138,27 @@ def direction(index: Tensor, channels: int, rows: Tensor, columns: Tensor) -> Te
     plane = rows[u][:, :, None] * columns[v][:, None, :]
     chosen: Tensor = torch.nn.functional.one_hot(c, channels).to(rows)
     return chosen[:, :, None, None] * plane[:, None]
+
+
+def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa: ARG001
+    """A step, of which 1/√d is along the normal. It searches nothing."""
+    return o.epsilon * (distance if o.relative else 1.0) / d**0.5, None
+
+
+SOURCE = "Guo et al., ICML 2019"
+FITTED = "steps of 0.05 ε"
+AWARE = "proposals averaged over four answers, the incumbent is asked again, success must be confirmed"
+SPEC = AttackSpec(
+    name="simba",
+    access="scores",
+    norms=("l2",),
+    presets={
+        "pixel": Preset(Options(), source=SOURCE, note="steps of 0.2, no projection"),
+        "fitted": Preset(Options(epsilon=0.05, relative=True), ours=True, note=FITTED),
+        "na": Preset(Options(draws=4, requery=True, confirm=25), noise_aware=True, ours=True, note=AWARE),
+    },
+    summary="SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
+    run=run,
+    scales=scales,
+    wider=("epsilon=0.5",),
+)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
-from sndcli.attacks.common.scores import Incumbent, averaged, margin, stop_at_success
+from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -39,13 +40,6 @@ class Options:
     confirm: int = 0
 
 
-OPTIONS = {
-    "paper": Options(p_init=0.1, rescale=True),
-    "autoattack": Options(),
-    "na": Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
-}
-
-
 def share(iteration: int, budget: int, options: Options) -> float:
     """p at an iteration: halved at each of `HALVINGS`, ..., 512 times smaller at the end."""
     at = iteration * 10_000 // budget if options.rescale else iteration
@@ -59,27 +53,27 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     linf = oracle.norm == "linf"
     best, x = Incumbent(oracle.x0.new_full((n,), -torch.inf)), oracle.x0.clone()
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
-    oracle.hold(x, everyone)
+    oracle.submit(x, everyone)
     for iteration in range(oracle.budget):
-        owner = active(oracle)
-        if options.requery and iteration and len(owner):
-            best.again(owner, margin(oracle.scores(x[owner], owner, "incumbent"), oracle.y[owner]))
-            owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if options.requery and iteration and len(image):
+            best.again(image, oracle.criterion.margin(oracle.scores(x[image], image, "incumbent"), image))
+            image = active(oracle)
+        if not len(image):
             break
-        x0, now = oracle.x0[owner], x[owner]
+        x0, now = oracle.x0[image], x[image]
         if iteration == 0:
-            trial = (stripes if linf else mosaic)(x0, oracle.eps, streams, owner)
+            trial = (stripes if linf else mosaic)(x0, oracle.eps, streams, image)
         else:
             p = share(iteration - 1, max(1, questions), options)
-            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, owner)
-        scores = averaged(oracle, trial, owner, "proposal", options.draws)
-        value = margin(scores, oracle.y[owner])
-        taken = (value > best.value(owner)) | ((value >= 0) & (not options.requery))
-        x[owner[taken]] = trial[taken]
-        best.replace(owner[taken], value[taken], options.draws)
-        oracle.hold(trial[taken], owner[taken])
-        stop_at_success(oracle, trial, owner, scores, options.confirm)
+            trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, image)
+        scores = averaged(oracle, trial, image, "proposal", options.draws)
+        value = oracle.criterion.margin(scores, image)
+        taken = (value > best.value(image)) | ((value >= 0) & (not options.requery))
+        x[image[taken]] = trial[taken]
+        best.replace(image[taken], value[taken], options.draws)
+        oracle.submit(trial[taken], image[taken])
+        stop_at_success(oracle, trial, image, scores, options.confirm)
     oracle.retire(active(oracle), "budget")
 
 
@@ -164,3 +158,24 @@ def l2_step(x0: Tensor, x: Tensor, eps: float, p: float, streams: Streams, image
     nu = nu * target / (nu.flatten(2).norm(dim=2)[..., None, None] + 1e-12)
     moved = d.masked_fill(two, 0.0).masked_scatter(one.expand_as(d), nu)
     return (x0 + eps * moved / per_image(norms(moved).clamp_min(1e-12), moved)).clamp_(0.0, 1.0)
+
+
+SOURCE = "Andriushchenko et al., ECCV 2020"
+SPEC = AttackSpec(
+    name="square",
+    access="scores",
+    norms=("l2", "linf"),
+    presets={
+        "paper": Preset(Options(p_init=0.1, rescale=True), source=SOURCE, note="p = 0.1, rescaled to the budget"),
+        "autoattack": Preset(Options(), source="AutoAttack", note="p = 0.8, no rescaling"),
+        "na": Preset(
+            Options(p_init=0.1, rescale=True, draws=2, requery=True, confirm=25),
+            noise_aware=True,
+            ours=True,
+            note="proposals averaged over two answers, the incumbent is asked again, success must be confirmed",
+        ),
+    },
+    summary="Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
+    run=run,
+    by_norm={"linf": "autoattack"},
+)

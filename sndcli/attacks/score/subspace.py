@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
-from sndcli.attacks.common.scores import log_probabilities, margin, project, stop_at_success
+from sndcli.attacks.common.scores import project, stop_at_success
+from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.models.reference import Reference
+from sndcli.queries.criterion import log_probabilities
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -56,9 +58,6 @@ class Options:
         return votes + budget + budget // (2 * votes) * votes if self.authors_count else budget
 
 
-OPTIONS = {"linf": Options(), "l2": Options(image_lr=0.1), "authors": Options(authors_count=True)}
-
-
 def drop_rate(iteration: int, o: Options) -> float:
     """p_t: 0 for `drop_start` iterations, then ``p_max (1 - exp(-γ (t - t_0)))``."""
     return -o.max_drop * math.expm1(-o.drop_gamma * max(0, iteration - o.drop_start))
@@ -75,30 +74,30 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     """
     o, x, scores = options, oracle.x0.clone(), oracle.clean_scores.clone()
     prior = torch.zeros_like(x)
-    oracle.hold(x, torch.arange(len(x), device=x.device))
+    oracle.submit(x, torch.arange(len(x), device=x.device))
     for iteration in range(oracle.budget // 3 + 1):
         oracle.retire((oracle.remaining < 2).nonzero().squeeze(1), "budget")
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        s = cotangent(scores[owner], oracle.y[owner])
-        r = unit(directions(x[owner], s, references, drop_rate(iteration, o), streams, owner))
-        v = prior[owner]
-        plus, minus = (x[owner] + o.fd_eta * unit(q) for q in (v + o.exploration * r, v - o.exploration * r))
+        s = cotangent(scores[image], oracle.y[image])
+        r = unit(directions(x[image], s, references, drop_rate(iteration, o), streams, image))
+        v = prior[image]
+        plus, minus = (x[image] + o.fd_eta * unit(q) for q in (v + o.exploration * r, v - o.exploration * r))
         probes = torch.stack([plus, minus], 1).flatten(0, 1).clamp_(0.0, 1.0)
-        rows = owner.repeat_interleave(2)
+        rows = image.repeat_interleave(2)
         answers = oracle.scores(probes, rows, "probe")
-        loss = margin(answers, oracle.y[rows]).view(-1, 2)
-        prior[owner] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
+        loss = oracle.criterion.margin(answers, rows).view(-1, 2)
+        prior[image] = v = update(v, r, loss[:, 0] - loss[:, 1], o.prior_lr)
         step = v.sign() if oracle.norm == "linf" else unit(v)
-        x[owner] = project(x[owner] + o.image_lr * step, oracle.x0[owner], oracle.eps, oracle.norm)
-        oracle.hold(x[owner], owner)
+        x[image] = project(x[image] + o.image_lr * step, oracle.x0[image], oracle.eps, oracle.norm)
+        oracle.submit(x[image], image)
         stop_at_success(oracle, probes, rows, answers)
-        owner = active(oracle)
-        if not len(owner):
+        image = active(oracle)
+        if not len(image):
             break
-        scores[owner] = answers = oracle.scores(x[owner], owner, "iterate")
-        stop_at_success(oracle, x[owner], owner, answers)
+        scores[image] = answers = oracle.scores(x[image], image, "iterate")
+        stop_at_success(oracle, x[image], image, answers)
 
 
 def cotangent(scores: Tensor, y: Tensor) -> Tensor:
@@ -129,3 +128,21 @@ def update(v: Tensor, r: Tensor, difference: Tensor, lr: float) -> Tensor:
     """
     length = r.flatten(1).abs().sum(1).clamp_min(1e-8)
     return v + per_image(lr * torch.nan_to_num(difference).sign() / length, r) * r
+
+
+SOURCE = "Guo, Yan, Zhang, NeurIPS 2019"
+SPEC = AttackSpec(
+    name="subspace",
+    access="scores",
+    norms=("linf", "l2"),
+    presets={
+        "linf": Preset(Options(), source=SOURCE),
+        "l2": Preset(Options(image_lr=0.1), ours=True, note="their code with a step of ours"),
+        "authors": Preset(Options(authors_count=True), source=SOURCE, note="budgets by the authors' count, see below"),
+    },
+    summary="Subspace attack with reference models (Guo, Yan, Zhang 2019)",
+    run=run,
+    references=True,
+    by_norm={"l2": "l2"},
+    paid=Options.paid,
+)

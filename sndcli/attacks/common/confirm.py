@@ -1,4 +1,4 @@
-"""What a noise-aware attack hands over (ours): a point beyond the boundary, confirmed by further answers."""
+"""What a noise-aware attack submits (ours): a point beyond the boundary, confirmed by further answers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
 
 WITHIN = 0.999  # of ε, so that rounding does not put a point on the edge outside
-SLACK = 1.1  # the latest point is handed over unless it is that much further out than the closest
+SLACK = 1.1  # the latest point is submitted unless it is that much further out than the closest
 
-Handing = Callable[[Tensor, Tensor, Tensor], None]  # as `HandOver.__call__`
+Submit = Callable[[Tensor, Tensor, Tensor], None]  # as `Confirmed.__call__`
 
 
-def handing(oracle: Oracle, confirm: int, safety: float = 2.0) -> Handing:
-    """What the presets do: with `confirm` answers a `HandOver` 2 % and `safety` σ̂ beyond; else points as they are."""
+def submitting(oracle: Oracle, confirm: int, safety: float = 2.0) -> Submit:
+    """What the presets do: with `confirm` answers a `Confirmed` 2 % and `safety` σ̂ beyond; else points as they are."""
     if not confirm:
-        return lambda found, _, owner: oracle.hold(found, owner)
-    return HandOver(oracle, 0.02, safety, confirm, 3)
+        return lambda found, _, image: oracle.submit(found, image)
+    return Confirmed(oracle, 0.02, safety, confirm, 3)
 
 
-class HandOver:
-    """Holds the first of three points beyond a boundary point, but inside ε where that is, that is confirmed.
+class Confirmed:
+    """Submits the first of three points beyond a boundary point, but inside ε where that is, that is confirmed.
 
     At a boundary point half of the answers are adversarial, so it is no success; a little further out most are.
 
@@ -39,22 +39,22 @@ class HandOver:
         lead: ends such a vote.
 
     Attributes:
-        reached: distance of the closest point handed over so far, ``[N]``.
+        reached: distance of the closest point submitted so far, ``[N]``.
     """
 
     def __init__(self, oracle: Oracle, overshoot: float, safety: float, votes: int, lead: int) -> None:
         self.oracle, self.overshoot, self.safety, self.votes, self.lead = oracle, overshoot, safety, votes, lead
         self.reached = torch.full((len(oracle.x0),), torch.inf, dtype=torch.float64, device=oracle.x0.device)
 
-    def __call__(self, found: Tensor, sigma_hat: Tensor, owner: Tensor) -> None:
-        """Hands over for boundary points `found` ``[n, C, H, W]`` of the images `owner`, with their σ̂ ``[n]``."""
-        oracle, pending = self.oracle, torch.arange(len(owner), device=owner.device)
-        distance = oracle.distance(found, owner).clamp_min(COLLAPSED)
+    def __call__(self, found: Tensor, sigma_hat: Tensor, image: Tensor) -> None:
+        """Submits for boundary points `found` ``[n, C, H, W]`` of the images `image`, with their σ̂ ``[n]``."""
+        oracle, pending = self.oracle, torch.arange(len(image), device=image.device)
+        distance = oracle.distance(found, image).clamp_min(COLLAPSED)
         beyond = self.overshoot + self.safety * sigma_hat / distance
         edge = WITHIN * oracle.eps / distance  # of the ball of ε
         for k in (1, 2, 4) if self.votes else (1,):
             further = torch.where(edge >= 1, torch.minimum(1 + k * beyond, edge), 1 + k * beyond)[pending]
-            whose = owner[pending]
+            whose = image[pending]
             sent = straight(oracle.x0[whose], found[pending], further).clamp_(0.0, 1.0)
             length = oracle.distance(sent, whose)
             good = length <= SLACK * self.reached[whose]  # the closest of many noisy ones is a lucky one
@@ -62,5 +62,5 @@ class HandOver:
                 asked = good.nonzero().squeeze(1)
                 good[asked] = majority(oracle, sent[asked], whose[asked], "confirm", self.votes, self.lead) == 1
             self.reached[whose[good]] = torch.minimum(self.reached[whose[good]], length[good])
-            oracle.hold(sent[good], whose[good])
+            oracle.submit(sent[good], whose[good])
             pending = pending[~good]

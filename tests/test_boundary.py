@@ -13,8 +13,9 @@ from torch import Tensor
 from sndcli.analysis import frame, summary
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import DataError
+from sndcli.queries.criterion import Misclassified
 from sndcli.runs import columns, results
-from sndcli.runs.boundary import Wrong, border_points, majority_wrong
+from sndcli.runs.boundary import Wrong, boundary_points, majority_wrong
 from sndcli.runs.config import RunConfig
 
 M = 0.1
@@ -30,16 +31,16 @@ def rays(w: Tensor, along: list[float], side: float = 0.2) -> tuple[Tensor, Tens
 
 
 def majority_of(h: HalfSpace, images: int, draws: int) -> Wrong:
-    return majority_wrong(lambda z, _: h(z), torch.zeros(images, dtype=torch.int64), torch.arange(images), draws)
+    return majority_wrong(h, Misclassified(torch.zeros(images, dtype=torch.int64)), torch.arange(images), draws)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.01])
-def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
+def test_boundary_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
     """From inside and from outside: m/cos ψ, within a bracket of 1/512, or within the noise of 25 votes."""
     h = half_space(1, sigma=sigma)
     x0, z = rays(h.w, [0.3, 0.12, 0.07, 0.01])
     wrong = majority_of(h, 4, 25 if sigma else 1)
-    points, flips = border_points(wrong, x0, z)
+    points, flips = boundary_points(wrong, x0, z)
     assert bool(flips.all())
     component = (points - 0.5).flatten(1) @ h.w
     assert component.tolist() == pytest.approx([M] * 4, rel=0.35 if sigma else 0.02)
@@ -51,11 +52,11 @@ def test_border_is_where_the_ray_crosses_the_half_space(sigma: float) -> None:
     )  # fmt: skip
 
 
-def test_no_border_where_nothing_flips() -> None:
+def test_no_boundary_where_nothing_flips() -> None:
     h = half_space(1)
     x0, z = rays(h.w, [-0.1, 0.0])
     z[1] = x0[1]  # no ray at all
-    _, flips = border_points(majority_of(h, 2, 1), x0, z)
+    _, flips = boundary_points(majority_of(h, 2, 1), x0, z)
     assert flips.tolist() == [False, False]
 
 
@@ -102,7 +103,7 @@ def test_distances_where_nothing_is_stored_are_unknown_not_infinite() -> None:
     assert [row.text(name) for name in names] == ["∞", "–", "–", "–"]
 
 
-def test_pooled_runs_need_a_border_each() -> None:
+def test_pooled_runs_need_a_boundary_each() -> None:
     one, two = run_of(HELD[:1], CONFIRMED[:1], BORDERS[:1]), run_of(HELD[1:], CONFIRMED[1:], BORDERS[1:], first=1)
     (_, late) = summary.summarise([one, two])
     assert (late.n, late.number("distance_boundary")) == (3, 3.0)
