@@ -133,17 +133,21 @@ def pooled_rate(hits: Flags, seeds: Integers, images: Integers, method: str = "w
 
 
 def floor(p0: Sequence[float] | Floats, budget: int, votes: int = 1) -> float:
-    """Success of resending the clean image `budget` times: the mean over images of ``1 - (1 - p)^(budget / votes)``.
+    """Success of resending the clean image `budget` times: the mean over images of `wrong_by_resending`."""
+    return float(np.mean(wrong_by_resending(p0, budget, votes))) if len(p0) else math.nan
 
-    p is the chance that a question is answered wrong: p0 for one answer, that of a strict majority for more.
+
+def wrong_by_resending(p0: Sequence[float] | Floats, budget: int, votes: int = 1) -> Floats:
+    """For each image ``1 - (1 - p)^(budget / votes)``, the chance that one of its questions is answered wrong.
+
+    p is the chance that one question is: p0 for one answer, that of a strict majority for more.
     """
     from scipy.stats import binom
 
     p = np.asarray(p0, dtype=np.float64)
-    if not len(p):
-        return math.nan
     p = p if votes == 1 else binom.sf(votes // 2, votes, p)
-    return float(np.mean(-np.expm1(budget // votes * np.log1p(-np.minimum(p, 1 - 1e-15)))))
+    chance: Floats = -np.expm1(budget // votes * np.log1p(-np.minimum(p, 1 - 1e-15)))
+    return chance
 
 
 def median(values: Sequence[float] | Floats) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sndcli.cli.output import Shown
     from sndcli.runs.listener import Listener
 
-FORMATS = ("table", "md", "csv", "latex", "json")
+FORMATS = ("table", "md", "csv", "latex", "json", "parquet")
 
 
 class Spreading(Runner):
@@ -50,7 +50,9 @@ class Report(o.Talk):
     """
 
     files: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")]
-    format: Annotated[str, typer.Option("--format", help="table, md, csv, latex or json.")] = "table"
+    format: Annotated[
+        str, typer.Option("--format", help="table, md, csv, latex, json, or parquet (one row an image and budget).")
+    ] = "table"
     at: Annotated[str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")] = (
         None
     )
@@ -68,6 +70,7 @@ class Report(o.Talk):
     ] = None
     plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None
     kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries"
+    out: Annotated[Path | None, typer.Option(help="The file that --format parquet writes.")] = None
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
 
@@ -96,6 +99,8 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
+        if (self.format == "parquet") != (self.out is not None):
+            raise ConfigError("`--format parquet` writes the file of `--out`; the other formats are printed.")
 
         def load(paths: list[Path]) -> "list[Frame]":
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
@@ -126,6 +131,13 @@ class Report(o.Talk):
         if self.plot is not None:
             plots.save(plots.draw(frames, self.kind, points[0] if points else None, self.eps), self.plot)
             listener.note(f"written: {self.plot}")
+        if self.out is not None:
+            from sndcli.analysis import tidy
+
+            chosen = {row.budget for row in rows}
+            found = tidy.tidy(frames, points or (), self.eps)
+            tidy.write(self.out, found.filter([budget in chosen for budget in found.column("budget").to_pylist()]))
+            listener.note(f"written: {self.out}")
         if self.html is not None:
             from sndcli.reports import page
 
@@ -170,6 +182,8 @@ def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[Re
 
     if format == "md":
         return [tables.markdown(rows, interval)]
+    if format == "parquet":
+        return []
     if format == "latex":
         return [tables.latex(rows, interval)]
     if format == "csv":

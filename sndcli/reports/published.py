@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
-from sndcli.analysis.measures import MEASURES
-from sndcli.analysis.measures import Interval as Rate
+from sndcli.analysis import measures
 from sndcli.paper.published import PERCENT, Beside, Interval, assumptions, document, protocol
 
 LEFT = 3  # columns of text; the others are figures, but for the last
@@ -107,7 +106,7 @@ def _body(name: str, cells: Sequence[Beside]) -> list[list[str]]:
 
 def _figure(c: Beside) -> str:
     name: str = c["measure"]
-    return MEASURES[name].label if name in MEASURES else name
+    return measures.MEASURES[name].label if name in measures.MEASURES else name
 
 
 def _budget(c: Beside) -> str:
@@ -124,11 +123,9 @@ def _percent(rate: Interval | None) -> str:
 
 
 def _rate(rate: Interval | None) -> str:
-    return (
-        "–"
-        if rate is None or rate["lo"] is None or rate["hi"] is None
-        else Rate(rate["value"], rate["lo"], rate["hi"]).text()
-    )
+    if rate is None or rate["lo"] is None or rate["hi"] is None:
+        return "–"
+    return measures.Interval(rate["value"], rate["lo"], rate["hi"]).text()
 
 
 def _figures(c: Beside) -> tuple[str, str]:
