@@ -40,8 +40,8 @@ import torch
 from pathlib import Path
 from sndcli import load_model
 torch.save(load_model("resnet20").network.state_dict(), "my.pt")
-Path("my_package").mkdir()
-Path("my_package/models.py").write_text("import sndcli\\ndef make(): return sndcli.load_model('resnet20')\\n")
+Path("path/my_package").mkdir(parents=True)
+Path("path/my_package/models.py").write_text("import sndcli\\ndef make(): return sndcli.load_model('resnet20')\\n")
 """
 
 
@@ -80,7 +80,7 @@ def run(command: str, codes: tuple[int, ...] = (0,)) -> None:
 def main(readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
     here = Path(sys.executable).parent
-    os.environ |= {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+    os.environ |= {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(Path("path").absolute())}
     subprocess.run([here / "python", "-c", "import sndcli; print(sndcli.__file__)"], check=True)
     subprocess.run([here / "python", "-c", FILES], check=True)
     ran = 0
