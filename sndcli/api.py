@@ -260,5 +260,5 @@ def _result(table: pa.Table, kept: points.Points, config: RunConfig) -> Result:
         queries=torch.tensor(table.column("queries").to_pylist()),
         seen=torch.tensor([hits["success_seen"][key] for key in keys]),
         noisy=torch.tensor([hits["success_noisy"][key] for key in keys]),
-        rows=[row.as_dict() for row in summarise([table])], _table=table,
+        rows=summarise([table]), _table=table,
     )  # fmt: skip

@@ -542,7 +542,7 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.M
     assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
-    monkeypatch.setattr("sndcli.runs.config.PROTOCOL", 3)  # draws of another law are not taken for those of this one
+    monkeypatch.setattr("sndcli.paper.reproduce.PROTOCOL", 3)  # draws of another law are not taken for those of this one
     assert not json.loads(snd(*options, "--no-run").stdout)["cells"]
 
 
@@ -559,7 +559,7 @@ def test_mismatch_on_clean_images_is_of_images_that_are_right(
         assert data.labels.tolist() == [true[image] for image in data.ids.tolist()]  # not what the bare model says
         return [1.0] * len(seeds)
 
-    monkeypatch.setattr("sndcli.runs.accuracy.accuracy", spy)
+    monkeypatch.setattr("sndcli.paper.reproduce.accuracy", spy)
     options = ("--where", "sigma=0.01", "--where", "attack=none", "--images", 200, "--batch-size", 64)
     done = snd("reproduce", "table5", *options, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
