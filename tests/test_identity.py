@@ -111,7 +111,7 @@ def bare(table: pa.Table) -> pa.Table:
 
 def rows_without_id(table: pa.Table) -> list[dict[str, Any]]:
     """Without what tells a run of few images or seeds from one of many."""
-    rows: list[dict[str, Any]] = table.drop_columns(["run_id", "images", "repeats"]).to_pylist()
+    rows: list[dict[str, Any]] = table.drop_columns(["run_id", "images", "first_seed", "repeats"]).to_pylist()
     return rows
 
 
