@@ -542,7 +542,7 @@ def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.M
     assert [c["n"] for c in cells] == [40, 40]
     assert len(list(tmp_path.glob("clean_*.json"))) == 2
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == cells
-    monkeypatch.setattr("sndcli.paper.reproduce.PROTOCOL", 3)  # draws of another law are not taken for those of this one
+    monkeypatch.setattr("sndcli.paper.reproduce.PROTOCOL", 3)  # a later law
     assert not json.loads(snd(*options, "--no-run").stdout)["cells"]
 
 
