@@ -58,10 +58,11 @@ def test_it_is_the_command_lines_run(snd: Snd, tmp_path: Path) -> None:
         index = choose(data, 3, "correct", 0, lambda x: model(x).argmax(1))
     path = tmp_path / "run.parquet"
     done = snd("attack", "null", "--sigma", 0.02, "--images", 3, "--budget", 60, "--verify", 10, "--out", path,
-               "--budgets", 60, "-q")  # fmt: skip
+               "--budgets", 60, "--batch-size", 64, "-q")  # fmt: skip
     assert done.returncode == 0, done.stderr
     theirs = results.read(path)
-    found = sndcli.attack("null", model, data.pixels(index), data.labels[index], sigma=0.02, budget=60, verify=10)
+    found = sndcli.attack("null", model, data.pixels(index), data.labels[index], sigma=0.02, budget=60, verify=10,
+                          batch_rows=64)  # fmt: skip
     ours = found.to_arrow()
     assert ours.schema.names == theirs.schema.names
     for name in ("label", "queries", "budgets", "sigma", "norm", "eps"):

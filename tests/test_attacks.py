@@ -88,7 +88,12 @@ def test_submitted_point_is_adversarial_and_no_closer_than_possible(name: str, p
         assert bool((oracle.distance(submitted, torch.arange(2)) >= M * least).all())
 
 
-@pytest.mark.parametrize(("name", "preset"), [v for v in VARIANTS if v[0] != "null"])
+NOISY = [
+    pytest.param(*v, marks=[pytest.mark.slow] if v[0] == "popskipjump" else []) for v in VARIANTS if v[0] != "null"
+]
+
+
+@pytest.mark.parametrize(("name", "preset"), NOISY)
 def test_noise_never_hangs_or_raises(name: str, preset: str) -> None:
     oracle = attack(oracle_on(half_space(sigma=0.1), 2, 700), name, preset)
     assert bool((oracle.close().used <= 700).all())

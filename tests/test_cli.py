@@ -309,6 +309,7 @@ def test_adaptive_pays_for_every_vote(snd: Snd, tmp_path: Path) -> None:
     assert json.loads(same.stdout)["rows"] == rows
 
 
+@pytest.mark.slow
 def test_sigma_sweep_pairs_its_settings(snd: Snd, tmp_path: Path) -> None:
     picture = tmp_path / "sweep.svg"
     options = ("--images", 2, "--budget", 150, "--budgets", "50", "--verify", 8, *QUICK, "--json")

@@ -81,7 +81,11 @@ DRY = [
 ]
 
 
-@pytest.mark.parametrize("text", sorted({text.split(" #")[0].strip() for text in DRY}))
+STARTED = sorted({text.split(" #")[0].strip() for text in DRY})
+LONG = [text for text in STARTED if words(text)[0] == "reproduce"][1:]  # one of them is enough for every day
+
+
+@pytest.mark.parametrize("text", [pytest.param(t, marks=[pytest.mark.slow] if t in LONG else []) for t in STARTED])
 def test_documented_run_would_start(snd: Snd, tmp_path: Path, text: str) -> None:
     done = snd(*words(text), "--dry-run", "--out", tmp_path)
     assert done.returncode == 0, done.stderr

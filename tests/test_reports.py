@@ -143,6 +143,7 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
     assert sum(line[1] == "seen" for line in lines) == 3  # none hides another
 
 
+@pytest.mark.slow
 def test_real_events_equal_a_run_with_these_report_points(snd: Snd, tmp_path: Path) -> None:
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 3, "--budget", 250, "--verify", 4,
                "--no-boundary", "--batch-size", 64, "--no-progress", "-q")  # fmt: skip

@@ -315,6 +315,7 @@ def test_recipes_by_split() -> None:
 SMALL = ("--images", 2, "--budget", 31, "--verify", 4, "--no-progress", "--json")
 
 
+@pytest.mark.slow
 def test_references_on_the_command_line(snd: Snd, snd_process: Snd, tmp_path: Path) -> None:
     given = ("--reference", "torchvision:resnet18/random", "--reference", "resnet20")
     refused = snd_process("attack", "subspace", *SMALL, *given, "--out", tmp_path)

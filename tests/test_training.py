@@ -204,7 +204,11 @@ def test_networks_with_noise_are_not_compiled(tmp_path: Path) -> None:
 # -- the zoo --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", zoo.available())
+HEAVY = ("resnet20-rse", "resnet20-pni")  # as their defenses are asked: many passes
+CARDS = [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in zoo.available()]
+
+
+@pytest.mark.parametrize("name", CARDS)
 def test_shipped_weights_are_those_of_their_card(name: str) -> None:
     """Checksum; accuracy on the 1,200 shipped images within four standard errors of the card's."""
     card = zoo.card(name)
