@@ -209,8 +209,9 @@ def evaluate(
     Raises:
         ConfigError, ValueError: as `attack`.
     """
+    classifier = _classifier(model, x)  # loaded once for all
     return Evaluation({
-        (name, sigma): attack(name, model, x, y, sigma=sigma, budget=budget, eps=eps, seed=seed, listener=listener)
+        (name, sigma): attack(name, classifier, x, y, sigma=sigma, budget=budget, eps=eps, seed=seed, listener=listener)
         for name in attacks
         for sigma in sigmas
     })  # fmt: skip

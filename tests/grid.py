@@ -19,14 +19,12 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
+from sndcli.runs.results import RENAMED as RENAMED_COLUMNS
+
 DEFENSES = (("--sigma", "0.01"), ("--defense", "rnp"))
 SIZE = ("--images", "6", "--budget", "200", "--budgets", "100,200", "--verify", "20")
 IDENTITY = {"run_id"}  # a hash of what decides the figures, under names that may change
-# Columns by their present names; files of older revisions have the ones on the left.
-RENAMED = {
-    "best_l2": "distance_best", "last_l2": "distance_last", "held_l2": "distance_submitted",
-    "border_l2": "distance_boundary", "event_l2": "event_distance",
-}  # fmt: skip
+RENAMED = RENAMED_COLUMNS["schema 1"]  # files of older revisions have the names on the left
 
 Digests = dict[str, dict[str, str]]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import make_data_tables
 import pyarrow.parquet as pq
 import pytest
 from conftest import Done
@@ -47,13 +47,8 @@ def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snd: Snd) -> dict[
 
 
 def test_tables_are_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("make_data_tables", ROOT / "tools" / "make_data_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for path in module.PAGES:
-        assert path.read_text(encoding="utf-8") == module.page(path), "run tools/make_data_tables.py"
+    for path in make_data_tables.PAGES:
+        assert path.read_text(encoding="utf-8") == make_data_tables.page(path), "run tools/make_data_tables.py"
 
 
 def test_every_measure_is_computed_and_explained(reported: dict[tuple[str, str, float, int], Summary]) -> None:

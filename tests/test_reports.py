@@ -57,7 +57,8 @@ def write_run(
             "event_distance": [d for _, d in found],
         } | changes)  # fmt: skip
     path = folder / config.file_name
-    results.write(path, rows, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
+    table = pa.Table.from_pylist(rows, schema=columns.SCHEMA)
+    results.write_table(path, table, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import make_attack_tables
 import pytest
 from conftest import Done
 
@@ -141,16 +141,11 @@ def test_an_attack_that_is_not_here_is_not_found() -> None:
 
 
 def test_the_page_has_the_tables_of_the_specs() -> None:
-    made = importlib.util.spec_from_file_location("make_attack_tables", ROOT / "tools" / "make_attack_tables.py")
-    assert made is not None
-    assert made.loader is not None
-    tool = importlib.util.module_from_spec(made)
-    made.loader.exec_module(tool)
-    text = tool.PAGE.read_text(encoding="utf-8")
-    assert text == tool.page(text), "run python tools/make_attack_tables.py"
-    assert tool.page(text.replace("HopSkipJump (Chen", "Hop (Chen")) == text
+    text = make_attack_tables.PAGE.read_text(encoding="utf-8")
+    assert text == make_attack_tables.page(text), "run python tools/make_attack_tables.py"
+    assert make_attack_tables.page(text.replace("HopSkipJump (Chen", "Hop (Chen")) == text
     with pytest.raises(ValueError, match="end of presets"):
-        tool.page(text.replace("<!-- end of presets -->", ""))
+        make_attack_tables.page(text.replace("<!-- end of presets -->", ""))
 
 
 def test_a_table_says_whose_a_preset_is_and_when_it_is_taken() -> None:

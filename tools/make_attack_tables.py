@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from markers import filled
+
 from sndcli.attacks.registry import ATTACKS, spec_of
 from sndcli.reports import attack_tables
 
@@ -21,13 +23,7 @@ def page(text: str) -> str:
         ValueError: a marker is missing.
     """
     specs = [spec_of(name) for name in ATTACKS]
-    for name, table in TABLES.items():
-        begin, end = f"<!-- {name}: made by tools/make_attack_tables.py -->", f"<!-- end of {name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"Expected one `{begin}` and one `{end}`.")
-        before, after = text.partition(begin)[0], text.partition(end)[2]
-        text = f"{before}{begin}\n\n{table(specs)}\n\n{end}{after}"
-    return text
+    return filled(text, {name: table(specs) for name, table in TABLES.items()}, Path(__file__).name)
 
 
 if __name__ == "__main__":

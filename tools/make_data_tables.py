@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from markers import filled
+
 from sndcli.analysis import measures, tidy
 from sndcli.runs import columns
 
@@ -23,14 +25,8 @@ def page(path: Path) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    text = path.read_text(encoding="utf-8")
-    for name, table in PAGES[path].items():
-        begin, end = f"<!-- {name}: made by tools/make_data_tables.py -->", f"<!-- end of {name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"Expected one `{begin}` and one `{end}` in {path}.")
-        before, after = text.partition(begin)[0], text.partition(end)[2]
-        text = f"{before}{begin}\n\n{table()}\n\n{end}{after}"
-    return text
+    tables = {name: table() for name, table in PAGES[path].items()}
+    return filled(path.read_text(encoding="utf-8"), tables, Path(__file__).name)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
+class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
     """Measure clean accuracy with and without a defense.
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
@@ -60,10 +60,6 @@ class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
     ] = None
     pgd_images: Annotated[int, typer.Option(help="PGD on the first so many images.")] = 1000
     seed: o.Seed = 0
-    device: o.Device = "auto"
-    precision: o.PrecisionOption = "fp32"
-    batch_size: o.BatchSize = "auto"
-    compiled: o.Compile = False
 
     def run(self, listener: "Listener") -> "Shown":
         """One row for each σ."""
@@ -91,7 +87,7 @@ class Accuracy(o.LongTalk, o.DefenseOptions, o.DataOptions):
         if self.pgd_images < 1:
             raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {self.pgd_images}.")
         rows = o.batch_rows(self.batch_size)
-        precision = o.one_of(self.precision, o.PRECISIONS, "--precision")
+        precision = self.arithmetic()
         model, data = open_source(self.source(), listener)
         place = resolve_device(self.device)
         listener.note(f"data: {data.source}; model: {model.name} on {place}")

@@ -83,13 +83,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain(Command):
-    """What every command has."""
-
-    debug: Debug = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Talk(Command):
     """Of commands that print a result."""
 
@@ -108,18 +101,10 @@ class Talk(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongTalk(Command):
+class LongTalk(Talk):
     """Of commands that take a while."""
 
-    json: Json = False
-    quiet: Quiet = False
     no_progress: NoProgress = False
-    debug: Debug = False
-
-    @property
-    def as_json(self) -> bool:
-        """Whether the result is one JSON object."""
-        return self.json
 
     def console(self) -> Console:
         """Quiet where asked to be."""
@@ -161,6 +146,24 @@ class DefenseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """Where and how networks compute."""
+
+    device: Device = "auto"
+    precision: PrecisionOption = "fp32"
+    batch_size: BatchSize = "auto"
+    compiled: Compile = False
+
+    def arithmetic(self) -> Literal["fp32", "bf16"]:
+        """``--precision``.
+
+        Raises:
+            ConfigError: another.
+        """
+        return one_of(self.precision, PRECISIONS, "--precision")
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoiseOptions:
     """Which noise, where a command takes one."""
 
@@ -169,7 +172,7 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(LongTalk, DefenseOptions, DataOptions):
+class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
 
     name: Annotated[str, typer.Argument(help="See `snd ls attacks`.")]
@@ -203,10 +206,6 @@ class AttackOptions(LongTalk, DefenseOptions, DataOptions):
     seed: Seed = 0
     repeats: Repeats = 1
     unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
-    device: Device = "auto"
-    precision: PrecisionOption = "fp32"
-    batch_size: BatchSize = "auto"
-    compiled: Compile = False
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
     save_points: Annotated[
         bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")
@@ -235,7 +234,7 @@ class AttackOptions(LongTalk, DefenseOptions, DataOptions):
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
-                precision=one_of(self.precision, PRECISIONS, "--precision"),
+                precision=self.arithmetic(),
                 batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
                 save_points=self.save_points,
             )  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(o.LongTalk):
+class Reproduce(o.LongTalk, o.MachineOptions):
     """Run what a table of the paper was made of and print our figures beside the published ones.
 
     Example: snd reproduce table2 --images 50 --budget 2000 --dry-run
@@ -39,10 +39,6 @@ class Reproduce(o.LongTalk):
     ] = True
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
     seed: o.Seed = 0
-    device: o.Device = "auto"
-    precision: o.PrecisionOption = "fp32"
-    batch_size: o.BatchSize = "auto"
-    compiled: o.Compile = False
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce")
     finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False
@@ -95,7 +91,7 @@ class Reproduce(o.LongTalk):
                 attack="null", data_dir=self.data_dir, download=self.download,
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
-                precision=o.one_of(self.precision, o.PRECISIONS, "--precision"),
+                precision=self.arithmetic(),
                 batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out,
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)

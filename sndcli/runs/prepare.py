@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sndcli.attacks.registry import REFERENCES, spec_of
 from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
@@ -19,7 +21,7 @@ from sndcli.models.sources import digest, load_model
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
-from sndcli.runs.request import Request, Source, explained
+from sndcli.runs.request import Request, Source
 
 LINF_EPS = 8 / 255
 
@@ -105,12 +107,7 @@ def _chooser(
     if data.name == "cifar10":  # whose images are the same for every model
         other, seen = load_model(request.select_by), data
     else:
-        with explained():
-            source = Source(
-                model=request.select_by, dataset=request.dataset, data_dir=request.data_dir,
-                download=request.download, skip_broken=request.skip_broken,
-            )  # fmt: skip
-        other, seen = open_source(source, listener)
+        other, seen = open_source(replace(request, model=request.select_by), listener)
     told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]
     if told[0] == told[1]:
         return "", None

@@ -68,11 +68,6 @@ class Metadata(TypedDict):
     passes_differ: NotRequired[bool | None]
 
 
-def write(path: Path, rows: Sequence[Mapping[str, object]], run: Metadata) -> None:
-    """Writes rows and the run's metadata, as `write_table` does."""
-    write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA), run)
-
-
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
     metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
