@@ -32,7 +32,13 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Where the full data set is (also SND_DATA). Without it, cifar10 is the images in the package."),
 ]
-Download = Annotated[bool, typer.Option("--download", help="Fetch the data set into --data-dir first.")]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch cifar10 into --data-dir first, and a model's weights from its hub.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="Which output each folder of folder:DIR is: one name a line in their order, or JSON."),
+]
 Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
@@ -118,6 +124,7 @@ class DataOptions:
     dataset: Dataset = "cifar10"
     data_dir: DataDir = None
     download: Download = False
+    classes: Classes = None
     skip_broken: SkipBroken = False
     model: Model = "resnet20"
 
@@ -132,7 +139,7 @@ class DataOptions:
         with explained():
             return Source(
                 model=self.model, dataset=self.dataset, data_dir=self.data_dir, download=self.download,
-                skip_broken=self.skip_broken,
+                classes=self.classes, skip_broken=self.skip_broken,
             )  # fmt: skip
 
 
@@ -189,8 +196,8 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     eps: Annotated[
         str | None,
         typer.Option(
-            help="ε, or a,b,c: the first bounds the attack, the points are verified at all. Default 1.0 (l2; "
-            "imagenet 5.0) or 8/255 (linf)."
+            help="ε, or a,b,c: the first bounds the attack, the points are verified at all. Default 8/255 (linf); l2 "
+            "by side: 1.0 up to 64 pixels, 5.0 from 160."
         ),
     ] = None
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None
@@ -224,7 +231,7 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
         with explained():
             return Request(
                 attack=self.name, model=self.model, dataset=self.dataset, data_dir=self.data_dir,
-                download=self.download, skip_broken=self.skip_broken, defense=defense,
+                download=self.download, classes=self.classes, skip_broken=self.skip_broken, defense=defense,
                 engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
                 settings=tuple(self.settings or ()),
                 references=None if self.reference is None else tuple(self.reference), votes=votes,

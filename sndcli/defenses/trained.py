@@ -16,9 +16,10 @@ from sndcli.defenses.parametric_noise import PNI, SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError, DataError, unknown
 from sndcli.models import zoo
+from sndcli.models.checkpoint import header_of, load_strictly, normalisation_of
 from sndcli.models.classifier import Classifier
 from sndcli.models.inference import optimise
-from sndcli.models.sources import ARCHITECTURES, header_of, load_strictly, normalisation_of
+from sndcli.models.sources import ARCHITECTURES
 
 NAMES = ("rse", "pni", "pni-shared")
 

@@ -35,7 +35,8 @@ class Classifier(nn.Module):
 
     Args:
         network: any module from normalised images to logits.
-        normalisation: applied first; `IDENTITY` for networks that take [0, 1] pixels.
+        normalisation: applied first, one number a channel or one for all; `IDENTITY` for networks that take [0, 1]
+            pixels of three channels.
         input_size: ``(C, H, W)`` the victim is evaluated at.
         name: how results call it.
         preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
@@ -55,6 +56,10 @@ class Classifier(nn.Module):
         clamp: bool = False,
     ) -> None:
         super().__init__()
+        if len(normalisation.mean) not in (1, input_size[0]):
+            raise ValueError(
+                f"Expected a mean and std for each of {input_size[0]} channels of {name} but got {normalisation}."
+            )
         self.network = network
         self.normalisation = normalisation
         self.input_size: tuple[int, ...] = tuple(input_size)

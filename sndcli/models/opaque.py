@@ -21,7 +21,7 @@ from sndcli.models.preprocessing import Preprocessing
 Access = Literal["scores", "labels"]
 Score = Literal["logits", "probabilities"]
 NO_LABEL = -1  # of a row that was not answered
-SURE = 100.0  # logit of an answered label over all others: its probability is 1 in float32
+SURE = 200.0  # logit of an answered label over all others, whose probabilities are then 0 in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,13 @@ class Logits(nn.Module):
             )
         answers = answers.float()
         if facts.score == "probabilities":
-            answers = answers.clamp_min(torch.finfo(torch.float32).tiny).log()
+            answers = log_probabilities(answers)
         return answers
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Natural logarithms, finite; NaN stays NaN. The softmax of them is the probabilities again."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _one_hot(labels: Tensor, rows: int, facts: Facts) -> Tensor:

@@ -196,7 +196,8 @@ class Experiment:
             clean=(clean * 255).round().to(torch.uint8),
             submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
             bare_label=self.victim.labels(ledger.submitted[-1]),
-            classes=tuple(self.data.classes), run_id=self.config.run_id,
+            classes=(*self.data.classes, *map(str, range(len(self.data.classes), self.victim.classes))),
+            run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)
 

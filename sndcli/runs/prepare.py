@@ -10,12 +10,12 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.cifar10 import proxy_ids
 from sndcli.datasets.folder import Reading
 from sndcli.datasets.load import data_dir_of, load
-from sndcli.datasets.protocol import protocol_of
+from sndcli.datasets.protocol import protocol_of, usual_eps
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
 from sndcli.models.inference import resolve_device
 from sndcli.models.opaque import Model, OpaqueModel
-from sndcli.models.preprocessing import whole
+from sndcli.models.preprocessing import fitting
 from sndcli.models.reference import Reference
 from sndcli.models.sources import digest, load_model, open_model
 from sndcli.runs.config import RunConfig
@@ -33,7 +33,7 @@ def open_source(source: Source, listener: Listener) -> tuple[Model, ImageSet]:
         ConfigError: an unknown name.
         DataError: data or weights are missing or broken.
     """
-    model = open_model(source.model)
+    model = open_model(source.model, source.download)
     return model, open_data(source, model, listener)
 
 
@@ -44,8 +44,9 @@ def open_data(source: Source, model: Model, listener: Listener) -> ImageSet:
         ConfigError: an unknown name.
         DataError: data are missing or broken.
     """
-    reading = Reading(model.preprocessing or whole(model.input_size[-1]), source.skip_broken, listener.warn)
-    return load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
+    how = model.preprocessing or fitting(model.input_size)
+    reading = Reading(replace(how, channels=model.input_size[0]), source.skip_broken, listener.warn)
+    return load(source.dataset, data_dir_of(source.data_dir), source.download, reading, source.classes)
 
 
 def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
@@ -72,14 +73,14 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         points = budgets or [b for b in usual.budgets if b <= budget]
         listener.note(f"{budget} queries by the authors' count are {paid} paid ones")
         budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
-    eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model = open_model(r.model)
+    model = open_model(r.model, r.download)
     if spec.access == "scores" and isinstance(model, OpaqueModel) and model.facts.access == "labels":
         raise ConfigError(f"`{r.attack}` needs scores, but {model.name} answers with labels alone.")
+    eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
     data = open_data(r, model, listener)
-    networks = [load_model(source) for source in sources]
+    networks = [load_model(source, r.download) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
     select_by, chooser = _chooser(r, model, data, listener)
@@ -118,7 +119,7 @@ def _chooser(
     if not request.select_by:
         return "", None
     if data.name == "cifar10":  # whose images are the same for every model
-        other, seen = open_model(request.select_by), data
+        other, seen = open_model(request.select_by, request.download), data
     else:
         other, seen = open_source(replace(request, model=request.select_by), listener)
     told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]

@@ -36,7 +36,8 @@ class Source:
         model: a source such as ``resnet20`` or ``file:PATH?arch=resnet20``.
         dataset: ``cifar10``, ``imagenet`` or ``folder:DIR``.
         data_dir: where the full data set is.
-        download: fetch it first.
+        download: fetch the data set, and weights that are not on this machine.
+        classes: a file that says which output of the model each folder of pictures is.
         skip_broken: leave out pictures that cannot be decoded.
     """
 
@@ -44,6 +45,7 @@ class Source:
     dataset: str = "cifar10"
     data_dir: Path | None = None
     download: bool = False
+    classes: Path | None = None
     skip_broken: bool = False
 
 

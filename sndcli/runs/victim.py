@@ -34,6 +34,7 @@ class Victim:
         per_image: whether every defense draws for each image from a stream of its own.
         draws_itself: whether two answers of `undefended` to one question were seen to differ.
         answers_to_name: unpaid answers that `labels` took a majority of.
+        classes: K, known from `fit_to`.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Victim:
     per_image: bool = True
     draws_itself: bool = False
     answers_to_name: int = 0
+    classes: int = 0
 
     @classmethod
     def prepare(
@@ -125,11 +127,13 @@ class Victim:
         if size != self.model.input_size:
             raise ConfigError(f"Expected images of {self.model.input_size} for {name} but {data.name} has {size}.")
         if isinstance(self.model, OpaqueModel):
-            classes = self.model.facts.classes
+            self.classes = self.model.facts.classes
         else:
-            classes = self.undefended(torch.zeros(1, *size)).shape[1]
-        if classes != len(data.classes):
-            raise ConfigError(f"Expected {classes} classes for {name} but {data.name} has {len(data.classes)}.")
+            self.classes = self.undefended(torch.zeros(1, *size)).shape[1]
+        named = len(data.classes)
+        if named != self.classes and not (data.outputs_may_be_more and named < self.classes):
+            hint = " (--classes says which output a folder is)" if data.name.startswith("folder:") else ""
+            raise ConfigError(f"Expected {self.classes} classes for {name} but {data.name} has {named}{hint}.")
         looked_at = data.readable(torch.arange(min(LOOKED_AT, len(data))))
         self.draws_itself = draws(self.undefended, data.pixels(looked_at))
 

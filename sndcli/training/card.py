@@ -11,8 +11,9 @@ from torch import nn
 
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses import trained
+from sndcli.models.checkpoint import save_weights
 from sndcli.models.inference import Forward, optimise
-from sndcli.models.sources import load_model, save_weights
+from sndcli.models.sources import load_model
 from sndcli.models.zoo import Card, Robust, checksum
 from sndcli.runs.accuracy import accuracy
 from sndcli.runs.writing import write_text
