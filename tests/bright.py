@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sndcli.errors import IncompleteError
@@ -52,3 +56,15 @@ class Bright(OpaqueModel):
 
 def grey(n: int = 3) -> tuple[Tensor, Tensor]:
     return torch.full((n, 1, 8, 8), 0.5), torch.zeros(n, dtype=torch.int64)
+
+
+def picture_folder(root: Path, names: tuple[str, ...] = ("dark", "bright"), each: int = 4) -> Path:
+    """Grey pictures, one folder a name: above `THRESHOLD` in ``bright``, below it in the others."""
+    values = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            base = 160 if name == "bright" else 110
+            pixels = values.integers(base - 20, base + 20, (28, 28)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from bright import GREY, THRESHOLD, scores_of
+from bright import GREY, THRESHOLD, picture_folder, scores_of
+from conftest import Done
+from torch import nn
 
 import sndcli
 from sndcli.defenses.parse import DefenseSpec
@@ -18,6 +21,7 @@ from sndcli.models.opaque import Logits, OpaqueModel
 from sndcli.models.preprocessing import Preprocessing
 from sndcli.models.resnet_cifar import ResNetCIFAR
 from sndcli.models.sources import ARCHITECTURES, digest, load_model, open_model
+from sndcli.runs import points
 from sndcli.runs.victim import Victim
 
 CPU = torch.device("cpu")
@@ -233,7 +237,9 @@ def test_a_factorys_digest_follows_its_source(own: Path) -> None:
 
 @pytest.mark.parametrize(
     ("factory", "text"),
-    [("number", "return a model but got int"), ("text", "text is no classifier: it answers with str; expected a tensor"), ("taken", "without arguments"),
+    [("number", "return a model but got int"),
+     ("text", "text is no classifier: it answers with str; expected a tensor"),
+     ("taken", "without arguments"),
      ("nothing", "cannot be imported"), ("hard?size=28&channels=1", "say how many there are, as in py:own_"),
      ("array?size=28&channels=5&mean=1,2&std=1,2", "mean and std of 5 channels")],
 )  # fmt: skip
@@ -291,6 +297,7 @@ def test_a_saved_classifier_of_transformers(tmp_path: Path) -> None:
         load_model("hf:nobody/nothing")
 
 
+@pytest.mark.slow
 def test_models_of_timm_that_were_saved(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     from timm.models import save_for_hf
@@ -331,3 +338,51 @@ def test_cifar_resnets_of_every_depth(depth: int, millions: float) -> None:
     network = ARCHITECTURES[f"resnet{depth}"]()
     assert abs(sum(p.numel() for p in network.parameters()) / 1e6 - millions) < (0.03 if depth == 110 else 0.01)
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules()) == depth
+
+
+# -- from the command line to a result ---------------------------------------------------------------------------
+
+
+def test_a_grey_onnx_model_from_pictures_to_figures(snd: Callable[..., Done], tmp_path: Path) -> None:
+    root = picture_folder(tmp_path / "digits", ("bright", "dark"))
+    (tmp_path / "names.txt").write_text("dark\nbright\n")
+    model = write_onnx(tmp_path / "m.onnx", "labels")
+    common = ["--dataset", f"folder:{root}", "--classes", tmp_path / "names.txt", "--images", 4, "--batch-size", 16,
+              "--verify", 20, "--budget", 300, "--out", tmp_path / "out", "--json"]  # fmt: skip
+    hard = ["--model", f"onnx:{model}?classes=2"]
+    for sigma in (0, 0.02):
+        done = snd("attack", "hsja", *hard, *common, "--sigma", sigma, "--save-points")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        (row,) = answer["rows"]
+        assert (row["eps"], row["n"], row["failed"], row["queries_max"]) == (1.0, 4, 0, row["queries_max"])
+        assert row["queries_max"] <= 300
+        assert row["success_clean"]["value"] is not None
+        kept = points.read(points.path_of(Path(answer["run"]["path"])))
+        assert kept.submitted.shape == (4, *GREY)
+        assert kept.classes == ("dark", "bright")
+    for attack, extra, said in (
+        ("square", [], "snd: `square` needs scores, but m@onnx answers with labels alone."),
+        ("hsja", ["--defense", "pni"], "snd: `--defense pni` is a network of its own, but m@onnx can only be asked"),
+        ("hsja", ["--compile"], "snd: `--compile` is for torch networks, but m@onnx can only be asked."),
+    ):
+        done = snd("attack", attack, *hard, *common, *extra, "--fresh")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.strip().splitlines()[-1].startswith(said)
+    done = snd("accuracy", *hard, *common[:4], "--sigma", 0, "--sigma", 0.01, "--repeats", 2, "--json")
+    assert [row["accuracy"]["mean"] for row in json.loads(done.stdout)["rows"]] == [1.0, 1.0]
+    done = snd("accuracy", *hard, *common[:4], "--pgd", "l2:0.5:10")
+    assert (done.returncode, "can only be asked" in done.stderr) == (2, True)
+
+
+def test_eps_is_asked_for_between_the_usual_sizes(snd: Callable[..., Done], tmp_path: Path) -> None:
+    root = picture_folder(tmp_path / "digits", ("dark", "bright"))
+    model = write_onnx(tmp_path / "m.onnx", size=(1, 96, 96))
+    arguments = ["attack", "null", "--model", f"onnx:{model}", "--dataset", f"folder:{root}", "--out", tmp_path / "out",
+                 "--images", 4, "--budget", 2, "--verify", 2, "--batch-size", 8, "--quiet"]  # fmt: skip
+    done = snd(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("snd: Expected `--eps` for images of 96 x 96")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert snd(*arguments, "--eps", "2").returncode == 0
+    assert snd(*arguments, "--norm", "linf").returncode == 0

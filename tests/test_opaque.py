@@ -59,7 +59,7 @@ def test_defenses_on_the_input_go_in_front_of_any_model_and_networks_do_not() ->
     assert len(victim.defended(x.repeat(4, 1, 1, 1)).unique(dim=0)) == 12
     with pytest.raises(ConfigError, match="`--defense pni` is a network of its own, but bright can only be asked"):
         sndcli.attack("hsja", model, x, torch.zeros(3, dtype=torch.int64), defense="pni")
-    with pytest.raises(ConfigError, match="needs the network itself"):
+    with pytest.raises(ConfigError, match="needs a torch network, but bright can only be asked"):
         _ = victim.classifier
     for compiled, precision in ((True, "fp32"), (False, "bf16")):
         with pytest.raises(ConfigError, match="is for torch networks, but bright can only be asked"):

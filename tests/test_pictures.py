@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bright import GREY, Bright
+from bright import GREY, Bright, picture_folder
 from PIL import Image
 from torch import nn
 
@@ -24,17 +24,6 @@ from sndcli.models.preprocessing import Preprocessing, fitting, whole
 from sndcli.runs.victim import Victim
 
 CPU = torch.device("cpu")
-
-
-def picture_folder(root: Path, names: tuple[str, ...] = ("dark", "bright"), each: int = 4) -> Path:
-    values = np.random.default_rng(0)
-    for k, name in enumerate(names):
-        (root / name).mkdir(parents=True)
-        for i in range(each):
-            base = 110 if k == 0 else 160
-            pixels = values.integers(base - 20, base + 20, (28, 28)).astype(np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{i}.png")
-    return root
 
 
 def test_sixteen_bit_greys_are_scaled(tmp_path: Path) -> None:

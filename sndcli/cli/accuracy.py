@@ -75,6 +75,7 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         from sndcli.cli.output import Shown
         from sndcli.defenses.trained import label
         from sndcli.models.inference import resolve_device
+        from sndcli.models.opaque import network_of
         from sndcli.runs.accuracy import accuracy
         from sndcli.runs.listener import Update
         from sndcli.runs.prepare import open_source
@@ -89,6 +90,8 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         rows = o.batch_rows(self.batch_size)
         precision = self.arithmetic()
         model, data = open_source(self.source(), listener)
+        if attacks:
+            network_of(model)  # PGD needs gradients
         place = resolve_device(self.device)
         listener.note(f"data: {data.source}; model: {model.name} on {place}")
         found: list[Measured] = []

@@ -58,11 +58,13 @@ class Evidence(o.Talk, o.DataOptions):
         from sndcli.datasets.load import choose
         from sndcli.defenses.parse import parse
         from sndcli.models.inference import reproducible_kernels, resolve_device
+        from sndcli.models.opaque import network_of
         from sndcli.paper.evidence import gather, on_clean_images
         from sndcli.runs.prepare import open_source
         from sndcli.runs.victim import Victim
 
-        (classifier, data), where = open_source(self.source(), listener), resolve_device(self.device)
+        (model, data), where = open_source(self.source(), listener), resolve_device(self.device)
+        classifier = network_of(model)  # whose gradients are looked at
         if where.type != "cpu":
             raise ConfigError("`snd evidence` computes on the CPU: expected `--device cpu` or auto without CUDA.")
         rows = o.batch_rows(self.batch_size)

@@ -117,6 +117,17 @@ class OpaqueModel(ABC):
 Model = Classifier | OpaqueModel
 
 
+def network_of(model: Model) -> Classifier:
+    """The torch network of a model.
+
+    Raises:
+        ConfigError: it has none, it can only be asked.
+    """
+    if isinstance(model, OpaqueModel):
+        raise ConfigError(f"This needs a torch network, but {model.name} can only be asked.")
+    return model
+
+
 class Logits(nn.Module):
     """An opaque model as a module from ``[M, C, H, W]`` to logits ``[M, K]``.
 

@@ -88,7 +88,7 @@ class Experiment:
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
-        self.random = config.defense.random or victim.bare is None  # whether answers to one question may differ
+        self.random = config.defense.random or victim.random  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:

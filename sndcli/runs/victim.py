@@ -13,14 +13,14 @@ from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError, first_line
 from sndcli.models.classifier import Classifier
 from sndcli.models.inference import Forward, Precision, measure_batch_size, optimise
-from sndcli.models.opaque import Logits, Model, OpaqueModel
+from sndcli.models.opaque import Logits, Model, OpaqueModel, network_of
 from sndcli.queries.draws import UNANSWERED, labels_of
 from sndcli.streams import ImageStreams, Purpose, Streams, UnitStreams, hashed
 
 COMPILED_ROWS = 16
 PASSES, COPIES, LOOKED_AT = 2, 8, 8  # that show whether a model draws: passes, copies of an image in each, images
-ROUNDING = 1e-5  # of the largest logit: how far two answers may lie apart and still be the same
 ANSWERS = 9  # odd; whose majority says what a model that draws by itself calls an image
+ROUNDING = 1e-5  # of the largest logit: how far two answers may lie apart and still be the same
 
 
 @dataclass
@@ -93,9 +93,12 @@ class Victim:
         Raises:
             ConfigError: there is none, the model can only be asked.
         """
-        if isinstance(self.model, OpaqueModel):
-            raise ConfigError(f"This needs the network itself, but {self.model.name} can only be asked.")
-        return self.model
+        return network_of(self.model)
+
+    @property
+    def random(self) -> bool:
+        """Whether the undefended model may answer the same question differently."""
+        return self.bare is None
 
     @property
     def bare(self) -> Forward | None:
