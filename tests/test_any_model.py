@@ -317,7 +317,16 @@ def test_models_of_timm_that_were_saved(tmp_path: Path) -> None:
     assert saved(torch.rand(1, *saved.input_size)).shape == (1, 7)
 
 
-def test_nothing_leaves_the_machine_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("torchvision:resnet18", r"not on this machine: --download fetches https://download\.pytorch"),
+        pytest.param("timm:hf-hub:nobody/nothing_at_all", "--download allows fetching", marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_leaves_the_machine_unasked(
+    source: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import socket
 
     def refuse(*_: object, **__: object) -> None:
@@ -326,10 +335,8 @@ def test_nothing_leaves_the_machine_unasked(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(DataError, match=r"not on this machine: --download fetches https://download\.pytorch"):
-        load_model("torchvision:resnet18")
-    with pytest.raises(DataError, match="--download allows fetching"):
-        load_model("timm:hf-hub:nobody/nothing_at_all")
+    with pytest.raises(DataError, match=said):
+        load_model(source)
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
@@ -347,19 +354,19 @@ def test_a_grey_onnx_model_from_pictures_to_figures(snd: Callable[..., Done], tm
     root = picture_folder(tmp_path / "digits", ("bright", "dark"))
     (tmp_path / "names.txt").write_text("dark\nbright\n")
     model = write_onnx(tmp_path / "m.onnx", "labels")
-    common = ["--dataset", f"folder:{root}", "--classes", tmp_path / "names.txt", "--images", 4, "--batch-size", 16,
-              "--verify", 20, "--budget", 300, "--out", tmp_path / "out", "--json"]  # fmt: skip
+    common = ["--dataset", f"folder:{root}", "--classes", tmp_path / "names.txt", "--images", 2, "--batch-size", 16,
+              "--verify", 10, "--budget", 100, "--out", tmp_path / "out", "--json"]  # fmt: skip
     hard = ["--model", f"onnx:{model}?classes=2"]
     for sigma in (0, 0.02):
         done = snd("attack", "hsja", *hard, *common, "--sigma", sigma, "--save-points")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         (row,) = answer["rows"]
-        assert (row["eps"], row["n"], row["failed"], row["queries_max"]) == (1.0, 4, 0, row["queries_max"])
-        assert row["queries_max"] <= 300
+        assert (row["eps"], row["n"], row["failed"]) == (1.0, 2, 0)
+        assert 90 < row["queries_max"] <= 100
         assert row["success_clean"]["value"] is not None
         kept = points.read(points.path_of(Path(answer["run"]["path"])))
-        assert kept.submitted.shape == (4, *GREY)
+        assert kept.submitted.shape == (2, *GREY)
         assert kept.classes == ("dark", "bright")
     for attack, extra, said in (
         ("square", [], "snd: `square` needs scores, but m@onnx answers with labels alone."),
@@ -376,7 +383,7 @@ def test_a_grey_onnx_model_from_pictures_to_figures(snd: Callable[..., Done], tm
 
 
 def test_eps_is_asked_for_between_the_usual_sizes(snd: Callable[..., Done], tmp_path: Path) -> None:
-    root = picture_folder(tmp_path / "digits", ("dark", "bright"))
+    root = picture_folder(tmp_path / "digits", ("a", "bright"))
     model = write_onnx(tmp_path / "m.onnx", size=(1, 96, 96))
     arguments = ["attack", "null", "--model", f"onnx:{model}", "--dataset", f"folder:{root}", "--out", tmp_path / "out",
                  "--images", 4, "--budget", 2, "--verify", 2, "--batch-size", 8, "--quiet"]  # fmt: skip
