@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sndcli.analysis import measures, statistics
 from sndcli.analysis.cut import Cut, cut, points_of
-from sndcli.analysis.frame import Frame, frame_of, grouped
+from sndcli.analysis.frame import Frame, frame_of, grouped, named
 from sndcli.analysis.measures import Figure, Interval
 from sndcli.analysis.setting import Setting
 from sndcli.analysis.statistics import finite
@@ -115,13 +115,15 @@ def summarise(
     seed, the longest speaks.
 
     Args:
-        runs: result tables or their frames.
+        runs: result tables, or frames whose settings are told apart.
         at: budgets instead of the stored report points. What can be recomputed is (see `measures`); the rest is None
             unless stored there. Runs that do not reach a budget are left out of it.
         eps: a bound instead of the runs' own.
         method: of the intervals, see `statistics.rate`.
     """
-    frames = [run if isinstance(run, Frame) else frame_of(run) for run in runs]
+    given = list(runs)
+    frames = [run for run in given if isinstance(run, Frame)]
+    frames += named(frame_of(run) for run in given if not isinstance(run, Frame))
     return [
         _summary(cut(able, budget, bound), able, method)
         for members in grouped(frames).values()
