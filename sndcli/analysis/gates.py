@@ -154,12 +154,4 @@ def _setting(row: Summary) -> str:
 
 def name(row: Summary, budget: bool = True) -> str:
     """A row in a few words."""
-    s = row.setting
-    text = f"{s.attack} against {s.defended} on {s.model}, {s.bound}"
-    return f"{text}, Q={row.budget:,}" if budget else text
-
-
-def offence(gate: Gate, row: Summary) -> str:
-    """A failed row with its figure."""
-    part = f".{gate.part}" if gate.part != "value" else ""
-    return f"gate failed: {gate.text}: {name(row)}: {gate.measure}{part} = {_known(gate.value(row)):.4g} (n={row.n})"
+    return f"{row.setting.label}, Q={row.budget:,}" if budget else row.setting.label

@@ -123,8 +123,10 @@ class Setting:
 
     @property
     def bound(self) -> str:
-        """``L2 ≤ 1``."""
-        return f"{NORMS.get(self.norm, self.norm)} ≤ {self.eps:g}"
+        """``L2 ≤ 1``, ``L∞ ≤ 8/255``."""
+        grey = round(255 * self.eps, 9)  # steps of an 8-bit image
+        eps = f"{grey:g}/255" if self.norm == "linf" and grey == int(grey) else f"{self.eps:g}"
+        return f"{NORMS.get(self.norm, self.norm)} ≤ {eps}"
 
     @property
     def victim(self) -> str:

@@ -51,6 +51,7 @@ class Summary:
         scales: of the attack.
         over_seeds: of `measures.THREE`, where there are several seeds.
         boundary_measured: whether the majority boundary was measured.
+        runs: ids of the pooled runs.
     """
 
     setting: Setting
@@ -60,6 +61,7 @@ class Summary:
     scales: Scales = Scales()
     over_seeds: Mapping[str, Spread] = field(default_factory=dict)
     boundary_measured: bool = False
+    runs: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -89,8 +91,9 @@ class Summary:
         """Plain data for JSON: what is infinite or not known is None."""
         seed = self.seeds[0] if len(self.seeds) == 1 else list(self.seeds)
         spreads = {name: asdict(spread) for name, spread in self.over_seeds.items()}
+        run = self.runs[0] if len(self.runs) == 1 else list(self.runs)
         return {
-            **self.setting.as_dict(), "seed": seed, **asdict(self.scales), "budget": self.budget,
+            **self.setting.as_dict(), "run": run, "seed": seed, **asdict(self.scales), "budget": self.budget,
             **{key: _plain(figure) for key, figure in self.figures.items()},
             "boundary_measured": self.boundary_measured, "over_seeds": spreads or None,
         }  # fmt: skip
@@ -140,6 +143,7 @@ def _summary(c: Cut, frames: Sequence[Frame], method: str) -> Summary:
         _scales(frames[0].run),
         _over_seeds(c),
         c.boundary is not None,
+        tuple(sorted({f.run["id"] for f in frames})),
     )
 
 

@@ -257,7 +257,7 @@ def _reached(heads: Sequence[Headline]) -> list[str]:
     if not heads:
         return []
     more = f"; and {_count(len(heads) - SPOKEN, 'more victim')}" if len(heads) > SPOKEN else ""
-    return [f"Highest success found on {'; '.join(head.text() for head in heads[:SPOKEN])}{more}."]
+    return [f"Highest success: {'; '.join(head.text() for head in heads[:SPOKEN])}{more}."]
 
 
 def _flagged(raised: Sequence[Flag]) -> list[str]:
