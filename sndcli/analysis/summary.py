@@ -83,10 +83,6 @@ class Summary:
         spread = self.over_seeds.get(key)
         return measures.MEASURES[key].text(self.figures.get(key), spread.std if spread else None)
 
-    def identity(self) -> dict[str, object]:
-        """What rows are chosen by."""
-        return self.setting.as_dict() | {"budget": self.budget}
-
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON: what is infinite or not known is None."""
         seed = self.seeds[0] if len(self.seeds) == 1 else list(self.seeds)

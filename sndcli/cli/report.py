@@ -75,13 +75,12 @@ class Report(o.Talk):
     def run(self, listener: "Listener") -> "Shown":
         """Reads, computes, judges."""
         from sndcli.analysis import baseline as baselines
-        from sndcli.analysis import frame, gates, notes, summary
+        from sndcli.analysis import frame, gates, notes, summary, where
         from sndcli.analysis.statistics import INTERVALS
         from sndcli.analysis.verdict import judge
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
-        from sndcli.runs.columns import of_config
         from sndcli.runs.writing import write_text
 
         o.one_of(self.format, FORMATS, "--format")
@@ -93,7 +92,7 @@ class Report(o.Talk):
         if any(point < 1 for point in points):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
         rules = [gates.parse(text, o.count) for text in self.fail_if or ()]
-        pairs = gates.filters(self.where or ())
+        pairs = where.filters(self.where or ())
         for line in gates.old_names(self.fail_if or ()):
             listener.note(f"note: {line}")
         if self.plot is not None:
@@ -105,15 +104,15 @@ class Report(o.Talk):
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
-            wanted = [(key, value) for key, value in pairs if key != "budget"]
-            kept = [f for f in found if gates.matches(of_config(f.run["config"]), wanted)]
-            if not kept:
-                raise DataError(f"No result has {' and '.join(self.where or ())}.")
-            return kept
+            return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
         rows = summary.summarise(frames, points, self.eps, self.interval)
-        rows = [row for row in rows if gates.matches(row.identity(), [pair for pair in pairs if pair[0] == "budget"])]
+        rows = [
+            row
+            for row in rows
+            if where.matches({"budget": row.budget}, [pair for pair in pairs if pair[0] == "budget"])
+        ]
         told = notes.recompute_notes(frames, points, self.eps)
         if not rows:
             raise DataError("\n".join(["There are no figures at this budget.", *told]))
