@@ -111,7 +111,7 @@ def of_run(
     Args:
         config: of the run, with its defense.
         available: images of the data set.
-        save_points: whether the final points are kept, with the bare model's labels.
+        save_points: whether the final points are kept, with the bare model's labels of them and of their pictures.
     """
     random, images = config.defense.random, config.images * config.repeats
     points = images * len(config.report_points)
@@ -128,7 +128,7 @@ def of_run(
             boundary=majorities * questions,
             clean=images * (CLEAN_DRAWS_PER_VERIFY * config.verify if random else 1) + SELF_TEST * random,
             mismatch=paid // config.votes if config.mismatch else 0,
-            answers=verified + images + (images if save_points else 0),
+            answers=verified + images + (2 * images if save_points else 0),
             selection=looked_at if right else 0,
         )
 

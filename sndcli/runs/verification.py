@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sndcli.queries.criterion import Criterion
-from sndcli.queries.draws import fresh_labels
+from sndcli.queries.draws import Logits, fresh_labels
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.boundary import DRAWS, boundary_points, majority_wrong
@@ -29,6 +29,7 @@ class Verification:
         random: whether two answers to one question can differ.
         streams: of the images, for a purpose; those of one purpose go on from call to call.
         criterion: which answers are adversarial.
+        defended: asks the defended model; the victim's by default.
     """
 
     victim: Victim
@@ -36,6 +37,11 @@ class Verification:
     random: bool
     streams: Callable[[Purpose], Streams]
     criterion: Criterion
+    defended: Logits | None = None
+
+    def _ask(self, x: Tensor) -> Tensor:
+        """Logits of the defended model."""
+        return (self.defended or self.victim.defended)(x)
 
     @property
     def draws(self) -> int:
@@ -69,7 +75,7 @@ class Verification:
                 p_adv[same, k], adv_clean[same, k] = p_adv[same, j], adv_clean[same, j]
                 new[same.to(new.device)] = False
             who = new.nonzero().squeeze(1)
-            errs = self.criterion.met(fresh_labels(self.victim.defended, now[who], who, self.draws, streams), who)
+            errs = self.criterion.met(fresh_labels(self._ask, now[who], who, self.draws, streams), who)
             p_adv[who.cpu(), k] = errs.double().mean(1).cpu()
             if len(who):
                 adv_clean[who.cpu(), k] = self.criterion.met(self.victim.undefended(now[who]).argmax(1), who).cpu()
@@ -82,7 +88,7 @@ class Verification:
         for k in range(found.shape[1]):
             who, same = _new(ledger, k)
             found[same, k] = found[same, k - 1]
-            wrong = majority_wrong(self.victim.defended, self.criterion, who, draws, streams)
+            wrong = majority_wrong(self._ask, self.criterion, who, draws, streams)
             at, flips = boundary_points(wrong, oracle.x0[who], ledger.submitted[k][who])
             found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
         return found
@@ -90,7 +96,7 @@ class Verification:
     def clean(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """For each clean image the share of draws that err, p0, and that differ from the bare model, P_mis."""
         everyone = torch.arange(len(x0), device=x0.device)
-        labels = fresh_labels(self.victim.defended, x0, everyone, self.clean_draws, self.streams("clean"))
+        labels = fresh_labels(self._ask, x0, everyone, self.clean_draws, self.streams("clean"))
         undefended = self.victim.undefended(x0).argmax(1)
         errs = self.criterion.met(labels, everyone)
         return errs.double().mean(1), (labels != undefended[:, None]).double().mean(1)
