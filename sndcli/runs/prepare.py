@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -38,13 +39,19 @@ def open_source(source: Source, listener: Listener) -> tuple[Classifier, ImageSe
     return model, load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
 
 
-def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
+def prepare(
+    request: Request,
+    listener: Listener,
+    debug: bool = False,
+    opened: Callable[[], tuple[Classifier, ImageSet]] | None = None,
+) -> Job:
     """Makes the job.
 
     Args:
         request: what is wanted.
         listener: told how it goes.
         debug: let an attack's exception through instead of marking its images.
+        opened: gives the request's model and data set where several jobs share them.
 
     Raises:
         ConfigError: something that cannot be; told before anything slow is loaded where it can.
@@ -65,7 +72,7 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
     eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model, data = open_source(r, listener)
+    model, data = opened() if opened else open_source(r, listener)
     networks = [load_model(source) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
