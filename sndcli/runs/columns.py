@@ -131,8 +131,8 @@ OF_ROW = (
     Column("p_adv_also", pa.list_(REALS), "as p_adv, for each ε of `eps_also`, then along `budgets`"),
     Column("adv_clean_also", pa.list_(FLAGS), "as adv_clean, likewise"),
     Column("verify_draws", INT, "fresh draws behind p_adv; 1 without randomness"),
-    Column("p0", REAL, "share of fresh draws that err on the clean image"),
-    Column("p_mis_clean", REAL, "share of fresh draws on it whose label is not the undefended one"),
+    Column("p0", REAL, "share of fresh draws that err on the clean image; NaN: none was answered"),
+    Column("p_mis_clean", REAL, "share of fresh draws on it whose label is not the undefended one; null: not known"),
     Column("clean_draws", INT, "fresh draws behind these two"),
     Column("initially_wrong", FLAG, "whether the first paid query, the clean image, was answered wrong"),
     Column("mismatches", LONG, "paid queries whose label was not the undefended one; null: not counted"),
@@ -168,6 +168,7 @@ METADATA = (
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
     Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
+    Entry("answers_to_choose", "number", "unpaid answers whose majority chose the images, where no bare model can be asked"),
 )  # fmt: skip
 
 

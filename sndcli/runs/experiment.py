@@ -18,7 +18,7 @@ from sndcli.ball import as_sent, moved_out
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
-from sndcli.models.inference import Forward, reproducible_kernels
+from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
@@ -55,7 +55,7 @@ class Experiment:
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
         save_points: keep the points submitted at the end beside the result (see `points`).
-        chooser: the data and the model by which images are chosen; the victim's own by default.
+        chooser: the data and the model, behind no defense, by which images are chosen; the victim's own by default.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Experiment:
         debug: bool = False,
         references: Sequence[Reference] = (),
         save_points: bool = False,
-        chooser: tuple[ImageSet, Forward] | None = None,
+        chooser: tuple[ImageSet, Victim] | None = None,
     ) -> None:
-        self.chooser = chooser or (data, victim.undefended)
+        self.chooser = chooser or (data, victim)
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
         self.unit = config.unit or 0  # images that share a loop and a part file, once it is known
-        self.model_draws = False  # whether the bare model has randomness of its own
+        self.random = config.defense.random or victim.bare is None  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
@@ -92,10 +92,7 @@ class Experiment:
             return done
         start = time.perf_counter()
         self.files.make_folder(self.warn)
-        data, model = self.chooser
-        chosen = choose(
-            data, self.config.images, self.config.select, self.config.seed, lambda x: model(x).argmax(1)
-        )  # fmt: skip
+        chosen = self._choose()
         self.unit = self.config.unit or self.files.unit() or UNIT
         units = [
             (self.config.seed + repeat, number, index)
@@ -103,7 +100,6 @@ class Experiment:
             for number, index in enumerate(chosen.split(self.unit))
         ]
         self.passes_differ = self._passes_differ(chosen)
-        self.model_draws = len(chosen) > 0 and self._differ(self.victim.undefended, chosen)
         meter = Meter(self.config, sum(len(index) for _, _, index in units), progress)
         for seed, number, index in units:
             part = self.files.part(seed, number)
@@ -115,10 +111,17 @@ class Experiment:
         parts = [self.files.part(seed, number) for seed, number, _ in units]
         return self.files.merge(parts, self._metadata, time.perf_counter() - start)
 
+    def _choose(self) -> Tensor:
+        """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
+        c, (data, model) = self.config, self.chooser
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hashed(c.seed, 0, "selection"))
+            return choose(data, c.images, c.select, c.seed, model.labels)
+
     def _kept(self, part: Path, seed: int, number: int, index: Tensor, meter: Meter) -> pa.Table:
         """The rows of a unit that is run, and kept as a part; it goes on with the answers that an earlier one had."""
         log = None
-        if self.config.engine == "native" and self._streams_are == "image":
+        if self.config.engine == "native" and self.victim.streams_are == "image":
             identity = answers.identity_of(self.config.run_id, seed, self.data.ids[index].tolist())
             log = AnswerLog(answers.path_of(part), identity)
         spent, began = log.seconds if log else 0.0, time.perf_counter()
@@ -145,7 +148,7 @@ class Experiment:
         oracle = Recalling(
             meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
             budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
-            quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
+            quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
             streams=draws,
         )  # fmt: skip
         if log is not None and isinstance(draws, ImageStreams):
@@ -156,7 +159,7 @@ class Experiment:
             oracle.remembered()
             ledger = oracle.close()
             defended = meter.verified(self.victim.defended, ledger)
-            check = Verification(self.victim, c.verify, c.defense.random, streams, oracle.criterion, defended)
+            check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion, defended)
             p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
@@ -166,7 +169,8 @@ class Experiment:
             has = ledger.has_submitted.repeat(1, len(radii) + 1)
             p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
             boundary = check.boundary(oracle, ledger) if c.boundary else None
-        p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
+        p_adv = p_adv.view(len(index), len(radii) + 1, -1)
+        adv_clean = None if adv_clean is None else adv_clean.view(p_adv.shape)
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
@@ -176,6 +180,8 @@ class Experiment:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
             run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
+        except IncompleteError:
+            raise
         except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
             raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
         except Exception as error:
@@ -190,8 +196,8 @@ class Experiment:
             image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
             clean=(clean * 255).round().to(torch.uint8),
             submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
-            bare_label=self.victim.undefended(ledger.submitted[-1]).argmax(1),
-            rounded_label=self.victim.undefended(as_sent(ledger.submitted[-1], quantize=True)).argmax(1),
+            bare_label=self.victim.labels(ledger.submitted[-1]),
+            rounded_label=self.victim.labels(as_sent(ledger.submitted[-1], quantize=True)),
             classes=tuple(self.data.classes), run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)
@@ -200,14 +206,10 @@ class Experiment:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
         if not self.config.defense.random or not len(chosen):
             return None
-        return self._differ(self.victim.defended, chosen)
-
-    def _differ(self, forward: Forward, chosen: Tensor) -> bool:
-        """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
         one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
         image = torch.zeros(1, dtype=torch.int64, device=one.device)
-        ((_, _, answers),) = repeated(forward, one, image, 16, streams, 1)
+        ((_, _, answers),) = repeated(self.victim.defended, one, image, 16, streams, 1)
         return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
@@ -220,25 +222,21 @@ class Experiment:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command_line(),
             "commit": commit(),
-            "streams": self._streams_are,
+            "streams": self.victim.streams_are,
             "unit": self.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
+            "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
             "versions": versions(self.config, self.victim.defended.device),
         }
-
-    @property
-    def _streams_are(self) -> str:
-        """What shares a stream of draws."""
-        return "unit" if self.model_draws else self.victim.streams_are
 
     def _scales(self) -> dict[str, float | None]:
         """The attack's probe and search at distance ε, for comparison with the noise; L2 attacks only."""
         c = self.config
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
-        d = math.prod(self.victim.classifier.input_size)
+        d = math.prod(self.victim.model.input_size)
         probe, search = spec_of(c.attack).scales_at(self.options, d, c.eps, c.defense.sigma)
         return {"probe": probe, "search": search}
 
