@@ -68,7 +68,7 @@ class AttackSpec(Generic[OptionsT]):
             the clean one, under noise σ. The first number is the standard deviation of a probe along the normal of the
             boundary, the second the L2 length of a search's last interval, both on the [0, 1] pixel scale and for the
             attack as it is some way in; None where there is no such thing. In L2 only.
-        wider: settings that widen the probes of its first preset, the widest last.
+        wider: settings that widen its probes, the widest last; of each preset those whose option it has.
         floor: a setting that ends its searches at the noise, with ``{}`` in the place of σ.
         told: a setting that tells its noise-aware presets the noise, with ``{}`` in the place of σ̂.
         relatives: other attacks that belong on its ladder -> their preset, or None.

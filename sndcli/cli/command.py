@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 from abc import ABC, abstractmethod
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -59,7 +60,8 @@ class Runner(TyperCommand):
         """Turns errors a user can act on into their lines and exit code, and Ctrl-C into 130."""
         command: Command = super().invoke(ctx)
         try:
-            shown = command.run(command.console())
+            with redirect_stdout(sys.stderr):  # whatever a model or a library prints: stdout has the result alone
+                shown = command.run(command.console())
             from sndcli.cli.output import show
 
             show(shown, command.as_json)

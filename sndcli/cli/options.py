@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from sndcli.cli import complete
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
 from sndcli.errors import ConfigError
@@ -27,7 +28,10 @@ PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 SELECTIONS: tuple[Literal["correct", "all"], ...] = ("correct", "all")
 ENGINES: tuple[Literal["native", "foolbox"], ...] = ("native", "foolbox")
 
-Dataset = Annotated[str, typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).")]
+Dataset = Annotated[
+    str,
+    typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).", autocompletion=complete.datasets),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Where the full data set is (also SND_DATA). Without it, cifar10 is the images in the package."),
@@ -43,16 +47,21 @@ Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
                       "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, or py:module:factory (imports and "
-                      "runs that module). See docs/models.md."),
+                      "runs that module). See docs/models.md.", autocompletion=complete.models),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
     typer.Option("--reference", help="A model of the attacker's own (subspace), a source as of --model, or none; "
-                 "repeatable. Default for cifar10: ref-vgg and ref-wide.", metavar="SOURCE"),
+                 "repeatable. Default for cifar10: ref-vgg and ref-wide.", metavar="SOURCE",
+                 autocompletion=complete.models),
 ]  # fmt: skip
 DefenseName = Annotated[
     str | None,
-    typer.Option("--defense", help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd."),
+    typer.Option(
+        "--defense",
+        help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd.",
+        autocompletion=complete.defenses,
+    ),
 ]
 DefenseWeights = Annotated[
     str | None,
@@ -72,7 +81,7 @@ SelectOption = Annotated[
 SelectBy = Annotated[
     str | None,
     typer.Option("--select-by", help="Images are chosen by this model, a source as of --model; default the attacked "
-                 "one.", metavar="SOURCE"),
+                 "one.", metavar="SOURCE", autocompletion=complete.models),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
 Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
@@ -182,7 +191,7 @@ class NoiseOptions:
 class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
 
-    name: Annotated[str, typer.Argument(help="See `snd ls attacks`.")]
+    name: Annotated[str, typer.Argument(help="See `snd ls attacks`.", autocompletion=complete.attacks)]
     quantize: Annotated[bool, typer.Option("--quantize", help="Queries are 8-bit images.")] = False
     images: Images = None
     select: SelectOption = "correct"
@@ -202,7 +211,9 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     ] = None
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None
     engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native"
-    preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None
+    preset: Annotated[
+        str | None, typer.Option(help="A parameter set of the attack.", autocompletion=complete.presets)
+    ] = None
     reference: References = None
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
     verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
@@ -212,7 +223,9 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     ] = True
     seed: Seed = 0
     repeats: Repeats = 1
-    unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
+    unit: Annotated[
+        int | None, typer.Option(help="Images that share a loop and a part file. Default 100, or as the run began.")
+    ] = None
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
     save_points: Annotated[
         bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")

@@ -69,6 +69,12 @@ class Report(o.Talk):
     plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None
     kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries"
     out: Annotated[Path | None, typer.Option(help="The file that --format parquet writes.")] = None
+    save_png: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for pictures of runs with --save-points: clean, attacked, difference.", metavar="DIR"
+        ),
+    ] = None
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
 
@@ -104,6 +110,7 @@ class Report(o.Talk):
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
+            found = _finished(found, bool(rules or self.baseline), self.strict, listener)
             return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
@@ -140,6 +147,11 @@ class Report(o.Talk):
 
             write_text(self.html, page.render(frames, rows, verdict.notes, comparisons, self.interval, self.eps))
             listener.note(f"written: {self.html}")
+        if self.save_png is not None:
+            from sndcli.reports import pictures
+
+            for path in [f.path for f in frames if f.path is not None and not f.unfinished]:
+                listener.note(pictures.save(path, self.save_png).text)
         runs = [f.run for f in frames]
         answer = {"schema": 2, "rows": [row.as_dict() for row in rows], "run": runs[0], "runs": runs, "notes": told,
                   "flags": [flag.as_dict() for flag in verdict.flags], "failed": list(verdict.failures),
@@ -159,6 +171,24 @@ class Report(o.Talk):
     def as_json(self) -> bool:
         """Two ways to ask for it."""
         return self.json or self.format == "json"
+
+
+def _finished(frames: "list[Frame]", judged: bool, strict: bool, listener: "Listener") -> "list[Frame]":
+    """Says which runs are in progress; where runs are judged, those are left out.
+
+    Raises:
+        IncompleteError: nothing is left to judge, or `strict`.
+    """
+    from sndcli.errors import IncompleteError
+
+    going = [f"{frame.path}: {frame.unfinished}" for frame in frames if frame.unfinished]
+    if judged and going and (strict or len(going) == len(frames)):
+        raise IncompleteError(
+            "\n".join([*going, "Only finished runs are judged; the command that began one continues."])
+        )
+    for line in going:
+        listener.note(f"note: {line}" + ("; not judged" if judged else ""))
+    return [frame for frame in frames if not (judged and frame.unfinished)]
 
 
 def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[RenderableType]":

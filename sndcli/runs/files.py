@@ -9,8 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from sndcli.errors import ConfigError, DataError
-from sndcli.runs import points, results
+from sndcli.runs import answers, points, results
 from sndcli.runs.config import RunConfig
+
+PARTS = ".parts"
 
 
 class RunFiles:
@@ -24,7 +26,7 @@ class RunFiles:
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
         self.path = out if out.suffix == ".parquet" else out / config.file_name
-        self.parts = self.path.with_suffix(".parts")
+        self.parts = parts_of(self.path)
         self.config, self.save_points = config, save_points
 
     def finished(self) -> pa.Table | None:
@@ -75,6 +77,15 @@ class RunFiles:
         for part in self.parts.glob("*.parquet"):
             self.rows_of(part, warn)
 
+    def unit(self) -> int | None:
+        """Images of a unit in the process that left parts here; None where there are none, or it is not known."""
+        for part in sorted(self.parts.glob("*.parquet")):
+            try:
+                return results.run_of(results.read(part)).get("unit")
+            except DataError:
+                continue
+        return None
+
     def part(self, seed: int, number: int) -> Path:
         """Where a unit's rows go."""
         return self.parts / f"seed{seed}-unit{number:04d}.parquet"
@@ -124,3 +135,33 @@ class RunFiles:
         self._discard_parts()  # of other --unit too
         self.parts.rmdir()
         return merged
+
+
+def parts_of(result: Path) -> Path:
+    """Where the parts of a result are while its run goes on."""
+    return result.with_suffix(PARTS)
+
+
+def begun(parts: Path) -> pa.Table:
+    """The images that are finished of a run in progress; its metadata has the ``progress``.
+
+    Args:
+        parts: the folder of its parts.
+
+    Raises:
+        DataError: there are none, or they cannot be read or belong to different runs.
+    """
+    tables = [results.read(part) for part in sorted(parts.glob("*.parquet"))]
+    if not tables:
+        raise DataError(f"{parts}: in progress, {answers.paid(parts):,} queries paid, no image is finished yet.")
+    run = results.run_of(tables[0])
+    if any(results.run_of(table)["id"] != run["id"] for table in tables):
+        raise DataError(f"{parts} holds parts of several runs.")
+    rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    keys = zip(rows.column("seed").to_pylist(), rows.column("image_id").to_pylist(), strict=True)
+    first = {key: k for k, key in reversed([*enumerate(keys)])}  # parts of another --unit may have an image too
+    rows = rows.take(sorted(first.values()))
+    spent = sum(results.run_of(table).get("wall_s", 0.0) for table in tables)
+    planned = run["config"]["images"] * run["config"]["repeats"]
+    told: results.Metadata = {**run, "wall_s": spent, "progress": {"images": len(rows), "of": planned}}
+    return rows.replace_schema_metadata(results.metadata_of(told))

@@ -17,9 +17,10 @@ from sndcli.models.opaque import Model
 from sndcli.models.reference import Reference
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
-from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.experiment import Experiment
 from sndcli.runs.files import RunFiles
 from sndcli.runs.listener import Listener
+from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 
@@ -82,15 +83,14 @@ class Job:
             c, self.data, victim() if victim else self.victim(defense), self.out, self.listener.warn, self.debug,
             self.references, self.save_points, self._chooser(),
         )  # fmt: skip
-        total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
         what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
-        with self.listener.progress(total, what) as update:
+        with self.listener.progress(1.0, what) as update:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                done = max(float(tick.queries), total * tick.images / tick.total)
-                update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
+                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             table = experiment.run(self.fresh, progress)
         self.listener.note(f"written: {files.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -49,13 +50,19 @@ def open_data(source: Source, model: Model, listener: Listener) -> ImageSet:
     return load(source.dataset, data_dir_of(source.data_dir), source.download, reading, source.classes)
 
 
-def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
+def prepare(
+    request: Request,
+    listener: Listener,
+    debug: bool = False,
+    opened: Callable[[], tuple[Model, ImageSet]] | None = None,
+) -> Job:
     """Makes the job.
 
     Args:
         request: what is wanted.
         listener: told how it goes.
         debug: let an attack's exception through instead of marking its images.
+        opened: gives the request's model and data set, each time the same, where several jobs share them.
 
     Raises:
         ConfigError: something that cannot be; told before anything slow is loaded where it can.
@@ -75,11 +82,11 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model = open_model(r.model, r.download)
+    model = opened()[0] if opened else open_model(r.model, r.download)
     if spec.access == "scores" and isinstance(model, OpaqueModel) and model.facts.access == "labels":
         raise ConfigError(f"`{r.attack}` needs scores, but {model.name} answers with labels alone.")
     eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
-    data = open_data(r, model, listener)
+    data = opened()[1] if opened else open_data(r, model, listener)
     networks = [load_model(source, r.download) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")

@@ -88,7 +88,7 @@ class Request(Source, Machine):
         seed: of the choice of images and of all randomness.
         repeats: with seed, seed + 1, ...
         verify: fresh draws for `success_noisy`.
-        unit: images that share a loop and a part file.
+        unit: images that share a loop and a part file; None: as the run began, else 100.
         quantize: queries are 8-bit images.
         mismatch: count P_mis.
         boundary: find where the majority flips.
@@ -114,7 +114,7 @@ class Request(Source, Machine):
     seed: Seed = 0
     repeats: int = 1
     verify: int = 100
-    unit: int = 100
+    unit: int | None = None
     quantize: bool = False
     mismatch: bool = False
     boundary: bool = True

@@ -36,6 +36,13 @@ LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the firs
 DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
 
+class Progress(TypedDict):
+    """How many images of a run are finished: of ``of``, all seeds together."""
+
+    images: int
+    of: int
+
+
 class Metadata(TypedDict):
     """What a file says of its run; older ones lack some of it.
 
@@ -53,6 +60,7 @@ class Metadata(TypedDict):
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
+        progress: of a run that is not finished, where its parts are read; never in a file.
     """
 
     id: str
@@ -68,15 +76,20 @@ class Metadata(TypedDict):
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
     answers_to_choose: NotRequired[int]
+    progress: NotRequired[Progress]
 
 
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
-    metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
-    table = table.replace_schema_metadata(metadata)
+    table = table.replace_schema_metadata(metadata_of(run))
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return table
+
+
+def metadata_of(run: Metadata) -> dict[bytes, bytes]:
+    """The metadata of a table's schema that says of which run it is."""
+    return {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
 
 
 def read(path: Path, without: Sequence[str] = ()) -> pa.Table:

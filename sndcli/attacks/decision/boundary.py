@@ -235,7 +235,7 @@ SPEC = AttackSpec[Options | boundary_art.Options](
     summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",
     run=run,
     scales=scales,
-    wider=("spherical_step=0.1",),
+    wider=("spherical_step=0.1", "delta=0.1"),
     told="sigma_hat={}",
     uses_eps="confirm",
 )
