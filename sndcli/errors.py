@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of an OSError: with more room the same command goes on
 WANTED = {  # type of pydantic's errors -> what was expected
     "greater_than": "more than {gt}", "greater_than_equal": "at least {ge}", "less_than": "less than {lt}",
     "less_than_equal": "at most {le}", "finite_number": "a finite number", "int_parsing": "a whole number",
