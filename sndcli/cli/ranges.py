@@ -1,4 +1,4 @@
-"""Where the values of options may lie: told beside an option, in its annotation, and checked before its command runs."""
+"""Where the values of options may lie: told in their annotations, and checked before a command runs."""
 
 from __future__ import annotations
 
