@@ -56,7 +56,7 @@ def parsed(options: type[object], settings: Sequence[str], owner: str) -> Mappin
     for setting in settings:
         key, separator, text = setting.partition("=")
         key, text = key.strip(), text.strip()
-        if not separator:
+        if not (key and separator):
             raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
         if key not in known:
             raise unknown(f"option of {owner}", key, known)

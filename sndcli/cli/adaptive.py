@@ -61,11 +61,13 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
     def _of_questions(self, request: "Request") -> "Request":
         """Budgets in paid queries, where they were given in questions."""
         from sndcli.datasets.protocol import protocol_of
+        from sndcli.runs.request import explained
 
         usual, t = protocol_of(request.dataset), self.votes
         budget = (request.budget if request.budget is not None else usual.budget) * t
         points = request.budgets or usual.budgets
-        return replace(request, budget=budget, budgets=tuple(b * t for b in points if b * t <= budget))
+        with explained():
+            return replace(request, budget=budget, budgets=tuple(b * t for b in points if b * t <= budget))
 
     def _climb(self, request: "Request", defense: "DefenseSpec", listener: "Listener") -> "Shown":
         """One run and one file for each rung, and their table."""

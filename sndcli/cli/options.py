@@ -273,9 +273,9 @@ def radii(text: str | None) -> tuple[float, ...]:
     """
     found = []
     for part in text.split(",") if text else ():
-        above, _, below = part.partition("/")
+        above, fraction, below = part.partition("/")
         try:
-            found.append(float(above) / float(below or 1))
+            found.append(float(above) / (float(below) if fraction else 1))
         except (ValueError, ZeroDivisionError):
             raise ConfigError(f"Expected `--eps` to be a number such as 1.0 or 8/255 but got `{part}`.") from None
     return tuple(found)

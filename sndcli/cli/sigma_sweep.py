@@ -79,13 +79,14 @@ class SigmaSweep(o.AttackOptions):
         from sndcli.defenses.parse import parse
         from sndcli.errors import ConfigError
 
-        try:
-            noise = [float(text) for text in self.sigmas.split(",")]
-            scales = [None if text == "none" else float(text) for text in self.betas.split(",")]
-        except ValueError:
-            raise ConfigError(
-                f"Expected numbers separated by commas but got `{self.sigmas}` and `{self.betas}`."
-            ) from None
+        def numbers(text: str, option: str) -> list[float]:
+            try:
+                return [float(part) for part in text.split(",")]
+            except ValueError:
+                raise ConfigError(f"Expected `{option}` to be numbers separated by commas but got `{text}`.") from None
+
+        noise = numbers(self.sigmas, "--sigmas")
+        scales = [None if part == "none" else numbers(part, "--betas")[0] for part in self.betas.split(",")]
         settings = dict.fromkeys((s, b) for s in noise for b in (scales if s else [None]))
         return [parse(self.defense or "snd", s, b, self.clip, self.defense_weights) for s, b in settings]
 
