@@ -191,7 +191,7 @@ def test_golden_markdown(tmp_path: Path) -> None:
 
 
 GOLDEN = """\
-**hsja on resnet20, cifar10, l2 ≤ 1**
+**hsja on resnet20, cifar10, L2 ≤ 1**
 
 | defense |  | Q=100 | Q=1,000 |
 | --- | --- | ---: | ---: |

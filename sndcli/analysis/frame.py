@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,22 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sndcli.analysis.setting import Setting
+from sndcli.analysis.labels import tell_apart
+from sndcli.analysis.setting import Setting, setting_of
 from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
 from sndcli.runs.columns import EVENTS, SCHEMA
 from sndcli.runs.results import Metadata
 
-IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
-# What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
-VARIES = {
-    "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
-    "dataset_source", "version",
-}  # fmt: skip
 NEEDED = {
-    *IDENTITY, "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
-    "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted", "adv_clean_submitted",
+    "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
+    "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted",
     "p_adv_also", "adv_clean_also", "p0", "p_mis_clean", "initially_wrong", "mismatches",
 }  # fmt: skip
 READERS = 4
@@ -78,13 +73,13 @@ class Frame:
     Attributes:
         run: metadata of the file.
         setting: what tells it from other runs in tables.
-        pool: equal for runs whose rows may be pooled.
         budget: hard limit of paid queries.
         budgets: ``[B]`` report points.
         seed, image: ``[n]``, together unique within a run.
         best, last, submitted: ``[n, B]`` distances, as in the file.
-        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1.
-        p_adv_submitted, adv_clean_submitted: ``[n, B]``, of the points as they were submitted.
+        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1, adv_clean also without
+            a bare model.
+        p_adv_submitted: ``[n, B]``, of the points as they were submitted.
         also: p_adv and adv_clean at further ε.
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         boundary: ``[n, B]``, None where the run did not measure it.
@@ -95,7 +90,6 @@ class Frame:
 
     run: Metadata
     setting: Setting
-    pool: str
     budget: int
     budgets: list[int]
     seed: Integers
@@ -106,7 +100,6 @@ class Frame:
     p_adv: Floats | None
     adv_clean: Flags | None
     p_adv_submitted: Floats
-    adv_clean_submitted: Flags
     queries: Integers
     p0: Floats
     p_mis_clean: Floats
@@ -114,7 +107,7 @@ class Frame:
     failed: Flags
     mismatches: Floats
     boundary: Floats | None = None
-    also: dict[float, tuple[Floats, Flags]] = field(default_factory=dict)
+    also: dict[float, tuple[Floats, Flags | None]] = field(default_factory=dict)
     events: Events | None = None
     path: Path | None = None
     position: dict[int, int] = field(init=False, repr=False)
@@ -141,24 +134,22 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     if bool((budgets != budgets[0]).any()):
         raise DataError(f"{where} has rows with different report points: it is not one run.")
     b = budgets.shape[1]
-    first = table.slice(0, 1).to_pylist()[0]
-    setting = Setting(
-        **{key: first[key] for key in IDENTITY}, preset=config.get("preset"), settings=tuple(config.get("settings", ()))
-    )
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
     measured = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
-    old = bool(column("p_adv").null_count)
+    known = {name: not column(name).null_count for name in ("p_adv", "adv_clean")}
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
-        run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
+        run=run, setting=setting_of(config), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
         best=matrix("distance_best"), last=matrix("distance_last"), submitted=matrix("distance_submitted"),
-        p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
-        p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
+        p_adv=matrix("p_adv") if known["p_adv"] else None,
+        adv_clean=matrix("adv_clean").astype(bool) if known["adv_clean"] else None,
+        p_adv_submitted=matrix("p_adv_submitted"),
         also=_also(table, config, b),
-        queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
+        queries=column("queries").to_numpy(), p0=column("p0").to_numpy(),
+        p_mis_clean=column("p_mis_clean").to_numpy(zero_copy_only=False),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
         mismatches=mismatches.to_numpy(zero_copy_only=False),
@@ -167,8 +158,8 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     )  # fmt: skip
 
 
-def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[float, tuple[Floats, Flags]]:
-    """p_adv and adv_clean ``[n, B]`` at each further ε of the run."""
+def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[float, tuple[Floats, Flags | None]]:
+    """p_adv and adv_clean ``[n, B]`` at each further ε of the run; the latter None without a bare model."""
     told = config.get("eps_also")
     radii = [float(eps) for eps in told] if isinstance(told, Sequence) else []
     flat = {
@@ -176,18 +167,13 @@ def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[flo
             table.num_rows, len(radii), width
         )
         for name in (("p_adv_also", "adv_clean_also") if radii else ())
+        if not _column(table, name).null_count
     }
-    return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
-
-
-def pool_of(config: Mapping[str, object], setting: Setting) -> str:
-    """A key that is equal for runs of one setting. What a config leaves out is as good as empty."""
-    rest = {k: v for k, v in config.items() if k not in VARIES}
-    told = config["defense"]
-    defense = {k: v for k, v in told.items() if v not in (None, False)} if isinstance(told, Mapping) else {}
-    kept = {k: v for k, v in rest.items() if v not in (None, False, [], {}, ())}
-    same = [(key, getattr(setting, key)) for key in IDENTITY]
-    return repr((same, sorted((kept | {"defense": sorted(defense.items(), key=str)}).items())))
+    wrong = flat.get("adv_clean_also")
+    return {
+        eps: (flat["p_adv_also"][:, k], None if wrong is None else wrong[:, k].astype(bool))
+        for k, eps in enumerate(radii)
+    }
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -226,7 +212,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> tuple[list[Frame], list[str]]:
-    """Frames of all readable files, in their order, and a line for each that is not readable.
+    """Frames of all readable files, in their order, told apart, and a line for each that is not readable.
 
     Args:
         paths: files or folders.
@@ -250,14 +236,21 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
     problems = [problem for problem in found if isinstance(problem, str)]
     if problems and (strict or not frames):
         raise DataError("\n".join(problems))
-    return frames, problems
+    return named(frames), problems
 
 
-def grouped(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+def named(frames: Iterable[Frame]) -> list[Frame]:
+    """The same runs, with what tells them apart in the words of their settings."""
+    runs = list(frames)
+    found = tell_apart(frame.setting for frame in runs)
+    return [replace(frame, setting=found[frame.setting]) for frame in runs]
+
+
+def grouped(frames: Iterable[Frame]) -> dict[Setting, list[Frame]]:
     """Runs that may be pooled, together; settings in the order of their names, runs by budget."""
-    groups: dict[str, list[Frame]] = {}
-    for frame in sorted(frames, key=lambda f: (_order(f), f.pool, f.budget)):
-        groups.setdefault(frame.pool, []).append(frame)
+    groups: dict[Setting, list[Frame]] = {}
+    for frame in sorted(frames, key=lambda f: (_order(f), f.setting.label, f.budget)):
+        groups.setdefault(frame.setting.pooled, []).append(frame)
     return groups
 
 

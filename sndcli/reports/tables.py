@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
@@ -39,10 +40,7 @@ def sections(rows: Sequence[Summary]) -> dict[str, list[Summary]]:
     titled: dict[str, list[Summary]] = {}
     for row in rows:
         s = row.setting
-        attack = s.attack + (" (foolbox)" if s.engine == "foolbox" else "")
-        attack += f" {s.preset}" if s.preset else ""
-        attack += f" ({', '.join(s.settings)})" if s.settings else ""
-        titled.setdefault(f"{attack} on {s.model}, {s.dataset}, {s.bound}", []).append(row)
+        titled.setdefault(f"{s.attacked} on {s.modelled}, {s.data}, {s.bound}", []).append(row)
     return titled
 
 
@@ -52,8 +50,6 @@ def grid(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
     defenses: dict[str, dict[int, Summary]] = {}
     for row in rows:
         label = f"{row.setting.defended} (n={row.n})"
-        while row.budget in defenses.get(label, {}):  # runs that differ in what the label does not say
-            label += "′"
         defenses.setdefault(label, {})[row.budget] = row
     body = []
     for defense, by_budget in defenses.items():
@@ -139,6 +135,10 @@ def csv_text(rows: Sequence[Summary]) -> str:
     return out.getvalue()
 
 
+def _text(value: object) -> object:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
 def _flat(row: Summary) -> dict[str, object]:
     told = row.as_dict()
     del told["over_seeds"]
@@ -151,5 +151,5 @@ def _flat(row: Summary) -> dict[str, object]:
         elif key in MEASURES:
             line[key] = figure  # an infinite one as `inf`
         else:
-            line[key] = " ".join(map(str, value)) if isinstance(value, list) else value
+            line[key] = " ".join(map(str, value)) if isinstance(value, list) else _text(value)
     return line | {f"{key}_std": spread.std for key, spread in row.over_seeds.items()}
