@@ -69,6 +69,14 @@ def few():
     return classifier(lambda x: x.mean((2, 3)))
 
 
+def two(classes=2):
+    return classifier(lambda x: x.mean((2, 3)).repeat(1, 9)[:, :classes])
+
+
+def one():
+    return two(1)
+
+
 def tiny():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
@@ -95,7 +103,8 @@ def make(folder: Path, good: Path) -> Mapping[str, str]:
     (folder / "bad_models.py").write_text(MODELS)
     (folder / "bad_syntax.py").write_text("def model(:\n")
     (folder / "bad_import.py").write_text("import nosuchpackage\n")
-    for kind, maker in {"pt": _checkpoints, "st": _safetensors, "pq": _results, "toml": _configs, "cifar": _cifar}.items():
+    makers = {"pt": _checkpoints, "st": _safetensors, "pq": _results, "toml": _configs, "cifar": _cifar}
+    for kind, maker in makers.items():
         (folder / kind).mkdir()
         named |= {f"{kind}:{name}": path for name, path in maker(folder / kind, good).items()}
     named |= _pictures(folder)
@@ -164,11 +173,13 @@ def _results(folder: Path, good: Path) -> dict[str, Path]:
     config("defense_list", defense=[])
     write("rows", table.slice(0, 0))
     write("lacks", table.drop_columns(["p_adv"]))
-    write("type", table.set_column(table.schema.get_field_index("seed"), "seed", table.column("seed").cast(pa.float64())))
+    seeds = table.column("seed").cast(pa.float64())
+    write("type", table.set_column(table.schema.get_field_index("seed"), "seed", seeds))
     write("twice", pa.concat_tables([table, table.slice(0, 1)]))
     budgets = table.column("budgets").to_pylist()
     place, field = table.schema.get_field_index("budgets"), table.schema.field("budgets")
-    write("points", table.set_column(place, field, pa.array([[q + k for q in b] for k, b in enumerate(budgets)], field.type)))
+    moved = [[q + k for q in points] for k, points in enumerate(budgets)]
+    write("points", table.set_column(place, field, pa.array(moved, field.type)))
     write("no_points", table.set_column(place, field, pa.array([[] for _ in budgets], field.type)))
     nan = float("nan")
     for name, key, value in (
@@ -191,8 +202,9 @@ CONFIGS = {
     "date": "seed = 2026-01-01", "nested": "[attack.images]\nx = 1", "images_text": 'images = "many"',
     "images_true": "images = true", "images_half": "images = 1.5", "images_list": "images = [1, 2]",
     "images_negative": "images = -3", "sigma_nan": "sigma = nan", "sigma_list": "[attack]\nsigma = [0.1, 0.2]",
-    "eps_inf": "eps = inf", "flag": 'quantize = "maybe"', "norm": 'norm = "l1"', "set_table": "[attack.set]\ngamma = nan",
-    "set_list": 'set = ["gamma=x"]', "set_key": "set = {gama = 1}", "budgets": "budgets = [0, 1]", "scalar": "attack = 3",
+    "eps_inf": "eps = inf", "flag": 'quantize = "maybe"', "norm": 'norm = "l1"', "scalar": "attack = 3",
+    "set_table": "[attack.set]\ngamma = nan", "set_list": 'set = ["gamma=x"]', "set_key": "set = {gama = 1}",
+    "budgets": "budgets = [0, 1]",
     "other_table": "[train]\nepohcs = 3", "where": 'where = "atack=null"', "gate": 'fail-if = ["succes > 0.1"]',
     "votes": "votes = 0", "drop": "[sigma-sweep]\nmax-drop = -5", "epochs": "epochs = 0", "sigmas": 'sigma = ["x"]',
     "draws": "draws = 1", "verify": "verify = 0", "device": 'device = "gpu"',

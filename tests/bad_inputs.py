@@ -1,7 +1,7 @@
 """Bad inputs, one a line: the command line, and after ``=>`` a word that the complaint must have.
 
-Variables may stand before the command. ``{name}`` is a file or folder that `bad_files.py` makes. Every one ends with exit
-code 2, or with 3 where the line begins with ``3:``, and leaves nothing behind.
+Variables may stand before the command. ``{name}`` is a file or folder that `bad_files.py` makes. Every one ends with
+exit code 2, or with 3 where the line begins with ``3:``, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -338,7 +338,7 @@ attack hsja --model file:{pt:nan}?arch=resnet20 => NaN
 attack hsja --model file:{pt:none}?arch=resnet20 => missing
 attack hsja --model file:{pt:number}?arch=resnet20 => number.pt
 attack hsja --model file:{pt:missing}?arch=resnet20 => missing.pt
-attack hsja --model file:{folder}?arch=resnet20 => folder
+attack hsja --model file:{folder}?arch=resnet20 => Checkpoint
 attack hsja --model file:{st:empty}?arch=resnet20 => empty.safetensors
 attack hsja --model file:{st:text}?arch=resnet20 => text.safetensors
 attack hsja --model file:{st:long}?arch=resnet20 => long.safetensors
@@ -360,7 +360,7 @@ attack hsja --model file:{pt:good}?arch=resnet20&mean=0.5&std=inf => std
 attack hsja --model file:{pt:good}?arch=resnet20&mean=0.5&std=nan => std
 attack hsja --model file:{pt:good}?arch=resnet20&mean=inf&std=1 => mean
 attack hsja --model file:{pt:good}?arch=resnet20&mean=a&std=1 => mean
-attack hsja --model file:{pt:good}?arch=resnet20&mean=1,2&std=1,2 => mean
+attack hsja --model file:{pt:good}?arch=resnet20&mean=1,2&std=1,2 => 2
 attack hsja --model file:{pt:good}?arch=resnet20&mean=1/0&std=1 => mean
 attack hsja --model file:{pt:good}?arch=resnet20&norm=cifar => cifar10
 attack hsja --model file:{pt:good}?arch=resnet20&classes=5 => classes
@@ -448,9 +448,9 @@ attack hsja --dataset folder: => folder:
 attack hsja --dataset folder:{good} => good.parquet
 attack hsja --dataset folder:{empty} => pictures
 attack hsja --dataset folder:{flat} => pictures
-attack hsja --dataset folder:{broken} --select all => broken.png
-attack hsja --dataset folder:{broken} --select all --skip-broken => --images
-attack hsja --dataset folder:{pictures} --select all --images 99 => 99
+attack hsja --model py:bad_models:one --dataset folder:{broken} --select all => broken.png
+attack hsja --model py:bad_models:one --dataset folder:{broken} --select all --skip-broken => --images
+attack hsja --model py:bad_models:two --dataset folder:{pictures} --select all --images 99 => 99
 attack hsja --dataset folder:{many} --select all => classes
 attack hsja --dataset folder:{long} => too long
 attack hsja --data-dir /nowhere => /nowhere
@@ -477,10 +477,10 @@ attack null --out /proc/nowhere/a.parquet => /proc
 attack null --out {good}/a.parquet => good.parquet
 attack null --out {good} => another config
 attack null --out {pq:text} => text.parquet
-attack null --out {pq:folder} => folder.parquet
+attack null --out {pq:folder} => is a folder
 attack null --out {long} => too long
 attack null --out {long}.parquet => too long
-adaptive null --out {long} => too long
+adaptive null --votes 1 --out {long} => too long
 evidence --out {long}.parquet => too long
 evidence --out {good}/a.parquet => good.parquet
 evidence --plot a.gif => a.gif
@@ -488,7 +488,6 @@ evidence --plot /proc/nowhere/a.svg => /proc
 sigma-sweep null --plot {long}.svg => too long
 3:attack null --out {busy} => is being written by
 3:attack null --fresh --out {busy} => is being written by
-3:attack null --out /dev/full/../full.d => full
 """
 
 RESULTS = """

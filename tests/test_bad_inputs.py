@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ from sndcli.runs.lock import alone
 
 Snd = Callable[..., Done]
 # Where something bad were taken, the run is short. Options in the environment are for every command that has them.
-SHORT = {"SND_IMAGES": "2", "SND_BUDGET": "6", "SND_VERIFY": "2", "SND_BATCH_SIZE": "8", "SND_DATA": "", "COLUMNS": "200"}
+SHORT = {"SND_IMAGES": "2", "SND_BUDGET": "6", "SND_VERIFY": "2", "SND_BATCH_SIZE": "8", "SND_DATA": ""}
 AS_PROCESSES = 40  # of all lines, evenly; the first few of them by default
 BY_DEFAULT = 4
 
@@ -52,7 +53,8 @@ def taken_apart(line: str, files: dict[str, str]) -> tuple[int, dict[str, str], 
     arguments = [re.sub(r"\{(.*?)\}", lambda m: files[m[1]], each) for each in shlex.split(text.removeprefix("3:"))]
     variables = {}
     while arguments and re.match(r"SND_[A-Z_]+=", arguments[0]):
-        name, _, variables[name] = arguments.pop(0).partition("=")  # type: ignore[index]
+        name, _, value = arguments.pop(0).partition("=")
+        variables[name] = value
     return code, variables, arguments, word.split()[0] if word.startswith("--") else word
 
 
@@ -71,9 +73,7 @@ def everything(folder: Path) -> list[str]:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("line", [line for _, line in bad_inputs.lines()])
-def test_bad_input(
-    line: str, snd: Snd, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_input(line: str, snd: Snd, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, variables, arguments, word = taken_apart(line, files)
     there = everything(Path(files["folder"]))
@@ -104,3 +104,20 @@ def test_bad_input_of_a_process(line: str, files: dict[str, str], tmp_path: Path
 def test_there_are_enough_of_them_and_each_once() -> None:
     lines = [line for _, line in bad_inputs.lines()]
     assert len(lines) == len(set(lines)) >= 345
+
+
+def test_a_folder_of_a_class_that_cannot_be_read(
+    snd: Snd, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root all can be read, so the system's answer is put in its place."""
+    listed = os.scandir
+
+    def scandir(path: str | os.PathLike[str] = ".") -> object:
+        if str(path).endswith("dog"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr("sndcli.datasets.folder.os.scandir", scandir)
+    monkeypatch.chdir(tmp_path)
+    done = snd("attack", "null", "--model", "py:bad_models:two", "--dataset", f"folder:{files['pictures']}", env=SHORT)
+    check(done, 2, "dog cannot be used: Permission denied")

@@ -127,6 +127,9 @@ def ending(debug: bool = False) -> Iterator[None]:
     except (KeyboardInterrupt, typer.Abort) as stop:
         typer.echo("snd: interrupted; what was finished is saved, the same command continues.", err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
+    except SystemExit as stop:  # a model's or a plug-in's own code ended the process
+        typer.echo(f"snd: code of a model or plug-in asked to end the process: {first_line(stop)}", err=True)
+        raise typer.Exit(USAGE) from None
     except UsageError as error:
         typer.echo(misused(error), err=True)
         raise typer.Exit(USAGE) from None
@@ -162,7 +165,7 @@ def explained(error: Exception, keep: bool = True) -> tuple[str, int]:
     """
     if isinstance(error, SndError):
         return str(error), error.exit_code
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
         return "the memory is full. What was finished is saved, the same command continues.", INCOMPLETE
     if isinstance(error, OSError) and error.errno in FULL:
         return f"{error.strerror}. What was finished is saved; with more room the same command continues.", INCOMPLETE

@@ -44,6 +44,8 @@ def load(name: str, data_dir: Path | None = None, download: bool = False, readin
         ConfigError: no such data set, or one that cannot be downloaded.
         DataError: missing or corrupt files.
     """
+    if name == "folder:":
+        raise ConfigError("Expected `folder:DIR`, a folder with one folder a class, but got `folder:`.")
     if name == "imagenet" or name.startswith("folder:"):
         if reading is None:
             raise ConfigError(f"`{name}` needs a model to be brought to its input's size.")

@@ -97,14 +97,16 @@ def from_python(source: str) -> Classifier:
             factory: Any = importlib.import_module(module_name)
             for part in factory_name.split("."):
                 factory = getattr(factory, part)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"`{source}` cannot be imported: {error}.") from None
+        except Exception as error:  # whatever the module does when it is imported
+            raise ConfigError(f"`{source}` cannot be imported: {first_line(error)}.") from None
         if not callable(factory):
             raise ConfigError(f"`{source}` is not callable.")
         try:
             model = factory()
         except TypeError as error:
             raise ConfigError(f"`{source}` cannot be called without arguments: {first_line(error)}.") from None
+        except Exception as error:  # whatever the user's code does
+            raise ConfigError(f"`{source}` fails: {type(error).__name__}: {first_line(error)}.") from None
     if isinstance(model, Classifier):
         if not options:
             return model

@@ -9,6 +9,7 @@ from sndcli.models.classifier import CIFAR10, IDENTITY, IMAGENET, Normalisation
 from sndcli.models.preprocessing import Preprocessing, usual
 
 NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}
+MOST, MOST_CLASSES = 4096, 1_000_000  # beyond which only a slip of the pen is meant
 INPUT = ("mean", "std", "norm", "size", "resize", "interpolation")  # how pictures reach the network
 
 
@@ -85,6 +86,6 @@ def flag(options: dict[str, str], key: str, default: bool = False) -> bool:
 def _whole(options: dict[str, str], key: str) -> int | None:
     if key not in options:
         return None
-    if not options[key].isdecimal() or int(options[key]) < 1:
-        raise ConfigError(f"Expected `{key}` to be a whole number of pixels but got `{options[key]}`.")
+    if not options[key].isdecimal() or not 1 <= int(options[key]) <= MOST:
+        raise ConfigError(f"Expected `{key}` to be a whole number of pixels, at most {MOST}, but got `{options[key]}`.")
     return int(options[key])

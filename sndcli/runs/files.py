@@ -35,6 +35,8 @@ class RunFiles:
         Raises:
             ConfigError: the file holds another config, or the points that are wanted were not saved.
         """
+        if self.path.is_dir():
+            raise ConfigError(f"Expected `--out` to be a file or a folder for it, but {self.path} is a folder.")
         if not self.path.is_file():
             return None
         table = results.read(self.path)
