@@ -533,7 +533,7 @@ report {pq:mismatches_negative} => mismatches
 report {pq:budgets_zero} => budgets
 report {pq:seed_negative} => seed
 report {pq:image_negative} => image_id
-report {pq:event_query_zero} => event_query --plot
+report {pq:event_query_zero} --plot {folder}/e.svg => event_query
 report {pq:event_distance_nan} --plot {folder}/e.svg => event_distance
 report {good} {pq:text} --strict => text.parquet
 report {good} --baseline /nowhere.parquet => /nowhere.parquet
@@ -544,7 +544,7 @@ report {good} --where attack => --where
 report {good} --where atack=null => attack
 report {good} --where =null => --where
 report {good} --where attack=nosuch => nosuch
-report {good} --where budget=3 => budget
+report {good} --where budget=7 => budget
 report {good} --where '' => --where
 report {good} --where sigma=abc => abc
 report {good} --where run_id=1 => run
@@ -612,7 +612,7 @@ SND_EPOCHS=0 train => --epochs
 
 CONFIGS = """
 attack hsja --config /nowhere.toml => /nowhere.toml
-attack hsja --config {folder} => folder
+attack hsja --config {folder} => Is a directory
 attack hsja --config {long} => too long
 attack hsja --config {toml:text} => text.toml
 attack hsja --config {toml:latin} => latin.toml

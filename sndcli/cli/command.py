@@ -9,7 +9,7 @@ import tempfile
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,8 @@ class Runner(TyperCommand):
         command: Command = super().invoke(ctx)
         with ending(command.debug):
             check(command)
-            shown = command.run(command.console())
+            with redirect_stdout(sys.stderr):  # where libraries tell of downloads; stdout is for the result
+                shown = command.run(command.console())
             from sndcli.cli.output import show
 
             show(shown, command.as_json)

@@ -67,7 +67,8 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         if self.dry_run:
             return listed(plans)
         if all(plan.skipped for plan in plans):
-            raise DataError("\n".join(["Nothing of it can be run here:", *dict.fromkeys(p.skipped for p in plans)]))
+            reasons = dict.fromkeys(plan.skipped.rstrip(".") for plan in plans)
+            raise DataError(f"Nothing of it can be run here: {'; '.join(reasons)}.")
         for plan in plans:
             if not (self.finish or plan.skipped or finished(plan).is_file()):
                 plan.skipped = "not run yet"
