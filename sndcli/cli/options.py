@@ -15,6 +15,8 @@ import typer
 from sndcli.cli import complete
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
+from sndcli.cli.defaults import ConfigFile
+from sndcli.cli.ranges import COUNT, SEED
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ Sigma = Annotated[
 Beta = Annotated[float | None, typer.Option(help="Multiply the noise of each query by Beta(A, A).", metavar="A")]
 Clip = Annotated[bool, typer.Option("--clip", help="Clip to [0, 1] after the noise.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be decoded.")]
-Images = Annotated[int | None, typer.Option(help="How many images. Default 100; imagenet 250.")]
+Images = Annotated[int | None, COUNT, typer.Option(help="How many images. Default 100; imagenet 250.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it takes.")]
 SelectOption = Annotated[
     str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
@@ -83,8 +85,8 @@ SelectBy = Annotated[
     typer.Option("--select-by", help="Images are chosen by this model, a source as of --model; default the attacked "
                  "one.", metavar="SOURCE", autocompletion=complete.models),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
-Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
+Seed = Annotated[int, SEED, typer.Option(help="Of the choice of images and of all randomness.")]
+Repeats = Annotated[int, COUNT, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
 BatchSize = Annotated[
@@ -104,6 +106,7 @@ class Talk(Command):
     json: Json = False
     quiet: Quiet = False
     debug: Debug = False
+    config: ConfigFile = None
 
     @property
     def as_json(self) -> bool:
@@ -216,7 +219,7 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     ] = None
     reference: References = None
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
-    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
+    verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
     boundary: Annotated[
         bool, typer.Option("--boundary/--no-boundary", help="Find where the majority flips (unpaid).")
@@ -224,7 +227,9 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     seed: Seed = 0
     repeats: Repeats = 1
     unit: Annotated[
-        int | None, typer.Option(help="Images that share a loop and a part file. Default 100, or as the run began.")
+        int | None,
+        COUNT,
+        typer.Option(help="Images that share a loop and a part file. Default 100, or as it began."),
     ] = None
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
     save_points: Annotated[
@@ -290,9 +295,9 @@ def radii(text: str | None) -> tuple[float, ...]:
     """
     found = []
     for part in text.split(",") if text else ():
-        above, _, below = part.partition("/")
+        above, fraction, below = part.partition("/")
         try:
-            found.append(float(above) / float(below or 1))
+            found.append(float(above) / (float(below) if fraction else 1))
         except (ValueError, ZeroDivisionError):
             raise ConfigError(f"Expected `--eps` to be a number such as 1.0 or 8/255 but got `{part}`.") from None
     return tuple(found)

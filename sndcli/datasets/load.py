@@ -54,6 +54,8 @@ def load(
     """
     if classes is not None and not name.startswith("folder:"):
         raise ConfigError(f"`--classes` is for `--dataset folder:DIR`; the labels of {name} are known.")
+    if name == "folder:":
+        raise ConfigError("Expected `folder:DIR`, a folder with one folder a class, but got `folder:`.")
     if name == "imagenet" or name.startswith("folder:"):
         if reading is None:
             raise ConfigError(f"`{name}` needs a model to be brought to its input's size.")

@@ -100,6 +100,8 @@ def _made(rest: str, module_name: str, factory_name: str) -> Any:
         return factory()
     except TypeError as error:
         raise ConfigError(f"`py:{rest}` cannot be called without arguments: {first_line(error)}.") from None
+    except Exception as error:  # whatever the user's code does
+        raise ConfigError(f"`py:{rest}` fails: {type(error).__name__}: {first_line(error)}.") from None
 
 
 def _wrapped(model: Any, what: str, module_name: str, name: str, options: dict[str, str]) -> Model:

@@ -123,13 +123,17 @@ def _from_file(source: str) -> Classifier:
     network, default, size = _architecture(arch, options)
     if not path.is_file():
         raise DataError(f"Checkpoint {path} does not exist.")
-    header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
+    unsafe = query.flag(options, "unsafe")
+    try:
+        header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
+    except DataError as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from None
     if header.get("defense"):
         raise ConfigError(
             f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}."
         )
     if form == "robustness":
-        state, theirs = robustness.read(path, query.flag(options, "unsafe"))
+        state, theirs = robustness.read(path, unsafe)
         default = theirs or default
     else:
         state = read_state(path)
@@ -155,6 +159,8 @@ def _architecture(arch: str, options: dict[str, str]) -> tuple[nn.Module, Normal
     if arch not in names:
         raise unknown("architecture", arch, [*ARCHITECTURES, *names])
     classes = options.get("classes", "1000")
-    if not classes.isdecimal() or int(classes) < 2:
-        raise ConfigError(f"Expected `classes` to be a whole number of at least 2 but got `{classes}`.")
+    if not classes.isdecimal() or not 2 <= int(classes) <= query.MOST_CLASSES:
+        raise ConfigError(
+            f"Expected `classes` to be a whole number from 2 to {query.MOST_CLASSES} but got `{classes}`."
+        )
     return models.get_model(arch, weights=None, num_classes=int(classes)), IMAGENET, 224

@@ -77,6 +77,8 @@ class RunConfig:
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {value}.")
+        if not 0 <= self.seed <= 2**63 - self.repeats:
+            raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
