@@ -23,7 +23,7 @@ class RunFiles:
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
-        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.path = out if out.suffix == ".parquet" else _named(out, config)
         self.parts = self.path.with_suffix(".parts")
         self.config, self.save_points = config, save_points
 
@@ -124,3 +124,10 @@ class RunFiles:
         self._discard_parts()  # of other --unit too
         self.parts.rmdir()
         return merged
+
+
+def _named(folder: Path, config: RunConfig) -> Path:
+    """Where a run's result is or would be; where an earlier version called it otherwise, under that name."""
+    path = folder / config.file_name
+    known = [*folder.glob(f"*_{config.run_id[:8]}.parquet"), *folder.glob(f"*_{config.run_id[:8]}.parts")]
+    return path if not known or path.exists() else known[0].with_suffix(".parquet")

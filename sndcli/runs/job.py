@@ -84,7 +84,7 @@ class Job:
         )  # fmt: skip
         total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
-        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
+        what = f"{c.attacked} against {c.defended}"
         with self.listener.progress(total, what) as update:
 
             def progress(tick: Tick) -> None:
