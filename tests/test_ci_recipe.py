@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -62,8 +63,6 @@ def test_the_recipe_over_two_commits(tmp_path: Path) -> None:
     (work / ".gitignore").write_text("results/\n*.html\n*.xml\nsummary.md\n")
 
     def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        import os
-
         env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", **more}
         names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return subprocess.run(
@@ -89,7 +88,7 @@ def test_the_recipe_over_two_commits(tmp_path: Path) -> None:
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in model.network.parameters():
-            weight += 1e-3 * torch.randn(weight.shape, generator=noise)
+            weight.add_(1e-3 * torch.randn(weight.shape, generator=noise))
     save_weights(model, "resnet20", work / "model.safetensors")
     commit("New weights")
     second = run("sh", "robustness.sh", GITHUB_ACTIONS="true")

@@ -40,7 +40,8 @@ def pairs_of(folder: Path, a: str, b: str) -> tuple[list[sides.Pair], list[str]]
     frames = frame.load([folder])[0]
     chosen = [sides.pairs_of(text) for text in (a, b)]
     keys = [key for pairs in chosen for key, _ in pairs if key != where.RUN]
-    return sides.compare(*(where.choose(frames, pairs) for pairs in chosen), keys)
+    one, two = (where.choose(frames, pairs) for pairs in chosen)
+    return sides.compare(one, two, keys)
 
 
 def test_two_attacks_are_paired_image_by_image(runs: Path) -> None:
