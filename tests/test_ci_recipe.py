@@ -29,10 +29,11 @@ def gate() -> str:
 
 
 def test_the_report_of_the_recipe(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its options, on results that stand for those of two commits."""
+    """Its options but for the page, which takes long to draw, on results that stand for those of two commits."""
     monkeypatch.chdir(tmp_path)
     line = next(line for line in SCRIPT.splitlines() if line.startswith("snd report"))
     options = shlex.split(line.split("|")[0].replace('"$gate"', shlex.quote(gate())).split(" > summary")[0])[3:]
+    del options[options.index("--html") : options.index("--html") + 2]
     config = replace(BASE, attack="hsja-na", budget=2000, budgets=(2000,))
     write_run(tmp_path / "baseline", [HIT] * 5 + [MISS] * 45, replace(config, model_digest="11111111"))
     new = [write_run(tmp_path / name, [HIT] * hits + [MISS] * (50 - hits), replace(config, model_digest="22222222"))
@@ -44,7 +45,6 @@ def test_the_report_of_the_recipe(snd: Snd, tmp_path: Path, monkeypatch: pytest.
         assert "resnet20@11111111" in done.stdout
         (suite,) = ET.parse(tmp_path / "junit.xml").getroot()
         assert int(suite.attrib["failures"]) == {"better": 0, "worse": 2, "bad": 3}[path.parent.name]
-        assert (tmp_path / "report.html").is_file()
     assert snd("report", tmp_path / "better", *options).returncode == 0  # the first commit has no baseline
 
 
@@ -103,4 +103,5 @@ def test_the_recipe_over_two_commits(tmp_path: Path) -> None:
     }  # fmt: skip
     again = run("sh", "robustness.sh")
     assert "already there" in again.stderr
+    assert (work / "report.html").is_file()
     assert run("git", "status", "--porcelain").stdout == ""  # what the recipe writes is ignored or committed

@@ -78,6 +78,10 @@ def test_noise_of_length_zero_is_no_noise_by_whatever_name(tmp_path: Path) -> No
     rows = summary.summarise(frame.load([tmp_path])[0])
     assert [(row.n, row.setting.defended) for row in rows] == [(3, "none")] * 2
     assert DefenseSpec("rnp+snd", 0.0).words == DefenseSpec("rnp").words == "rnp"
+    write_run(tmp_path, [MISS], replace(BASE, defense=DefenseSpec(), budget=2000), first_image=1)  # the longest speaks
+    (group,) = frame.grouped(frame.load([tmp_path])[0]).values()
+    assert [f.budget for f in group] == [1000, 1000, 1000, 2000]
+    assert summary.summarise(group)[0].number("success_seen") == pytest.approx(2 / 3)
 
 
 def test_one_setting_reads_the_same_in_config_setting_and_file() -> None:
