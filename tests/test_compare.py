@@ -80,7 +80,7 @@ def test_models_of_one_name_are_compared_and_told_apart(tmp_path: Path) -> None:
     write_run(tmp_path, [HIT, MISS, MISS], new)
     (pair,), _ = pairs_of(tmp_path, "model_digest=1111", new.run_id[:7])
     assert (pair.a, pair.b) == ("resnet20@11111111", "resnet20@22222222")
-    assert {c.n for c in pair.comparisons} == {3}
+    assert {(c.n, c.old_digest, c.new_digest) for c in pair.comparisons} == {(3, "11111111ff", "22222222ff")}
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Comparison:
         median, median_lo, median_hi: difference of the median closest distance; None where it is infinite, or of
             different norms.
         old_distance, new_distance: these medians; None where infinite.
+        old_digest, new_digest: which weights the models had.
     """
 
     attack: str
@@ -57,6 +58,8 @@ class Comparison:
     regression: bool = False
     old_distance: float | None = None
     new_distance: float | None = None
+    old_digest: str = ""
+    new_digest: str = ""
 
     @property
     def significant(self) -> bool:
@@ -110,7 +113,8 @@ def paired(
             Comparison(
                 ours.attacked, *called, new.budget, measure, len(differences), float(theirs_hit.mean()),
                 float(ours_hit.mean()), value, lo, hi, worse, better, statistics.mcnemar(worse, better), middle, low,
-                high, old_distance=medians[0], new_distance=medians[1],
+                high, old_distance=medians[0], new_distance=medians[1], old_digest=theirs.model_digest,
+                new_digest=ours.model_digest,
             )
         )  # fmt: skip
     return found

@@ -62,9 +62,9 @@ class Report(o.Talk):
     )
     eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None
     interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson"
-    where: Annotated[list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja; repeatable.")] = (
-        None
-    )
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja or run=1f2e; repeatable.")
+    ] = None
     fail_if: Annotated[
         list[str] | None, typer.Option(help="Exit with 1 where it holds, as 'success_noisy@2000 > 0.25'; repeatable.")
     ] = None
