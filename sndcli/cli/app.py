@@ -9,6 +9,7 @@ from sndcli.cli.accuracy import Accuracy
 from sndcli.cli.adaptive import Adaptive
 from sndcli.cli.attack import Attack
 from sndcli.cli.command import Program, Runner
+from sndcli.cli.compare import Compare
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.ls import Ls
@@ -48,6 +49,7 @@ app.command("attack", cls=Runner)(Attack)
 app.command("adaptive", cls=Runner)(Adaptive)
 app.command("sigma-sweep", cls=Runner)(SigmaSweep)
 app.command("report", cls=Spreading)(Report)
+app.command("compare", cls=Runner)(Compare)
 app.command("reproduce", cls=Runner)(Reproduce)
 app.command("evidence", cls=Runner)(Evidence)
 app.command("train", cls=Runner)(Train)

@@ -27,7 +27,7 @@ class RunFiles:
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
-        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.path = out if out.suffix == ".parquet" else _named(out, config)
         self.parts = parts_of(self.path)
         self.config, self.save_points = config, save_points
 
@@ -177,3 +177,10 @@ def begun(parts: Path) -> pa.Table:
     planned = run["config"]["images"] * run["config"]["repeats"]
     told: results.Metadata = {**run, "wall_s": spent, "progress": {"images": len(rows), "of": planned}}
     return rows.replace_schema_metadata(results.metadata_of(told))
+
+
+def _named(folder: Path, config: RunConfig) -> Path:
+    """Where a run's result is or would be; where an earlier version called it otherwise, under that name."""
+    path = folder / config.file_name
+    known = [*folder.glob(f"*_{config.run_id[:8]}.parquet"), *folder.glob(f"*_{config.run_id[:8]}.parts")]
+    return path if not known or path.exists() else known[0].with_suffix(".parquet")

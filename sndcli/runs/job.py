@@ -84,7 +84,7 @@ class Job:
             self.references, self.save_points, self._chooser(),
         )  # fmt: skip
         start = time.perf_counter()
-        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
+        what = f"{c.attacked} against {c.defended}"
         with self.listener.progress(1.0, what) as update:
 
             def progress(tick: Tick) -> None:
