@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from sndcli.defenses.parse import DefenseSpec, parse
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import IDENTITY, Classifier
+from sndcli.models.remote.address import is_loopback
 from sndcli.models.sources import load_model
 from sndcli.runs.victim import Victim
 from sndcli.serving.app import described, make_app
 from sndcli.serving.log import RequestLog
 from sndcli.serving.service import Service
-from sndcli.serving.settings import Answer, Limits, Settings, is_loopback
+from sndcli.serving.settings import Answer, Limits, Settings
 
 SHAPE = (3, 4, 4)
 INFER = "/v2/models/tiny/infer"
@@ -71,7 +72,14 @@ def test_speaks_the_protocol() -> None:
     told = server.get("/v2/models/tiny").json()
     assert told["inputs"] == [{"name": "images", "datatype": "FP32", "shape": [-1, *SHAPE]}]
     assert told["outputs"] == [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
-    assert told["parameters"] == {"classes": 3, "answer": "logits", "low": 0.0, "high": 1.0, "max_batch": 256}
+    assert told["parameters"] == {
+        "classes": 3,
+        "answer": "logits",
+        "low": 0.0,
+        "high": 1.0,
+        "max_batch": 256,
+        "max_body": 2**26,
+    }
     x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     for data in (x.flatten().tolist(), x.tolist()):
         answer = server.post(INFER, json={"id": "seven", **body(x, data=data)}).json()

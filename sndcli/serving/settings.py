@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
+from sndcli.models.remote.address import is_loopback
 
 Answer = Literal["probabilities", "logits", "label"]
 ANSWERS: tuple[Answer, ...] = ("probabilities", "logits", "label")
@@ -91,21 +91,6 @@ class Settings:
                 f"Expected the environment variable `{self.token_env}` to hold a token: printable ASCII, no spaces."
             )
         return token
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine's own address, which no other machine reaches.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-        (True, True, False)
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def called(name: str) -> str:

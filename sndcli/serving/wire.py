@@ -89,7 +89,8 @@ class TensorKind(Wire):
 
 
 class ModelMetadata(Wire):
-    """Answer of ``GET /v2/models/NAME``; `parameters` are ours: `classes`, `answer`, `low`, `high`, `max_batch`."""
+    """Answer of ``GET /v2/models/NAME``; `parameters` are ours: `classes`, `answer`, `low`, `high`, `max_batch`,
+    `max_body`."""
 
     name: str
     versions: list[str]
@@ -137,7 +138,7 @@ def metadata(name: str, shape: tuple[int, ...], classes: int, answer: Answer, li
         inputs=[TensorKind(name=INPUT, datatype="FP32", shape=[-1, *shape])],
         outputs=[TensorKind(name=output, datatype=datatype, shape=[-1] if answer == "label" else [-1, classes])],
         parameters={"classes": classes, "answer": answer, "low": 0.0, "high": 1.0,
-                    "max_batch": largest_batch(shape, limits)},
+                    "max_batch": largest_batch(shape, limits), "max_body": limits.body},
     )  # fmt: skip
 
 

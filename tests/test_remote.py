@@ -1,0 +1,477 @@
+"""Models over HTTP: against `snd serve` over loopback, against a mock of everything else, and against MLServer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from conftest import CPU
+from fastapi import FastAPI
+from PIL import Image
+from torch import Tensor, nn
+
+from sndcli.defenses.parse import parse
+from sndcli.errors import ConfigError, DataError, IncompleteError
+from sndcli.models.classifier import IDENTITY, Classifier
+from sndcli.models.remote.model import RemoteModel, open_remote
+from sndcli.models.remote.settings import Remote
+from sndcli.models.remote.transport import Transport, retry_after
+from sndcli.runs.victim import Victim
+from sndcli.serving.app import make_app
+from sndcli.serving.service import Service
+from sndcli.serving.settings import Answer, Limits
+
+SHAPE = (3, 4, 4)
+FAR = "https://models.example"
+MINE = Remote(authorised=True)
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Means(nn.Module):
+    """Three classes: the channels' means."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def bare(sigma: float = 0.0) -> Victim:
+    return Victim.prepare(Classifier(Means(), IDENTITY, SHAPE, "means"), parse(None, sigma, None), CPU, 8)
+
+
+def app(sigma: float = 0.0, answer: Answer = "logits", token: str = "") -> FastAPI:
+    return make_app(Service(bare(sigma), "means", answer, lanes=16), Limits(batch=16), token)
+
+
+@contextmanager
+def served(application: FastAPI) -> Iterator[str]:
+    """The address of a server in a thread, on a free port."""
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def opened(handler: Handler, source: str = FAR, remote: Remote = MINE) -> RemoteModel:
+    return open_remote(source, remote, httpx.MockTransport(handler))
+
+
+def images(n: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def of_v2(request: httpx.Request) -> Tensor:
+    given = json.loads(request.content)["inputs"][0]
+    return torch.tensor(given["data"], dtype=torch.float32).view(given["shape"])
+
+
+def v2_answer(scores: Tensor) -> httpx.Response:
+    output = {"name": "y", "shape": list(scores.shape), "datatype": "FP32", "data": scores.flatten().tolist()}
+    return httpx.Response(200, json={"model_name": "m", "outputs": [output]})
+
+
+METADATA: dict[str, Any] = {
+    "name": "m", "platform": "other", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, *SHAPE]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
+}  # fmt: skip
+
+
+class Server:
+    """A server of the protocol v2 that is not ours.
+
+    Args:
+        metadata: changes of them.
+        infer: answers about images.
+    """
+
+    def __init__(self, infer: Handler | None = None, **metadata: object) -> None:
+        self.infer = infer or (lambda request: v2_answer(of_v2(request).mean((2, 3))))
+        self.metadata, self.seen = METADATA | metadata, list[httpx.Request]()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/infer"):
+            self.seen.append(request)
+            return self.infer(request)
+        if request.url.path == "/v2/repository/index":
+            return httpx.Response(200, json=[{"name": "m", "state": "READY"}])
+        return httpx.Response(200, json=self.metadata)
+
+
+# -- against `snd serve` --------------------------------------------------------------------------
+
+
+def test_needs_nothing_but_the_address_of_snd_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images(40)
+    with served(app(token="sesame")) as address:
+        with pytest.raises(DataError, match="401"):
+            open_remote(address + "/v2/models/means", Remote())
+        monkeypatch.setenv("SND_TOKEN", "sesame")
+        model = open_remote(address, Remote(header_env=("SND_TOKEN",)))
+        assert (model.name, model.input_size) == (f"means@{address.removeprefix('http://')}", SHAPE)
+        facts = model.facts
+        assert (facts.classes, facts.access, facts.score, facts.bare, model.batch) == (3, "scores", "logits", False, 16)
+        assert torch.equal(model(x), bare().undefended(x))  # not one bit is lost on the way
+        assert model(x[:0]).shape == (0, 3)
+        assert model.sent() == {"requests": 4, "images": 41, "retries": 0, "failed": 0, "waited_s": 0.0}
+        again = open_remote(address + "/v2/models/means/", Remote(header_env=("SND_TOKEN",), concurrency=1))
+        assert again.facts.digest == facts.digest
+        monkeypatch.setenv("SND_TOKEN", "Authorization: Bearer sesame")
+        assert torch.equal(open_remote(address, Remote(header_env=("SND_TOKEN",)))(x), model(x))
+
+
+@pytest.mark.parametrize("answer", ["probabilities", "label"])
+def test_snd_serve_says_what_it_answers(answer: Answer) -> None:
+    x = images(20)
+    with served(app(answer=answer)) as address:
+        model = open_remote(address, Remote())
+        logits = bare().undefended(x)
+        wanted = logits.argmax(1) if answer == "label" else logits.softmax(1)
+        assert model.facts.access == ("labels" if answer == "label" else "scores")
+        assert answer in ("label", model.facts.score)
+        assert torch.equal(model(x), wanted)
+
+
+# -- addresses, credentials, certificates --------------------------------------------------------------------------
+
+
+def test_refuses_addresses_that_must_not_be() -> None:
+    def never(_: httpx.Request) -> httpx.Response:
+        raise AssertionError("nothing may be sent")
+
+    for source, reason in {
+        "http://me:secret@127.0.0.1:1": "without user and password",
+        "http://me@127.0.0.1:1": "without user and password",
+        "http://127.0.0.1:1?key=secret": "without `\\?`",
+        "http://127.0.0.1:1/#x": "without `\\?`",
+        "http://": "HOST:PORT",
+        "http://127.0.0.1:x": "HOST:PORT",
+        "http://127.0.0.1:99999": "HOST:PORT",
+        "http://[::1": "HOST:PORT",
+    }.items():
+        with pytest.raises(ConfigError, match=reason) as caught:
+            opened(never, source)
+        assert "secret" not in str(caught.value)
+    for host in ("models.example", "10.0.0.1", "0.0.0.0", "127.0.0.1.models.example"):
+        with pytest.raises(ConfigError, match="--i-am-authorised"):
+            opened(never, f"https://{host}", Remote())
+
+
+def test_headers_come_from_the_environment_and_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    monkeypatch.setenv("ONE", "X-Key: s3cret")
+    monkeypatch.setenv("TWO", "s4cret")
+    opened(server, remote=Remote(authorised=True, header_env=("ONE", "TWO")))
+    assert server.seen[0].headers["x-key"] == "s3cret"
+    assert server.seen[0].headers["authorization"] == "Bearer s4cret"
+    for text in ("", "X Key: s3cret", "X-Key:", "X-Key: s3cret\nX-Other: 1", "X-Key: s3crét"):
+        monkeypatch.setenv("ONE", text)
+        with pytest.raises(ConfigError, match="`ONE`") as caught:
+            opened(server, remote=Remote(authorised=True, header_env=("ONE",)))
+        assert "s3cr" not in str(caught.value)
+
+
+def test_certificates_are_checked_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "not.pem").write_text("nothing")
+    for kwargs, option in (
+        ({"ca_file": tmp_path / "not.pem"}, "--ca-file"),
+        ({"ca_file": tmp_path / "missing"}, "--ca-file"),
+        ({"client_cert": tmp_path / "not.pem"}, "--client-cert"),
+        ({"client_key": tmp_path / "not.pem"}, "--client-cert"),
+    ):
+        with pytest.raises(ConfigError, match=option):
+            opened(Server(), remote=Remote(authorised=True, **kwargs))  # type: ignore[arg-type]
+
+
+# -- other servers of the protocol --------------------------------------------------------------------------
+
+
+def test_reads_the_metadata_of_other_servers(tmp_path: Path) -> None:
+    model = opened(Server())
+    assert (model.name, model.batch, model.facts.score) == ("m@models.example", 1, "logits")
+    assert torch.equal(model(images(3)), Means()(images(3)))
+    soft = opened(Server(lambda request: v2_answer(of_v2(request).mean((2, 3)).softmax(1))))
+    assert soft.facts.score == "probabilities"
+
+    def label(request: httpx.Request) -> httpx.Response:
+        output = {
+            "name": "y",
+            "shape": [1],
+            "datatype": "INT64",
+            "data": of_v2(request).mean((2, 3)).argmax(1).tolist(),
+        }
+        return httpx.Response(200, json={"outputs": [output]})
+
+    file = tmp_path / "endpoint.toml"
+    file.write_text("classes = 3")
+    said = Remote(authorised=True, endpoint=file)
+    labels = opened(Server(label, outputs=[{"name": "y", "datatype": "INT64", "shape": [-1]}]), remote=said)
+    assert torch.equal(labels(images(3)), Means()(images(3)).argmax(1))
+
+    file.write_text("classes = 3\nsize = [3, 4, 4]\nanswer = 'logits'\nbatch = 2")
+    silent = Server(inputs=[], outputs=[])
+    model = opened(silent, remote=said)
+    assert torch.equal(model(images(5)), Means()(images(5)))
+    assert sorted(len(of_v2(request)) for request in silent.seen) == [1, 1, 2, 2]
+
+
+def test_says_what_metadata_lack() -> None:
+    for changes, reason in (
+        ({"inputs": []}, "size = "),
+        ({"outputs": []}, "classes = "),
+        ({"inputs": [{"name": "x", "datatype": "UINT8", "shape": [-1, *SHAPE]}]}, "FP32"),
+        ({"inputs": METADATA["inputs"] * 2}, "one input"),
+        ({"outputs": [{"name": n, "datatype": "FP32", "shape": [-1, 3]} for n in "ab"]}, "one output"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            opened(Server(**changes))
+    two = httpx.Response(200, json=[{"name": "a"}, {"name": "b"}])
+    with pytest.raises(ConfigError, match="a, b"):
+        opened(lambda _: two)
+    with pytest.raises(ConfigError, match="/v2/models/NAME"):
+        opened(lambda _: httpx.Response(404))
+    with pytest.raises(DataError, match="metadata"):
+        opened(lambda _: httpx.Response(200, text="<html>"), f"{FAR}/v2/models/m")
+
+
+# -- failures --------------------------------------------------------------------------
+
+
+def test_fails_fast_until_one_answer_is_read() -> None:
+    for infer, reason in (
+        (lambda _: httpx.Response(503), "503"),
+        (lambda _: httpx.Response(200, text="<html>"), "protocol v2"),
+        (lambda _: v2_answer(torch.zeros(1, 4)), "3 numbers"),
+        (
+            lambda _: httpx.Response(
+                200, text='{"outputs":[{"name":"y","shape":[1,3],"datatype":"FP32","data":[NaN,1,2]}]}'
+            ),
+            "finite",
+        ),
+        (lambda _: httpx.Response(200, json={"outputs": []}), "`y`"),
+        (lambda _: httpx.Response(302, headers={"Location": "https://elsewhere.example"}), "302"),
+    ):
+        server = Server(infer)
+        with pytest.raises(DataError, match=reason):
+            opened(server)
+        assert len(server.seen) == 1
+
+
+def flaky(plan: list[httpx.Response | Exception]) -> Handler:
+    """Answers as planned, then well; the first answer of all is the probe's."""
+    lock, asked = threading.Lock(), 0
+
+    def infer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        with lock:
+            asked += 1
+            step = plan.pop(0) if asked > 1 and plan else None
+        if isinstance(step, Exception):
+            raise step
+        return step or v2_answer(of_v2(request).mean((2, 3)))
+
+    return infer
+
+
+def waiting(model: RemoteModel, remote: Remote = MINE) -> list[float]:
+    """Makes a model's clock a list of its waits."""
+    waits: list[float] = []
+    old = model._transport
+    model._transport = Transport(
+        old._client, remote, model._log, sleep=waits.append, clock=lambda: sum(waits)
+    )  # fmt: skip
+    return waits
+
+
+def test_tries_again_what_may_pass_and_logs_it(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    remote = Remote(authorised=True, log=log)
+    server = Server(flaky([httpx.Response(502), httpx.ConnectError("refused"), httpx.ReadTimeout("slow")]))
+    model = opened(server, remote=remote)
+    waits = waiting(model)
+    assert torch.equal(model(images(1)), Means()(images(1)))
+    assert waits == [0.5, 1.0, 2.0]
+    assert (model.sent()["requests"], model.sent()["retries"], model.sent()["failed"]) == (2, 3, 0)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(line["attempt"], line["status"], line.get("reason", "")[:9]) for line in lines if line["images"]]
+    assert told == [(0, 200, ""), (0, 502, "Status 50"), (1, None, "No connec"), (2, None, "No answer"), (3, 200, "")]
+
+
+def test_waits_as_long_as_it_is_asked_to() -> None:
+    busy = httpx.Response(429, headers={"Retry-After": "17"})
+    model = opened(Server(flaky([busy])))
+    waits = waiting(model)
+    model(images(1))
+    assert waits == [17.0]
+    assert model.sent()["waited_s"] == 17.0
+    assert retry_after("Fri, 01 Jan 1999 00:00:00 GMT") == 0.0
+    assert retry_after("Fri, 01 Jan 2100 00:00:00 GMT") == 3600.0
+
+
+def test_a_rate_is_kept() -> None:
+    remote = Remote(authorised=True, rate=10.0, concurrency=1)
+    model = opened(Server(), remote=remote)
+    waits = waiting(model, remote)
+    model(images(6))
+    assert len(waits) == 5
+    assert sum(waits) == pytest.approx(0.5)
+
+
+def test_a_failed_request_is_never_a_label() -> None:
+    """The answer about one image of three cannot be read, or is refused for its own sake: that row has no answer."""
+    x = images(3)
+    for bad in (httpx.Response(400, text="too dark"), httpx.Response(200, text="{}"), v2_answer(torch.zeros(1, 2))):
+
+        def infer(request: httpx.Request, bad: httpx.Response = bad) -> httpx.Response:
+            return bad if torch.equal(of_v2(request)[0], x[1]) else v2_answer(of_v2(request).mean((2, 3)))
+
+        model = opened(Server(infer))
+        answers = model(x)
+        assert bool(answers[1].isnan().all())
+        assert torch.equal(answers[[0, 2]], Means()(x[[0, 2]]))
+        assert model.sent()["failed"] == 1
+
+
+def test_stops_when_nobody_answers_any_more() -> None:
+    for step, tries in ((httpx.ConnectError("refused"), 3), (httpx.Response(401), 1), (httpx.Response(500), 3)):
+        remote = Remote(authorised=True, retries=2)
+        server = Server(flaky([step] * 10))
+        model = opened(server, remote=remote)
+        waiting(model, remote)
+        with pytest.raises(IncompleteError, match="does not answer any more"):
+            model(images(1))
+        assert len(server.seen) == 1 + tries
+
+
+def test_redirections_are_not_followed() -> None:
+    away = httpx.Response(307, headers={"Location": "https://elsewhere.example/infer"})
+    server = Server(flaky([away]))
+    model = opened(server)
+    assert bool(model(images(1)).isnan().all())
+    assert {request.url.host for request in server.seen} == {"models.example"}
+
+
+# -- TorchServe and templates --------------------------------------------------------------------------
+
+
+def pixels(content: bytes) -> Tensor:
+    """``[1, 3, H, W]`` in [0, 1] of a PNG."""
+    picture = Image.open(io.BytesIO(content))
+    assert picture.format == "PNG"
+    flat = torch.tensor(list(picture.tobytes()), dtype=torch.float32)
+    return flat.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2) / 255
+
+
+def test_torchserve(tmp_path: Path) -> None:
+    file = tmp_path / "endpoint.toml"
+    names = ["cat", "dog", "owl"]
+    x = images(4)
+    rounded = (x * 255).round() / 255
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/predictions/means"
+        scores = Means()(pixels(request.content))[0].softmax(0).tolist()
+        return httpx.Response(200, json=dict(zip(names, scores, strict=True)))
+
+    remote = Remote(authorised=True, endpoint=file)
+    source = f"{FAR}/predictions/means"
+    with pytest.raises(ConfigError, match="size = "):
+        opened(handler, source)
+    file.write_text(f"size = [3, 4, 4]\nclasses = {names}\nanswer = 'probabilities'")
+    model = opened(handler, source, remote)
+    assert model.eight_bits
+    assert torch.allclose(model(x), Means()(rounded).softmax(1), atol=1e-6)
+    file.write_text(f"size = [3, 4, 4]\nclasses = {names}")
+    model = opened(handler, source, remote)
+    assert model.facts.access == "labels"
+    assert torch.equal(model(x), Means()(rounded).argmax(1))
+    file.write_text("size = [3, 4, 4]\nclasses = 3")
+    with pytest.raises(DataError, match="label from 0 to 2"):
+        opened(handler, source, remote)
+
+
+@pytest.mark.parametrize("image", ["png", "chw", "hwc"])
+def test_template(tmp_path: Path, image: str) -> None:
+    file = tmp_path / "endpoint.toml"
+    quoted = '"{image}"' if image == "png" else "{image}"
+    file.write_text(
+        f"size = [3, 4, 4]\nclasses = 3\nanswer = 'logits'\nimage = '{image}'\nresponse = 'predictions.0.scores'\n"
+        f"""body = '{{"instances": [{{"b64": {quoted}}}]}}'\n"""
+    )
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        given = json.loads(request.content)["instances"][0]["b64"]
+        if image == "png":
+            x = pixels(base64.b64decode(given))
+        else:
+            x = torch.tensor(given)[None]
+            x = x if image == "chw" else x.permute(0, 3, 1, 2)
+        return httpx.Response(200, json={"predictions": [{"scores": Means()(x)[0].tolist()}]})
+
+    model = opened(handler, f"{FAR}/classify", Remote(authorised=True, endpoint=file))
+    x = images(3)
+    assert model.name == "classify@models.example"
+    assert model.eight_bits == (image == "png")
+    wanted = Means()((x * 255).round() / 255) if image == "png" else Means()(x)
+    assert torch.allclose(model(x), wanted, atol=1e-6)
+    assert torch.allclose(model(x + 0.7), Means()((x + 0.7).clamp(0, 1)), atol=2e-3) or image != "png"
+
+
+def test_answers_of_templates(tmp_path: Path) -> None:
+    file = tmp_path / "endpoint.toml"
+    start = "size = [3, 4, 4]\nbody = '{image}'\nclasses = ['cat', 'dog', 'owl']\n"
+    for answer, content, wanted in (
+        ("label", 2, [2]), ("label", "dog", [1]), ("label", "1", [1]), ("label", {"owl": 0.5, "cat": 0.1}, [2]),
+        ("label", [0.1, 0.7, 0.2], [1]), ("label", [{"label": "dog", "score": 0.9}], [1]), ("label", ["owl"], [2]),
+        ("probabilities", {"owl": 0.5, "cat": 0.25, "1": 0.25}, [[0.25, 0.25, 0.5]]),
+        ("label", True, None), ("label", "bird", None), ("label", 3, None), ("label", -1, None), ("label", {}, None),
+        ("label", None, None), ("label", 1.5, None), ("label", {"owl": "x"}, None), ("label", [], None),
+        ("probabilities", {"owl": 0.5}, None), ("probabilities", [0.1, 0.9], None), ("probabilities", 1, None),
+        ("probabilities", [0.1, None, 0.9], None), ("probabilities", [0.1, True, 0.9], None),
+    ):  # fmt: skip
+        file.write_text(start + f"answer = '{answer}'")
+        well: dict[str, bool] = {"first": True}
+
+        def handler(_: httpx.Request, well: dict[str, bool] = well, content: object = content) -> httpx.Response:
+            return httpx.Response(200, json="cat" if well.pop("first", False) and answer == "label" else content)  # noqa: B023
+
+        remote = Remote(authorised=True, endpoint=file)
+        if wanted is None and answer == "probabilities":
+            with pytest.raises(DataError, match="first question"):
+                opened(handler, FAR, remote)
+            continue
+        got = opened(handler, FAR, remote)(images(1))
+        assert got.tolist() == ([-1] if wanted is None else wanted), (answer, content, got)
+
+
+def test_endpoint_files_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "endpoint.toml"
+    for text, reason in {
+        "sise = [3, 4, 4]": "sise",
+        "size = [3, 4]": "size",
+        "classes = 1": "classes",
+        "classes = ['a', 'a']": "each once",
+        "answer = 'all'": "answer",
+        "body = 'x'": "{image}",
+        "x": "TOML",
+    }.items():
+        file.write_text(text)
+        with pytest.raises((ConfigError, DataError), match=reason):
+            opened(Server(), FAR, Remote(authorised=True, endpoint=file))
+    with pytest.raises(DataError, match="cannot be read"):
+        opened(Server(), FAR, Remote(authorised=True, endpoint=tmp_path / "missing"))
