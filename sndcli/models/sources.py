@@ -14,6 +14,7 @@ from torch import nn
 from sndcli.errors import ConfigError, DataError, first_line, unknown
 from sndcli.models import foreign, query, robustness, zoo
 from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisation
+from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import usual
 from sndcli.models.reference_cifar import ref_vgg, ref_wide
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet56
@@ -29,15 +30,15 @@ PREFIXES = ("file:", "torchvision:", "timm:", "py:")
 FILE_OPTIONS = ("arch", "format", "unsafe", "classes", *query.INPUT)
 
 
-def load_model(source: str) -> Classifier:
-    """The classifier that `source` names, on the CPU, in eval mode.
+def open_model(source: str) -> Model:
+    """The model that `source` names: a torch classifier on the CPU, in eval mode, or one that can only be asked.
 
     Raises:
         ConfigError: an unknown name, prefix or option.
         DataError: a checkpoint that is missing, corrupt, or does not fit its architecture.
     """
     if source.startswith("file:"):
-        model = _from_file(source)
+        model: Model = _from_file(source)
     elif source.startswith("torchvision:"):
         model = foreign.from_torchvision(source)
     elif source.startswith("timm:"):
@@ -51,11 +52,26 @@ def load_model(source: str) -> Classifier:
     else:
         known = [*zoo.available(), *(prefix + "…" for prefix in PREFIXES)]
         raise unknown("model", source, known)
-    return model.eval()
+    return model.eval() if isinstance(model, Classifier) else model
 
 
-def digest(model: Classifier) -> str:
-    """A short hash of all parameters and buffers, the normalisation and the input size."""
+def load_model(source: str) -> Classifier:
+    """The classifier that `source` names, a torch module on [0, 1] pixels: on the CPU, in eval mode.
+
+    Raises:
+        ConfigError: as `open_model`; or a model that can only be asked.
+        DataError: as `open_model`.
+    """
+    model = open_model(source)
+    if isinstance(model, OpaqueModel):
+        raise ConfigError(f"Expected a torch network here, but `{source}` can only be asked (`open_model` opens it).")
+    return model
+
+
+def digest(model: Model) -> str:
+    """A short hash of all parameters and buffers, the normalisation and the input size; or what the model states."""
+    if isinstance(model, OpaqueModel):
+        return model.facts.digest
     clamp = ("clamp",) if model.clamp else ()
     h = hashlib.sha256(repr((model.name, model.normalisation, model.input_size, *clamp)).encode())
     for name, tensor in sorted(model.state_dict().items()):

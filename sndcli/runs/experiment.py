@@ -20,7 +20,7 @@ from sndcli.ball import moved_out
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
-from sndcli.models.inference import Forward, reproducible_kernels
+from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
@@ -68,7 +68,7 @@ class Experiment:
         debug: let an attack's exception through instead of marking its images.
         references: the attacker's own models, for the attacks that take them.
         save_points: keep the points submitted at the end beside the result (see `points`).
-        chooser: the data and the model by which images are chosen; the victim's own by default.
+        chooser: the data and the model, behind no defense, by which images are chosen; the victim's own by default.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Experiment:
         debug: bool = False,
         references: Sequence[Reference] = (),
         save_points: bool = False,
-        chooser: tuple[ImageSet, Forward] | None = None,
+        chooser: tuple[ImageSet, Victim] | None = None,
     ) -> None:
-        self.chooser = chooser or (data, victim.undefended)
+        self.chooser = chooser or (data, victim)
         self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
-        self.model_draws = False  # whether the bare model has randomness of its own
+        self.random = config.defense.random or victim.bare is None  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
@@ -104,17 +104,13 @@ class Experiment:
             return done
         start = time.perf_counter()
         self.files.make_folder(self.warn)
-        data, model = self.chooser
-        chosen = choose(
-            data, self.config.images, self.config.select, self.config.seed, lambda x: model(x).argmax(1)
-        )  # fmt: skip
+        chosen = self._choose()
         units = [
             (self.config.seed + repeat, number, index)
             for repeat in range(self.config.repeats)
             for number, index in enumerate(chosen.split(self.config.unit))
         ]
         self.passes_differ = self._passes_differ(chosen)
-        self.model_draws = len(chosen) > 0 and self._differ(self.victim.undefended, chosen)
         ended, seen, queries = 0, 0, 0
         total = sum(len(index) for _, _, index in units)
         for seed, number, index in units:
@@ -132,6 +128,13 @@ class Experiment:
         parts = [self.files.part(seed, number) for seed, number, _ in units]
         return self.files.merge(parts, self._metadata, time.perf_counter() - start)
 
+    def _choose(self) -> Tensor:
+        """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
+        c, (data, model) = self.config, self.chooser
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hashed(c.seed, 0, "selection"))
+            return choose(data, c.images, c.select, c.seed, model.labels)
+
     def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> pa.Table:
         c, device = self.config, self.victim.defended.device
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
@@ -148,14 +151,14 @@ class Experiment:
         oracle = Oracle(
             defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm,
             eps=c.eps, votes=c.votes,
-            quantize=c.quantize, undefended=self.victim.undefended if c.mismatch else None,
+            quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
             streams=streams("defense"),
         )  # fmt: skip
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
             ledger = oracle.close()
-            check = Verification(self.victim, c.verify, c.defense.random, streams, oracle.criterion)
+            check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion)
             p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
@@ -165,7 +168,8 @@ class Experiment:
             has = ledger.has_submitted.repeat(1, len(radii) + 1)
             p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
             boundary = check.boundary(oracle, ledger) if c.boundary else None
-        p_adv, adv_clean = (t.view(len(index), len(radii) + 1, -1) for t in (p_adv, adv_clean))
+        p_adv = p_adv.view(len(index), len(radii) + 1, -1)
+        adv_clean = None if adv_clean is None else adv_clean.view(p_adv.shape)
         if self.save_points:
             self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
         checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
@@ -175,6 +179,8 @@ class Experiment:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
             run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
+        except IncompleteError:
+            raise
         except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
             raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
         except Exception as error:
@@ -189,7 +195,7 @@ class Experiment:
             image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
             clean=(clean * 255).round().to(torch.uint8),
             submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
-            bare_label=self.victim.undefended(ledger.submitted[-1]).argmax(1),
+            bare_label=self.victim.labels(ledger.submitted[-1]),
             classes=tuple(self.data.classes), run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)
@@ -198,14 +204,10 @@ class Experiment:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
         if not self.config.defense.random or not len(chosen):
             return None
-        return self._differ(self.victim.defended, chosen)
-
-    def _differ(self, forward: Forward, chosen: Tensor) -> bool:
-        """Whether 16 passes on the first image differ."""
         streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
         one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
         image = torch.zeros(1, dtype=torch.int64, device=one.device)
-        ((_, _, answers),) = repeated(forward, one, image, 16, streams, 1)
+        ((_, _, answers),) = repeated(self.victim.defended, one, image, 16, streams, 1)
         return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
@@ -218,11 +220,12 @@ class Experiment:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command_line(),
             "commit": commit(),
-            "streams": "unit" if self.model_draws else self.victim.streams_are,
+            "streams": self.victim.streams_are,
             "unit": self.config.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
+            "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
             "versions": versions(self.config, self.victim.defended.device),
         }
 
@@ -231,7 +234,7 @@ class Experiment:
         c = self.config
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
-        d = math.prod(self.victim.classifier.input_size)
+        d = math.prod(self.victim.model.input_size)
         probe, search = spec_of(c.attack).scales_at(self.options, d, c.eps, c.defense.sigma)
         return {"probe": probe, "search": search}
 

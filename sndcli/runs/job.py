@@ -12,8 +12,8 @@ import torch
 
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec, settle
-from sndcli.models.classifier import Classifier
-from sndcli.models.inference import Forward
+from sndcli.errors import ConfigError
+from sndcli.models.opaque import Model
 from sndcli.models.reference import Reference
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
@@ -51,7 +51,7 @@ class Job:
     """
 
     data: ImageSet
-    model: Classifier
+    model: Model
     config: RunConfig
     device: torch.device
     batch_rows: int
@@ -60,7 +60,7 @@ class Job:
     debug: bool = False
     references: Sequence[Reference] = ()
     save_points: bool = False
-    chooser: tuple[ImageSet, Classifier] | None = None
+    chooser: tuple[ImageSet, Model] | None = None
     listener: Listener = Listener()  # noqa: RUF009 (it has no state)
 
     def victim(self, defense: DefenseSpec) -> Victim:
@@ -96,16 +96,23 @@ class Job:
         self.listener.note(f"written: {files.path}")
         return Run(table, files.path)
 
-    def _chooser(self) -> tuple[ImageSet, Forward] | None:
+    def _chooser(self) -> tuple[ImageSet, Victim] | None:
         if self.chooser is None:
             return None
         data, model = self.chooser
-        return data, self._fit(model, DefenseSpec(), data).undefended
+        return data, self._fit(model, DefenseSpec(), data)
 
-    def _fit(self, model: Classifier, defense: DefenseSpec, data: ImageSet) -> Victim:
+    def _fit(self, model: Model, defense: DefenseSpec, data: ImageSet) -> Victim:
         c = self.config
         victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
+        if victim.draws_itself:
+            self.listener.note(
+                f"{model.name} answers the same question differently: it is verified with {c.verify} draws, as a "
+                "defense is, and what the undefended model says is not known"
+            )
+        if c.mismatch and victim.bare is None:
+            raise ConfigError(f"`--mismatch` compares with the undefended model, which {model.name} does not show.")
         return victim
 
 

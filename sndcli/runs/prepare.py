@@ -13,11 +13,11 @@ from sndcli.datasets.load import data_dir_of, load
 from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
-from sndcli.models.classifier import Classifier
 from sndcli.models.inference import resolve_device
+from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import whole
 from sndcli.models.reference import Reference
-from sndcli.models.sources import digest, load_model
+from sndcli.models.sources import digest, load_model, open_model
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
@@ -26,16 +26,26 @@ from sndcli.runs.request import Request, Source
 LINF_EPS = 8 / 255
 
 
-def open_source(source: Source, listener: Listener) -> tuple[Classifier, ImageSet]:
+def open_source(source: Source, listener: Listener) -> tuple[Model, ImageSet]:
     """The model, and the data set brought to its input's size.
 
     Raises:
         ConfigError: an unknown name.
         DataError: data or weights are missing or broken.
     """
-    model = load_model(source.model)
+    model = open_model(source.model)
+    return model, open_data(source, model, listener)
+
+
+def open_data(source: Source, model: Model, listener: Listener) -> ImageSet:
+    """The data set brought to the size of the model's input.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: data are missing or broken.
+    """
     reading = Reading(model.preprocessing or whole(model.input_size[-1]), source.skip_broken, listener.warn)
-    return model, load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
+    return load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
 
 
 def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
@@ -65,7 +75,10 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
     eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model, data = open_source(r, listener)
+    model = open_model(r.model)
+    if spec.access == "scores" and isinstance(model, OpaqueModel) and model.facts.access == "labels":
+        raise ConfigError(f"`{r.attack}` needs scores, but {model.name} answers with labels alone.")
+    data = open_data(r, model, listener)
     networks = [load_model(source) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
@@ -92,8 +105,8 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
 
 
 def _chooser(
-    request: Request, model: Classifier, data: ImageSet, listener: Listener
-) -> tuple[str, tuple[ImageSet, Classifier] | None]:
+    request: Request, model: Model, data: ImageSet, listener: Listener
+) -> tuple[str, tuple[ImageSet, Model] | None]:
     """Who chooses the images where another than the attacked model does, and on which pixels.
 
     The other sees the pictures brought to its own input, so that images are those of its own runs.
@@ -105,7 +118,7 @@ def _chooser(
     if not request.select_by:
         return "", None
     if data.name == "cifar10":  # whose images are the same for every model
-        other, seen = load_model(request.select_by), data
+        other, seen = open_model(request.select_by), data
     else:
         other, seen = open_source(replace(request, model=request.select_by), listener)
     told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]

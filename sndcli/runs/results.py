@@ -52,6 +52,7 @@ class Metadata(TypedDict):
         wall_s: seconds.
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
+        answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Metadata(TypedDict):
     wall_s: NotRequired[float]
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
+    answers_to_choose: NotRequired[int]
 
 
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
