@@ -13,24 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 import torch
 import uvicorn
-from conftest import CPU
+from conftest import CPU, Done
 from fastapi import FastAPI
 from PIL import Image
 from torch import Tensor, nn
 
+from sndcli.cli.endpoint import assumptions
 from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError, DataError, IncompleteError
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.remote.model import RemoteModel, open_remote
 from sndcli.models.remote.settings import Remote
 from sndcli.models.remote.transport import Transport, retry_after
+from sndcli.runs import results
+from sndcli.runs.examine import IMAGES, examine, smooth
 from sndcli.runs.victim import Victim
 from sndcli.serving.app import make_app
+from sndcli.serving.run import application
 from sndcli.serving.service import Service
-from sndcli.serving.settings import Answer, Limits
+from sndcli.serving.settings import Answer, Limits, Settings
 
 SHAPE = (3, 4, 4)
 FAR = "https://models.example"
@@ -394,7 +399,7 @@ def test_torchserve(tmp_path: Path) -> None:
         opened(handler, source)
     file.write_text(f"size = [3, 4, 4]\nclasses = {names}\nanswer = 'probabilities'")
     model = opened(handler, source, remote)
-    assert model.eight_bits
+    assert model.facts.eight_bits
     assert torch.allclose(model(x), Means()(rounded).softmax(1), atol=1e-6)
     file.write_text(f"size = [3, 4, 4]\nclasses = {names}")
     model = opened(handler, source, remote)
@@ -426,7 +431,7 @@ def test_template(tmp_path: Path, image: str) -> None:
     model = opened(handler, f"{FAR}/classify", Remote(authorised=True, endpoint=file))
     x = images(3)
     assert model.name == "classify@models.example"
-    assert model.eight_bits == (image == "png")
+    assert model.facts.eight_bits == (image == "png")
     wanted = Means()((x * 255).round() / 255) if image == "png" else Means()(x)
     assert torch.allclose(model(x), wanted, atol=1e-6)
     assert torch.allclose(model(x + 0.7), Means()((x + 0.7).clamp(0, 1)), atol=2e-3) or image != "png"
@@ -475,3 +480,75 @@ def test_endpoint_files_are_checked(tmp_path: Path) -> None:
             opened(Server(), FAR, Remote(authorised=True, endpoint=file))
     with pytest.raises(DataError, match="cannot be read"):
         opened(Server(), FAR, Remote(authorised=True, endpoint=tmp_path / "missing"))
+
+
+# -- a whole run ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def resnet20() -> Iterator[str]:
+    """The address of the zoo's network behind small noise."""
+    settings = Settings(defense=parse(None, 0.01, None), device="cpu", batch_rows=64)
+    with served(application(settings)[0]) as address:
+        yield address
+
+
+@pytest.mark.slow
+def test_attacks_a_defended_server(snd: Callable[..., Done], resnet20: str, tmp_path: Path) -> None:
+    out = tmp_path / "run.parquet"
+    done = snd("attack", "hsja", "--model", resnet20, "--images", 2, "--budget", 40, "--budgets", 40, "--verify", 4,
+               "--no-boundary", "--out", out, "--json", "--no-progress", "--request-log", tmp_path / "log")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    (row,) = answer["rows"]
+    assert row["model"] == "resnet20@" + resnet20.removeprefix("http://")
+    assert row["success_clean"] is None  # nobody here has the bare model
+    assert row["success_noisy"] is not None
+    table = pq.read_table(out)
+    assert set(table["adv_clean"].to_pylist()) == {None}
+    assert max(table["queries"].to_pylist()) <= 40
+    run = results.run_of(table)
+    assert run["answers_to_choose"] % 9 == 0
+    assert run["answers_to_choose"] >= 18
+    asked = sum(json.loads(line)["images"] for line in (tmp_path / "log").read_text().splitlines())
+    assert asked == run["sent"]["images"] > run["answers_to_choose"] + sum(table["queries"].to_pylist())
+    assert "resnet20" in done.stderr
+    assert f"{run['answers_to_choose']} unpaid answers" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_doctor_looks_at_a_server(snd: Callable[..., Done], resnet20: str) -> None:
+    done = snd("doctor", "--model", resnet20, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    seen = answer["seen"]
+    assert (seen["differ"], seen["mates_share"], seen["eight_bits"], seen["unanswered"]) == (True, False, None, 0)
+    assert 0 <= seen["flips"] < 0.2
+    assert seen["questions"] == 160
+    assert answer["sent"]["images"] == 161
+    assert "answers are random" in snd("doctor", "--model", resnet20).stdout
+    assert snd("doctor", "--model", "resnet20").returncode == 2
+
+
+def test_a_server_is_seen_through(tmp_path: Path) -> None:
+    """One that repeats itself, one that rounds, one whose batch mates share a draw, one that gives labels alone."""
+    x = smooth(SHAPE, IMAGES)
+    seen = examine(opened(Server()), x)
+    assert (seen.differ, seen.flips, seen.eight_bits, seen.mates_share) == (False, 0.0, False, None)
+
+    def rounding(request: httpx.Request) -> httpx.Response:
+        return v2_answer(((of_v2(request) * 255).round() / 255).mean((2, 3)))
+
+    assert examine(opened(Server(rounding)), x).eight_bits is True
+    file = tmp_path / "endpoint.toml"
+    file.write_text("batch = 8\nanswer = 'logits'")
+    draws = torch.Generator().manual_seed(0)
+
+    def sharing(request: httpx.Request) -> httpx.Response:
+        return v2_answer(of_v2(request).mean((2, 3)) + 0.1 * torch.randn(1, 3, generator=draws))
+
+    model = opened(Server(sharing), remote=Remote(authorised=True, endpoint=file, concurrency=1))
+    seen = examine(model, x)
+    assert (seen.differ, seen.eight_bits, seen.mates_share) == (True, None, True)
+    assert 0 < seen.flips < 0.7
+    assert any("share a draw" in line for line in assumptions(model.facts, seen))

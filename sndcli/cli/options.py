@@ -14,6 +14,7 @@ import typer
 
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
+from sndcli.cli.remote import RemoteOptions
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch the data set i
 Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
-                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, or py:module:factory (imports and "
-                      "runs that module). See docs/models.md."),
+                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, py:module:factory (imports and "
+                      "runs that module), or http://HOST:PORT (docs/remote.md). See docs/models.md."),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
@@ -112,7 +113,7 @@ class LongTalk(Talk):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(RemoteOptions):
     """Which images."""
 
     dataset: Dataset = "cifar10"
@@ -132,7 +133,7 @@ class DataOptions:
         with explained():
             return Source(
                 model=self.model, dataset=self.dataset, data_dir=self.data_dir, download=self.download,
-                skip_broken=self.skip_broken,
+                skip_broken=self.skip_broken, remote=self.remote(),
             )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
         with explained():
             return Request(
                 attack=self.name, model=self.model, dataset=self.dataset, data_dir=self.data_dir,
-                download=self.download, skip_broken=self.skip_broken, defense=defense,
+                download=self.download, skip_broken=self.skip_broken, remote=self.remote(), defense=defense,
                 engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
                 settings=tuple(self.settings or ()),
                 references=None if self.reference is None else tuple(self.reference), votes=votes,

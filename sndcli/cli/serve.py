@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.remote import RemoteOptions
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions):
+class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOptions):
     """Serve a model with a defense on (Open Inference Protocol v2) until interrupted.
 
     Example: snd serve --model resnet20 --sigma 0.01 --port 8000
@@ -54,7 +55,7 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions):
             raise ConfigError(f"Expected `--name` to be letters, digits and ._@- but got `{self.name}`.")
         with explained():
             return Settings(
-                model=self.model, name=self.name, device=self.device, precision=self.arithmetic(),
+                model=self.model, remote=self.remote(), name=self.name, device=self.device, precision=self.arithmetic(),
                 defense=parse(self.defense, self.sigma, self.beta, self.clip, self.defense_weights),
                 answer=o.one_of(self.answer, ANSWERS, "--answer"), batch_rows=o.batch_rows(self.batch_size),
                 compiled=self.compiled, host=self.host, port=self.port, workers=self.workers,

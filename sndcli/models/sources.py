@@ -1,4 +1,4 @@
-"""Where a victim comes from: the zoo, a checkpoint (``file:PATH?arch=…``), or another package (see `foreign`)."""
+"""Where a victim comes from: the zoo, a checkpoint (``file:PATH?arch=…``), a package (see `foreign`), an address."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisatio
 from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import usual
 from sndcli.models.reference_cifar import ref_vgg, ref_wide
+from sndcli.models.remote.address import PREFIXES as REMOTE
+from sndcli.models.remote.settings import Remote
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet56
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -26,12 +28,16 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "ref-vgg": ref_vgg,
     "ref-wide": ref_wide,
 }
-PREFIXES = ("file:", "torchvision:", "timm:", "py:")
+PREFIXES = ("file:", "torchvision:", "timm:", "py:", "http://", "https://")
 FILE_OPTIONS = ("arch", "format", "unsafe", "classes", *query.INPUT)
 
 
-def open_model(source: str) -> Model:
+def open_model(source: str, remote: Remote | None = None) -> Model:
     """The model that `source` names: a torch classifier on the CPU, in eval mode, or one that can only be asked.
+
+    Args:
+        source: as of ``--model``.
+        remote: how a model at an address is asked.
 
     Raises:
         ConfigError: an unknown name, prefix or option.
@@ -45,6 +51,8 @@ def open_model(source: str) -> Model:
         model = foreign.from_timm(source)
     elif source.startswith("py:"):
         model = foreign.from_python(source)
+    elif source.startswith(REMOTE):
+        model = _from_address(source, remote or Remote())
     elif source in zoo.ENTRIES:
         model = _from_zoo(source)
     elif "/" in source or source.endswith((".pt", ".pth", ".th", ".safetensors")):
@@ -78,6 +86,14 @@ def digest(model: Model) -> str:
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
+
+
+def _from_address(source: str, remote: Remote) -> OpaqueModel:
+    try:
+        from sndcli.models.remote.model import open_remote
+    except ImportError as error:
+        raise ConfigError(f"`{REMOTE[0]}` needs the package {error.name}: pip install 'sndcli[http]'.") from None
+    return open_remote(source, remote)
 
 
 def _from_zoo(name: str) -> Classifier:

@@ -17,6 +17,7 @@ from sndcli.datasets.load import Select
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
+from sndcli.models.remote.settings import Remote
 
 Norm = Literal["l2", "linf"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -38,6 +39,7 @@ class Source:
         data_dir: where the full data set is.
         download: fetch it first.
         skip_broken: leave out pictures that cannot be decoded.
+        remote: how a model at an address is asked.
     """
 
     model: str = "resnet20"
@@ -45,6 +47,7 @@ class Source:
     data_dir: Path | None = None
     download: bool = False
     skip_broken: bool = False
+    remote: Remote = Remote()
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})

@@ -53,6 +53,7 @@ class Metadata(TypedDict):
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
+        sent: requests, retries and failures of a remote model, by the process that wrote the file.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Metadata(TypedDict):
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
     answers_to_choose: NotRequired[int]
+    sent: NotRequired[dict[str, int | float]]
 
 
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:

@@ -18,10 +18,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sndcli import __version__
+from sndcli.errors import IncompleteError
 from sndcli.serving import wire
 from sndcli.serving.log import RequestLog, png_hashes
 from sndcli.serving.metrics import Metrics
-from sndcli.serving.service import Service
+from sndcli.serving.service import Service, Unanswered
 from sndcli.serving.settings import Limits
 from sndcli.serving.wire import Health, InferResponse, ModelMetadata, Problem, Refusal, ServerMetadata
 
@@ -33,6 +34,7 @@ REFUSED: dict[int | str, dict[str, object]] = {
     401: {"model": Problem, "description": "No token, or another."},
     404: {"model": Problem, "description": "No such model."},
     413: {"model": Problem, "description": "More bytes or images than the server takes."},
+    502: {"model": Problem, "description": "The model is a remote one and did not answer."},
     415: {"model": Problem, "description": "A body that is not JSON."},
 }
 
@@ -108,7 +110,10 @@ def make_app(service: Service, limits: Limits, token: str = "", log: RequestLog 
             if log is not None:
                 request.state.png = png_hashes(x)
             with metrics.seconds.time():
-                found = service(x)
+                try:
+                    found = service(x)
+                except (Unanswered, IncompleteError):
+                    raise Refusal("The model behind this server did not answer.", 502) from None
             metrics.images.inc(len(x))
             output = kind.outputs[0]
             answers = wire.Answers(

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
 from sndcli.models.inference import resolve_device
-from sndcli.models.sources import load_model
+from sndcli.models.sources import open_model
 from sndcli.runs.victim import Victim
 from sndcli.serving import metrics
 from sndcli.serving.app import make_app
@@ -36,7 +36,7 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
     """
     token = settings.token()
     log = RequestLog(settings.log) if settings.log else None
-    model = load_model(settings.model)
+    model = open_model(settings.model, settings.remote)
     defense = settle(settings.defense, model)
     victim = Victim.prepare(
         model, defense, resolve_device(settings.device), settings.batch_rows, settings.precision, settings.compiled

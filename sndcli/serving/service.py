@@ -14,6 +14,10 @@ from sndcli.serving.settings import Answer
 from sndcli.streams import ImageStreams, Streams, UnitStreams, drawing
 
 
+class Unanswered(Exception):
+    """The model behind the defense did not answer."""
+
+
 @dataclass
 class Service:
     """Answers batches of images, one at a time, with fresh randomness for each row.
@@ -46,27 +50,33 @@ class Service:
             else UnitStreams(seeds, device)
         )  # fmt: skip
         self.victim.reseed(seeds)
-        torch.manual_seed(seeds)  # for models that draw by themselves, whose draws no stream reaches
         x = torch.full((1, *self.shape), 0.5)
         first = self.victim.undefended(x)
         draws_itself = any(bool((self.victim.undefended(x) != first).any()) for _ in range(3))
+        if draws_itself:
+            torch.manual_seed(seeds)  # no stream reaches its draws
         self._together = self.victim.per_image and not draws_itself
         self.classes = first.shape[1]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(C, H, W)`` of one image."""
-        return self.victim.classifier.input_size
+        return self.victim.model.input_size
 
     def __call__(self, x: Tensor) -> Tensor:
         """Answers about images ``[M, C, H, W]`` in [0, 1], M at most `lanes`.
 
         Returns:
             float32 ``[M, K]``, probabilities or logits; int64 ``[M]`` where the answer is a label.
+
+        Raises:
+            Unanswered: the model is a remote one, and did not answer about some image.
         """
         image = torch.arange(len(x))
         with self._lock, drawing(self._streams, image.to(self.victim.defended.device)):
             logits = self.victim.defended(x) if self._together else self._apart(x, image)
+        if bool(logits.isnan().any()):
+            raise Unanswered
         if self.answer == "label":
             return logits.argmax(1)
         return logits.softmax(1) if self.answer == "probabilities" else logits

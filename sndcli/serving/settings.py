@@ -14,6 +14,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
 from sndcli.models.remote.address import is_loopback
+from sndcli.models.remote.settings import Remote
 
 Answer = Literal["probabilities", "logits", "label"]
 ANSWERS: tuple[Answer, ...] = ("probabilities", "logits", "label")
@@ -42,6 +43,7 @@ class Settings:
 
     Attributes:
         model: a source as of ``--model``.
+        remote: how a model at an address is asked.
         name: how clients call it; empty: the model's own.
         defense: what is on.
         answer: what clients get: probabilities, logits or the label alone.
@@ -58,6 +60,7 @@ class Settings:
     """
 
     model: str = "resnet20"
+    remote: Remote = Remote()
     name: str = ""
     defense: DefenseSpec = DefenseSpec()
     answer: Answer = "probabilities"

@@ -27,12 +27,11 @@ class RemoteModel(OpaqueModel):
         exchange: how its protocol writes and reads.
         transport: how requests are sent.
         log: of what was sent.
-        eight_bits: whether images are sent as bytes.
     """
 
-    def __init__(self, exchange: Exchange, transport: Transport, log: SentLog, eight_bits: bool) -> None:
+    def __init__(self, exchange: Exchange, transport: Transport, log: SentLog) -> None:
         super().__init__(exchange.facts)
-        self._exchange, self._transport, self._log, self.eight_bits = exchange, transport, log, eight_bits
+        self._exchange, self._transport, self._log = exchange, transport, log
         self.batch = exchange.batch
         self.last_failure = ""
 
@@ -125,18 +124,17 @@ def open_remote(source: str, remote: Remote, transport: httpx.BaseTransport | No
 
     kind = endpoint.protocol or _guessed(at, endpoint)
     if kind != "v2":
-        exchange = plain.opened(at, endpoint, kind)
-        model = RemoteModel(exchange, sender, log, kind == "torchserve" or endpoint.image == "png")
+        model = RemoteModel(plain.opened(at, endpoint, kind, remote.concurrency), sender, log)
         model.probe()
         return model
     if endpoint.body or endpoint.response:
         raise ConfigError('`body` and `response` belong to `protocol = "template"`.')
-    spoken = v2.opened(at, endpoint, fetch)
-    model = RemoteModel(spoken, sender, log, eight_bits=False)
+    spoken = v2.opened(at, endpoint, fetch, remote.concurrency)
+    model = RemoteModel(spoken, sender, log)
     first = model.probe()
     if model.facts.access == "scores" and not spoken.said and _probabilities(first):
         spoken = replace(spoken, facts=replace(spoken.facts, score="probabilities"))
-        model = RemoteModel(spoken, sender, log, eight_bits=False)
+        model = RemoteModel(spoken, sender, log)
     return model
 
 

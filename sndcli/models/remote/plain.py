@@ -82,8 +82,8 @@ def at(value: JsonValue, path: str) -> JsonValue:
     return value
 
 
-def opened(address: Address, endpoint: Endpoint, kind: Kind) -> TorchServe | Template:
-    """The endpoint at `address`, as its file describes it.
+def opened(address: Address, endpoint: Endpoint, kind: Kind, concurrency: int) -> TorchServe | Template:
+    """The endpoint at `address`, as its file describes it, to be asked about `concurrency` images at a time.
 
     Raises:
         ConfigError: the file says too little.
@@ -104,6 +104,7 @@ def opened(address: Address, endpoint: Endpoint, kind: Kind) -> TorchServe | Tem
     facts = Facts(
         name=f"{address.path.rpartition('/')[2] or 'endpoint'}@{address.place}", input_size=endpoint.size,
         classes=endpoint.count, digest=hashlib.sha256(told_of.encode()).hexdigest()[:16], access=access_of(answer),
-        score="probabilities" if answer == "probabilities" else "logits", bare=False, batch_rows=1,
+        score="probabilities" if answer == "probabilities" else "logits", bare=False, batch_rows=concurrency,
+        eight_bits=kind == "torchserve" or endpoint.image == "png",
     )  # fmt: skip
     return (TorchServe if kind == "torchserve" else Template)(facts, url, endpoint, answer)

@@ -134,8 +134,10 @@ class V2:
         return answers.view(rows)
 
 
-def opened(address: Address, endpoint: Endpoint, fetch: Fetch) -> V2:
+def opened(address: Address, endpoint: Endpoint, fetch: Fetch, concurrency: int) -> V2:
     """A model of the server at `address`: the one that its path names, else the only one there.
+
+    `concurrency` requests are sent at a time.
 
     Raises:
         ConfigError: the server has several models, or says too little of this one and so does `endpoint`.
@@ -150,7 +152,7 @@ def opened(address: Address, endpoint: Endpoint, fetch: Fetch) -> V2:
         told = Metadata.model_validate_json(fetch("GET", url))
     except ValidationError:
         raise DataError(f"Expected metadata of the protocol v2 at {url} but they cannot be read.") from None
-    return _model(address, url, told, endpoint)
+    return _model(address, url, told, endpoint, concurrency)
 
 
 def _only(root: str, fetch: Fetch) -> str:
@@ -170,7 +172,7 @@ def _only(root: str, fetch: Fetch) -> str:
     return listed[0].name
 
 
-def _model(address: Address, url: str, told: Metadata, endpoint: Endpoint) -> V2:
+def _model(address: Address, url: str, told: Metadata, endpoint: Endpoint, concurrency: int) -> V2:
     ours = None
     if told.platform == OURS:
         try:
@@ -213,7 +215,7 @@ def _model(address: Address, url: str, told: Metadata, endpoint: Endpoint) -> V2
         name=f"{told.name}@{address.place}", input_size=size, classes=classes,
         digest=hashlib.sha256(json.dumps(told_of).encode()).hexdigest()[:16],
         access=access_of(answer or "logits"), score="probabilities" if answer == "probabilities" else "logits",
-        bare=False, batch_rows=batch,
+        bare=False, batch_rows=batch * concurrency, rows_a_request=batch,
     )  # fmt: skip
     given = told.inputs[0].name if told.inputs else "images"
     return V2(facts, batch, f"{url}/infer", given, output.name if output else "", answer is not None)
