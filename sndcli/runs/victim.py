@@ -111,10 +111,9 @@ class Victim:
             return labels_of(self.bare(x))
         self.answers_to_name += ANSWERS * len(x)
         found = torch.stack([labels_of(self.undefended(x)) for _ in range(ANSWERS)], 1)
-        counts = torch.zeros(len(x), 2 + int(found.max()) if len(x) else 1, dtype=torch.int64, device=x.device)
-        counts.scatter_add_(1, found + 1, torch.ones_like(found))
-        answered = counts[:, 1:].sum(1) > 0
-        return torch.where(answered, counts[:, 1:].argmax(1), UNANSWERED)
+        classes = 1 + max(0, int(found.max())) if len(x) else 1
+        counts = torch.stack([(found == label).sum(1) for label in range(classes)], 1)
+        return torch.where((found == UNANSWERED).all(1), UNANSWERED, counts.argmax(1))
 
     def fit_to(self, data: ImageSet) -> None:
         """Checks that the data set's size and classes are the model's, and looks whether the model draws by itself.
