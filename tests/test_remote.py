@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +254,10 @@ def test_says_what_metadata_lack() -> None:
         opened(lambda _: two)
     with pytest.raises(ConfigError, match="/v2/models/NAME"):
         opened(lambda _: httpx.Response(404))
+    with pytest.raises(DataError, match="cannot be asked"):
+        open_remote("http://127.0.0.1:1", Remote())
+    with pytest.raises(DataError, match="503"):
+        opened(lambda _: httpx.Response(503))
     with pytest.raises(DataError, match="metadata"):
         opened(lambda _: httpx.Response(200, text="<html>"), f"{FAR}/v2/models/m")
 
@@ -552,3 +560,96 @@ def test_a_server_is_seen_through(tmp_path: Path) -> None:
     assert (seen.differ, seen.eight_bits, seen.mates_share) == (True, None, True)
     assert 0 < seen.flips < 0.7
     assert any("share a draw" in line for line in assumptions(model.facts, seen))
+
+
+# -- against MLServer -----------------------------------------------------------------------------------------------
+
+RUNTIME = """
+import numpy as np
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceResponse
+
+class Means(MLModel):
+    async def load(self):
+        return True
+
+    async def predict(self, payload):
+        x = NumpyCodec.decode_input(payload.inputs[0])
+        scores = x.reshape(len(x), 3, -1).mean(2).astype(np.float32)
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("y", scores)])
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLServer 1.7 in an environment of its own, whose fastapi is older than ours."""
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not here to make an environment for MLServer")
+    folder = tmp_path_factory.mktemp("mlserver")
+    python = folder / "env" / "bin" / "python"
+    commands: tuple[list[str | Path], ...] = (
+        [uv, "venv", "--quiet", "--python", sys.executable, folder / "env"],
+        [uv, "pip", "install", "--quiet", "--python", python, "mlserver==1.7.*"],
+    )
+    for command in commands:
+        made = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if made.returncode:
+            pytest.skip(f"MLServer cannot be installed here: {made.stderr.strip()[-200:]}")
+    http, grpc, metrics = free_ports(3)
+    model = folder / "models" / "m"
+    model.mkdir(parents=True)
+    (model / "means.py").write_text(RUNTIME)
+    kinds = {key: METADATA[key] for key in ("inputs", "outputs")}
+    (model / "model-settings.json").write_text(json.dumps({"name": "m", "implementation": "means.Means", **kinds}))
+    (folder / "models" / "settings.json").write_text(
+        json.dumps({"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "metrics_port": metrics,
+                    "parallel_workers": 0})
+    )  # fmt: skip
+    log = (folder / "log").open("w")
+    started: list[str | Path] = [python, "-m", "mlserver.cli.main", "start", folder / "models"]
+    with subprocess.Popen(started, stdout=log, stderr=log, cwd=model) as process:
+        try:
+            address, end = f"http://127.0.0.1:{http}", time.monotonic() + 90
+            while process.poll() is None and time.monotonic() < end:
+                with suppress(httpx.HTTPError):
+                    if httpx.get(f"{address}/v2/models/m/ready", timeout=5).status_code == 200:
+                        break
+                time.sleep(0.2)
+            else:
+                pytest.fail((folder / "log").read_text()[-2000:])
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_mlserver(mlserver: str, snd: Callable[..., Done], tmp_path: Path) -> None:
+    x = images(6)
+    for address in (mlserver, f"{mlserver}/v2/models/m"):
+        model = open_remote(address, Remote())
+        assert (model.name, model.facts.classes, model.facts.score, model.batch) == (
+            "m@" + mlserver.removeprefix("http://"), 3, "logits", 1,
+        )  # fmt: skip
+        assert torch.allclose(model(x), Means()(x), atol=1e-6)
+    file = tmp_path / "endpoint.toml"
+    file.write_text("batch = 4")
+    model = open_remote(mlserver, Remote(endpoint=file))
+    assert torch.allclose(model(x), Means()(x), atol=1e-6)
+    assert model.sent()["requests"] == 3
+    done = snd("doctor", "--model", mlserver)
+    assert done.returncode == 0, done.stderr
+    assert "answers repeat: no randomness was seen" in done.stdout
+    assert "makes no difference: no" in done.stdout
+    with pytest.raises(DataError, match="404"):
+        open_remote(f"{mlserver}/v2/models/other", Remote())

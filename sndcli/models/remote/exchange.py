@@ -31,6 +31,19 @@ class Outgoing:
     rows: int
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A request without an answer.
+
+    Attributes:
+        reason: one line.
+        gone: whether the endpoint as a whole does not answer (any more), or not us; else it is about this request.
+    """
+
+    reason: str
+    gone: bool
+
+
 class Exchange(Protocol):
     """How images become a request of a protocol, and its answer scores or labels."""
 

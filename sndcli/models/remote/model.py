@@ -12,10 +12,10 @@ from sndcli.errors import ConfigError, DataError, IncompleteError
 from sndcli.models.opaque import NO_LABEL, OpaqueModel
 from sndcli.models.remote import address as addresses
 from sndcli.models.remote import plain, v2
-from sndcli.models.remote.exchange import BadAnswer, Exchange
+from sndcli.models.remote.exchange import BadAnswer, Exchange, Failure
 from sndcli.models.remote.log import SentLog
 from sndcli.models.remote.settings import Endpoint, Kind, Remote, read_endpoint
-from sndcli.models.remote.transport import Failure, Transport
+from sndcli.models.remote.transport import Transport
 
 SUM_ROUNDING = 1e-3  # how far from 1 the sum of probabilities may lie that were printed with some digits
 
@@ -116,12 +116,6 @@ def open_remote(source: str, remote: Remote, transport: httpx.BaseTransport | No
     log = SentLog(remote.log)
     sender = Transport(client, remote, log)
 
-    def fetch(method: str, url: str) -> bytes:
-        found = sender.fetch(method, url)
-        if isinstance(found, Failure):
-            raise DataError(f"{url} cannot be asked. {found.reason}")
-        return found
-
     kind = endpoint.protocol or _guessed(at, endpoint)
     if kind != "v2":
         model = RemoteModel(plain.opened(at, endpoint, kind, remote.concurrency), sender, log)
@@ -129,7 +123,7 @@ def open_remote(source: str, remote: Remote, transport: httpx.BaseTransport | No
         return model
     if endpoint.body or endpoint.response:
         raise ConfigError('`body` and `response` belong to `protocol = "template"`.')
-    spoken = v2.opened(at, endpoint, fetch, remote.concurrency)
+    spoken = v2.opened(at, endpoint, sender.fetch, remote.concurrency)
     model = RemoteModel(spoken, sender, log)
     first = model.probe()
     if model.facts.access == "scores" and not spoken.said and _probabilities(first):

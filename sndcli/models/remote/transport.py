@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
 
 from sndcli.errors import first_line
-from sndcli.models.remote.exchange import Outgoing
+from sndcli.models.remote.exchange import Failure, Outgoing
 from sndcli.models.remote.log import SentLog
 from sndcli.models.remote.settings import Remote
 
@@ -26,19 +25,6 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 REFUSED = {401, 403, 407}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds; between attempts, where the endpoint names no wait
 LONGEST_ASKED = 3600.0  # seconds of Retry-After that are believed
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A request without an answer.
-
-    Attributes:
-        reason: one line.
-        gone: whether the endpoint as a whole does not answer (any more), or not us; else it is about this request.
-    """
-
-    reason: str
-    gone: bool
 
 
 class Transport:
@@ -79,8 +65,9 @@ class Transport:
             raise
 
     def fetch(self, method: str, url: str) -> bytes | Failure:
-        """The body of one answer, asked for once."""
-        found, _ = self._attempt(Outgoing(url, b"", "", 0), 0, method)
+        """The body of one answer, asked for once; what is posted is an empty JSON object."""
+        content, kind = (b"", "") if method == "GET" else (b"{}", "application/json")
+        found, _ = self._attempt(Outgoing(url, content, kind, 0), 0, method)
         return found
 
     def _one(self, request: Outgoing, retry: bool) -> bytes | Failure:

@@ -21,12 +21,12 @@ from sndcli.errors import ConfigError, DataError
 from sndcli.models.opaque import Facts
 from sndcli.models.remote.address import Address
 from sndcli.models.remote.encoding import access_of, shown
-from sndcli.models.remote.exchange import BadAnswer, Outgoing
+from sndcli.models.remote.exchange import BadAnswer, Failure, Outgoing
 from sndcli.models.remote.settings import Answer, Endpoint
 
 OURS = "sndcli"  # the platform of `snd serve`, which draws for each row of a batch by itself
 BYTES_A_NUMBER = 24  # of a float32 in JSON, at most
-Fetch = Callable[[str, str], bytes]  # method and address to the body of an answer that is 200
+Fetch = Callable[[str, str], bytes | Failure]  # method and address to the body of an answer that is 200
 
 
 class TensorKind(BaseModel):
@@ -61,7 +61,7 @@ class Listed(BaseModel):
     """A model in ``POST /v2/repository/index``."""
 
     name: str
-    state: str = "READY"
+    state: str | None = None
 
 
 class Output(BaseModel):
@@ -148,8 +148,11 @@ def opened(address: Address, endpoint: Endpoint, fetch: Fetch, concurrency: int)
     root = address.root + base
     name = name or _only(root, fetch)
     url = f"{root}/v2/models/{name}{version}"
+    content = fetch("GET", url)
+    if isinstance(content, Failure):
+        raise DataError(f"{url} cannot be asked. {content.reason}")
     try:
-        told = Metadata.model_validate_json(fetch("GET", url))
+        told = Metadata.model_validate_json(content)
     except ValidationError:
         raise DataError(f"Expected metadata of the protocol v2 at {url} but they cannot be read.") from None
     return _model(address, url, told, endpoint, concurrency)
@@ -157,9 +160,12 @@ def opened(address: Address, endpoint: Endpoint, fetch: Fetch, concurrency: int)
 
 def _only(root: str, fetch: Fetch) -> str:
     """The server's only model."""
+    content = fetch("POST", f"{root}/v2/repository/index")
+    if isinstance(content, Failure) and content.gone:
+        raise DataError(f"{root} cannot be asked. {content.reason}")
     try:
-        listed = TypeAdapter(list[Listed]).validate_json(fetch("POST", f"{root}/v2/repository/index"))
-    except (DataError, ValidationError):
+        listed = TypeAdapter(list[Listed]).validate_json(b"" if isinstance(content, Failure) else content)
+    except ValidationError:
         raise ConfigError(
             f"{root} does not list its models: name one, as in {root}/v2/models/NAME.\n"
             "What speaks another protocol is described in a file: --endpoint FILE."
