@@ -7,12 +7,14 @@ import io
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,10 @@ def app(sigma: float = 0.0, answer: Answer = "logits", token: str = "") -> FastA
 
 
 @contextmanager
-def served(application: FastAPI) -> Iterator[str]:
+def served(application: FastAPI, **options: Any) -> Iterator[str]:
     """The address of a server in a thread, on a free port."""
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_config=None, access_log=False, lifespan="off"))
+    config = uvicorn.Config(application, port=0, log_config=None, access_log=False, lifespan="off", **options)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -205,6 +208,33 @@ def test_certificates_are_checked_before_anything_is_sent(tmp_path: Path) -> Non
     ):
         with pytest.raises(ConfigError, match=option):
             opened(Server(), remote=Remote(authorised=True, **kwargs))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_both_sides_show_certificates(tmp_path: Path) -> None:
+    """Over loopback: a server that asks for one answers those who have it, and only if they trust it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not here to make certificates")
+
+    def make(*arguments: object) -> None:
+        subprocess.run([openssl, *map(str, arguments)], cwd=tmp_path, check=True, capture_output=True)
+
+    make("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("server", "client"):
+        make("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=x")
+        make("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+             "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
+    tls = {"ssl_certfile": tmp_path / "server.pem", "ssl_keyfile": tmp_path / "server.key",
+           "ssl_ca_certs": str(tmp_path / "ca.pem"), "ssl_cert_reqs": ssl.CERT_REQUIRED}  # fmt: skip
+    mine = Remote(client_cert=tmp_path / "client.pem", client_key=tmp_path / "client.key", ca_file=tmp_path / "ca.pem")
+    with served(app(), **tls) as address:
+        secure = address.replace("http:", "https:")
+        assert torch.equal(open_remote(secure, mine)(images(2)), bare().undefended(images(2)))
+        for other in (replace(mine, client_cert=None, client_key=None), replace(mine, ca_file=None)):
+            with pytest.raises(DataError, match="cannot be asked"):
+                open_remote(secure, other)
 
 
 # -- other servers of the protocol --------------------------------------------------------------------------
@@ -377,6 +407,33 @@ def test_redirections_are_not_followed() -> None:
     model = opened(server)
     assert bool(model(images(1)).isnan().all())
     assert {request.url.host for request in server.seen} == {"models.example"}
+
+
+def test_so_many_requests_at_a_time() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def infer(request: httpx.Request) -> httpx.Response:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return v2_answer(of_v2(request).mean((2, 3)))
+
+    for concurrency in (1, 3):
+        most = 0
+        model = opened(Server(infer), remote=Remote(authorised=True, concurrency=concurrency))
+        assert torch.equal(model(images(9)), Means()(images(9)))  # in the order of the images
+        assert most == concurrency
+
+
+def test_noise_of_this_side_is_clipped_before_it_is_sent() -> None:
+    server = Server()
+    model = opened(server)
+    model(torch.tensor([-0.1, 1.1]).view(2, 1, 1, 1).expand(2, *SHAPE))
+    assert [float(of_v2(request).mean()) for request in server.seen[1:]] in ([0.0, 1.0], [1.0, 0.0])
 
 
 # -- TorchServe and templates --------------------------------------------------------------------------

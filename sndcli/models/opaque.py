@@ -104,7 +104,7 @@ class OpaqueModel(ABC):
 
         Args:
             images: float32 ``[N, C, H, W]``, on the pixel scale [0, 1]. With a defense on this side its noise may lead
-                a little out of it; a model that takes bytes clips and rounds.
+                a little out of it; a remote model clips, and rounds where bytes are sent.
 
         Returns:
             float ``[N, K]``, or int64 ``[N]`` where `Facts.access` is ``labels``. A row that was not answered is NaN,

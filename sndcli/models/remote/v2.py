@@ -100,7 +100,8 @@ class V2:
     said: bool
 
     def request(self, images: Tensor) -> Outgoing:
-        """See `Exchange.request`. Numbers stay as they are: a server that takes bytes rounds for itself."""
+        """See `Exchange.request`. Numbers are clipped, not rounded: a server that takes bytes rounds for itself."""
+        images = images.clamp(0.0, 1.0)
         tensor = {
             "name": self.input, "shape": list(images.shape), "datatype": "FP32", "data": images.flatten().tolist()
         }  # fmt: skip
