@@ -15,6 +15,7 @@ from sndcli.cli.evidence import Evidence
 from sndcli.cli.ls import Ls
 from sndcli.cli.report import Report, Spreading
 from sndcli.cli.reproduce import Reproduce
+from sndcli.cli.serve import Serve
 from sndcli.cli.sigma_sweep import SigmaSweep
 from sndcli.cli.train import Train
 
@@ -53,5 +54,6 @@ app.command("compare", cls=Runner)(Compare)
 app.command("reproduce", cls=Runner)(Reproduce)
 app.command("evidence", cls=Runner)(Evidence)
 app.command("train", cls=Runner)(Train)
+app.command("serve", cls=Runner)(Serve)
 app.command("ls", cls=Runner)(Ls)
 app.command("doctor", cls=Runner)(Doctor)

@@ -17,6 +17,7 @@ from sndcli.cli.command import Command
 from sndcli.cli.console import Console
 from sndcli.cli.defaults import ConfigFile
 from sndcli.cli.ranges import COUNT, SEED
+from sndcli.cli.remote import RemoteOptions
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ Classes = Annotated[
 Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
-                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, or py:module:factory (imports and "
-                      "runs that module). See docs/models.md.", autocompletion=complete.models),
+                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, py:module:factory (imports and "
+                      "runs that module), or http://HOST:PORT (docs/remote.md). See docs/models.md.",
+                 autocompletion=complete.models),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
@@ -130,7 +132,7 @@ class LongTalk(Talk):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(RemoteOptions):
     """Which images."""
 
     dataset: Dataset = "cifar10"
@@ -151,7 +153,7 @@ class DataOptions:
         with explained():
             return Source(
                 model=self.model, dataset=self.dataset, data_dir=self.data_dir, download=self.download,
-                classes=self.classes, skip_broken=self.skip_broken,
+                classes=self.classes, skip_broken=self.skip_broken, remote=self.remote(),
             )  # fmt: skip
 
 
@@ -249,7 +251,8 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
         with explained():
             return Request(
                 attack=self.name, model=self.model, dataset=self.dataset, data_dir=self.data_dir,
-                download=self.download, classes=self.classes, skip_broken=self.skip_broken, defense=defense,
+                download=self.download, classes=self.classes, skip_broken=self.skip_broken, remote=self.remote(),
+                defense=defense,
                 engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
                 settings=tuple(self.settings or ()),
                 references=None if self.reference is None else tuple(self.reference), votes=votes,

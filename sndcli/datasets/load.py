@@ -99,7 +99,7 @@ def choose(
         raise ConfigError(f"Expected `--images` to be at least 1 but got {count}.")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     kept: list[int] = []
-    for block in order.split(128):
+    for block in order.split(min(128, max(8, count))):  # each answer of a remote model costs somebody something
         if len(kept) >= count:
             break
         index = data.readable(block)

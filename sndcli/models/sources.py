@@ -1,4 +1,4 @@
-"""Where a victim comes from: the zoo, a checkpoint (``file:PATH?arch=…``), other packages, runtimes, a user's code."""
+"""Where a victim comes from: the zoo, a checkpoint, other packages, runtimes, a user's code, an address."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisatio
 from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import usual
 from sndcli.models.reference_cifar import ref_vgg, ref_wide
+from sndcli.models.remote.address import PREFIXES as REMOTE
+from sndcli.models.remote.settings import Remote
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56, resnet110
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -26,16 +28,17 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "ref-vgg": ref_vgg,
     "ref-wide": ref_wide,
 }
-PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:")
+PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:", "http://", "https://")
 FILE_OPTIONS = ("arch", "format", "unsafe", "classes", *query.INPUT)
 
 
-def open_model(source: str, download: bool = False) -> Model:
+def open_model(source: str, download: bool = False, remote: Remote | None = None) -> Model:
     """The model that `source` names: a torch classifier on the CPU, in eval mode, or one that can only be asked.
 
     Args:
-        source: of the model.
+        source: as of ``--model``.
         download: fetch weights that are not on this machine.
+        remote: how a model at an address is asked.
 
     Raises:
         ConfigError: an unknown name, prefix or option.
@@ -55,6 +58,8 @@ def open_model(source: str, download: bool = False) -> Model:
         model = runtimes.from_torchscript(source)
     elif source.startswith("py:"):
         model = factory.from_python(source)
+    elif source.startswith(REMOTE):
+        model = _from_address(source, remote or Remote())
     elif source in zoo.ENTRIES:
         model = _from_zoo(source)
     elif source.endswith(".onnx"):
@@ -93,6 +98,14 @@ def digest(model: Model) -> str:
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
+
+
+def _from_address(source: str, remote: Remote) -> OpaqueModel:
+    try:
+        from sndcli.models.remote.model import open_remote
+    except ImportError as error:
+        raise ConfigError(f"`{REMOTE[0]}` needs the package {error.name}: pip install 'sndcli[http]'.") from None
+    return open_remote(source, remote)
 
 
 def _from_zoo(name: str) -> Classifier:

@@ -19,6 +19,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
+from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
@@ -237,6 +238,7 @@ class Experiment:
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
+            "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),
         }
 

@@ -17,6 +17,7 @@ from sndcli.datasets.load import Select
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, wanted
 from sndcli.models.inference import Precision
+from sndcli.models.remote.settings import Remote
 
 Norm = Literal["l2", "linf"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -36,6 +37,7 @@ class Source:
         download: fetch the data set, and weights that are not on this machine.
         classes: a file that says which output of the model each folder of pictures is.
         skip_broken: leave out pictures that cannot be decoded.
+        remote: how a model at an address is asked.
     """
 
     model: Text = "resnet20"
@@ -44,6 +46,7 @@ class Source:
     download: bool = False
     classes: Path | None = None
     skip_broken: bool = False
+    remote: Remote = Remote()
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})

@@ -62,6 +62,7 @@ class Metadata(TypedDict):
         passes_differ: whether two passes on one image differed; None without a random defense.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
         progress: of a run that is not finished, where its parts are read; never in a file.
+        sent: requests, retries and failures of a remote model, by the process that wrote the file.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Metadata(TypedDict):
     passes_differ: NotRequired[bool | None]
     answers_to_choose: NotRequired[int]
     progress: NotRequired[Progress]
+    sent: NotRequired[dict[str, int | float]]
 
 
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
