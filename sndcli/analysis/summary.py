@@ -81,6 +81,11 @@ class Summary:
         spread = self.over_seeds.get(key)
         return measures.MEASURES[key].text(self.figures.get(key), spread.std if spread else None)
 
+    def brief(self, key: str) -> str:
+        """`text` in less room: the ends of intervals in whole percent."""
+        figure = self.figures.get(key)
+        return figure.brief() if isinstance(figure, Interval) else self.text(key)
+
     def identity(self) -> dict[str, object]:
         """What rows are chosen by."""
         return self.setting.as_dict() | {"budget": self.budget}

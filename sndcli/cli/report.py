@@ -139,9 +139,11 @@ class Report(o.Talk):
             tidy.write(self.out, found.filter([budget in chosen for budget in found.column("budget").to_pylist()]))
             listener.note(f"written: {self.out}")
         if self.html is not None:
+            from sndcli.analysis import verdict
             from sndcli.reports import page
 
-            write_text(self.html, page.render(frames, rows, [*told, *unmatched], comparisons, self.interval, self.eps))
+            judged = verdict.judge(rows, rules, comparisons, [*told, *unmatched])
+            write_text(self.html, page.render(frames, rows, judged, self.interval, self.eps))
             listener.note(f"written: {self.html}")
         runs = [f.run for f in frames]
         answer = {"schema": 2, "rows": [row.as_dict() for row in rows], "run": runs[0], "runs": runs, "notes": told,
@@ -178,14 +180,14 @@ def _judge(
 
 
 def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[RenderableType]":
-    from sndcli.reports import tables
+    from sndcli.reports import latex, tables
 
     if format == "md":
         return [tables.markdown(rows, interval)]
     if format == "parquet":
         return []
     if format == "latex":
-        return [tables.latex(rows, interval)]
+        return [latex.latex(rows, interval)]
     if format == "csv":
         return [tables.csv_text(rows).removesuffix("\n")]
     return tables.rich_tables(rows, interval)
