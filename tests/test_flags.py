@@ -92,6 +92,6 @@ def test_points_that_were_not_stored_raise_nothing_false() -> None:
 
 def test_a_flag_says_where() -> None:
     (flag,) = flags([row(success_noisy=rate(30))])
-    assert flag.where == "hsja-na sequential, snd 0.01, Q=1,000"
+    assert flag.where == "hsja-na sequential, snd 0.01 on resnet20, Q=1,000"
     assert str(flag).startswith("flag: seen_above_noisy: ")
     assert set(flag.as_dict()) == {"name", "text", "where"}

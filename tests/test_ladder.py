@@ -45,7 +45,7 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
         column, zeros, no = np.array(held)[:, None], np.zeros(3), np.zeros(3, dtype=bool)
         return Frame(
             run={"id": "", "config": {}}, setting=Setting("x", "native", "d", "m", "snd", 0.01, None, 1, "l2", 1.0),
-            pool="", budget=10, budgets=[10], seed=np.zeros(3, dtype=int), image=np.arange(3), best=column,
+            budget=10, budgets=[10], seed=np.zeros(3, dtype=int), image=np.arange(3), best=column,
             last=column, submitted=column, p_adv=np.array(p_adv)[:, None], adv_clean=no[:, None],
             p_adv_submitted=np.array(p_adv)[:, None], adv_clean_submitted=no[:, None], queries=np.full(3, 9), p0=zeros,
             p_mis_clean=zeros, initially_wrong=no, failed=no, mismatches=np.full(3, np.nan),

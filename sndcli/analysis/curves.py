@@ -71,10 +71,11 @@ def begins(found: Sequence[Curve]) -> float:
 
 
 def bounded(curve: Curve) -> Curve:
-    """Without what is infinite: no line where the median is, and a band that ends at the line where its upper end is."""
+    """Without what is infinite: no line where the median is, a band up to the line where its upper end is."""
     y = np.where(np.isfinite(curve.y), curve.y, np.nan)
     hi = np.where(np.isfinite(curve.hi), curve.hi, y)
-    return Curve(curve.label, curve.x, y, np.where(np.isnan(y), np.nan, curve.lo), hi)
+    lo = np.where(np.isfinite(curve.lo), curve.lo, y)
+    return Curve(curve.label, curve.x, y, np.where(np.isnan(y), np.nan, lo), hi)
 
 
 def common_budget(frames: Sequence[Frame]) -> int:

@@ -6,10 +6,11 @@ Pure functions of the summaries (`summary.summarise`): cheap, and the same after
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from sndcli.analysis.measures import Interval
+from sndcli.analysis.setting import Setting
 from sndcli.analysis.summary import Summary
 from sndcli.attacks.registry import noise_aware
 
@@ -19,8 +20,8 @@ FLOOR_SHARE = 0.5  # of success_seen
 SEARCH_SHARE = 0.19  # of σ; the noise-aware attacks end at 0.2 and above by a majority
 PROBE_SHARE = 0.5  # of σ; where the boundary bends, probes a little below the noise are the best
 CLAIM = 0.05  # a difference that a reader would take for one
-SETTING = ("attack", "engine", "preset", "settings", "votes", "norm", "eps")
-VICTIM = ("dataset", "model", "defense", "sigma", "beta")
+DEFENSE = ("defense", "sigma", "beta", "clip", "weights", "weights_digest")
+VICTIM = ("dataset", "dataset_digest", "model", "model_digest", *DEFENSE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Flag:
 def flags(rows: Sequence[Summary]) -> list[Flag]:
     """All warnings about summaries of one or more runs, each once for the largest budget that shows it."""
     found: list[Flag] = []
-    for members in _grouped(rows, (*SETTING, "seeds", *VICTIM)):
+    for members in _grouped(rows, lambda row: (row.setting.pooled, row.seeds)):
         found += _of_setting(sorted(members, key=lambda row: row.budget))
     found += _no_noise_aware(rows) + _too_few_images(rows)
     return list(dict.fromkeys(found))
@@ -105,20 +106,20 @@ def _floor(row: Summary) -> list[Flag]:
 
 def _no_noise_aware(rows: Sequence[Summary]) -> list[Flag]:
     found = []
-    for members in _grouped(rows, VICTIM):
+    for members in _grouped(rows, lambda row: _victim(row.setting)):
         setting = members[0].setting
         random = bool(setting.sigma) or members[0].scales.passes_differ is not None
         attacked = [row.setting for row in members if row.setting.attack != "null"]
         if random and attacked and not any(noise_aware(s.attack, s.preset) for s in attacked):
             text = "no attack that knows of the noise is among these results; see `snd adaptive NAME --ladder`"
-            found.append(Flag("no_noise_aware", text, f"{setting.model}, {setting.defended}"))
+            found.append(Flag("no_noise_aware", text, setting.victim))
     return found
 
 
 def _too_few_images(rows: Sequence[Summary]) -> list[Flag]:
     """Two defenses under one attack at one budget, visibly apart, but not beyond chance (Newcombe's interval)."""
     found = []
-    for group in _grouped(rows, (*SETTING, "dataset", "model")):
+    for group in _grouped(rows, lambda row: _undefended(row.setting)):
         members = [row for row in group if row.budget == max(other.budget for other in group)]
         for k, one in enumerate(members):
             for two in members[k + 1 :]:
@@ -136,18 +137,26 @@ def _too_few_images(rows: Sequence[Summary]) -> list[Flag]:
     return found
 
 
-def _grouped(rows: Sequence[Summary], keys: Sequence[str]) -> list[list[Summary]]:
-    groups: dict[str, list[Summary]] = {}
+def _grouped(rows: Sequence[Summary], of: Callable[[Summary], Hashable]) -> list[list[Summary]]:
+    groups: dict[Hashable, list[Summary]] = {}
     for row in rows:
-        key = [row.seeds if name == "seeds" else getattr(row.setting, name) for name in keys]
-        groups.setdefault(repr(key), []).append(row)
+        groups.setdefault(of(row), []).append(row)
     return list(groups.values())
 
 
+def _victim(setting: Setting) -> Hashable:
+    """Equal for the attacks on one victim, whichever images and precision they had."""
+    return tuple(getattr(setting.pooled, name) for name in VICTIM)
+
+
+def _undefended(setting: Setting) -> Setting:
+    """Equal for one attack on all defenses of a model."""
+    return replace(setting, defense="none", sigma=0.0, beta=None, clip=False, weights=None, weights_digest=None)
+
+
 def _where(row: Summary, with_budget: bool = True) -> str:
-    preset = f" {row.setting.preset}" if row.setting.preset else ""
-    budget = f", Q={row.budget:,}" if with_budget else ""
-    return f"{row.setting.attack}{preset}, {row.setting.defended}{budget}"
+    s = row.setting
+    return f"{s.attacked}, {s.victim}" + (f", Q={row.budget:,}" if with_budget else "")
 
 
 def _value(rate: Interval) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,21 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sndcli.analysis.setting import Setting
+from sndcli.analysis.labels import tell_apart
+from sndcli.analysis.setting import Setting, setting_of
 from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
 from sndcli.runs.columns import EVENTS, SCHEMA
 from sndcli.runs.results import Metadata
 
-IDENTITY = ("attack", "engine", "dataset", "model", "defense", "sigma", "beta", "votes", "norm", "eps")
-# What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
-VARIES = {
-    "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
-    "dataset_source", "version",
-}  # fmt: skip
 NEEDED = {
-    *IDENTITY, "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
+    "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
     "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted", "adv_clean_submitted",
     "p_adv_also", "adv_clean_also", "p0", "p_mis_clean", "initially_wrong", "mismatches",
 }  # fmt: skip
@@ -78,7 +73,6 @@ class Frame:
     Attributes:
         run: metadata of the file.
         setting: what tells it from other runs in tables.
-        pool: equal for runs whose rows may be pooled.
         budget: hard limit of paid queries.
         budgets: ``[B]`` report points.
         seed, image: ``[n]``, together unique within a run.
@@ -95,7 +89,6 @@ class Frame:
 
     run: Metadata
     setting: Setting
-    pool: str
     budget: int
     budgets: list[int]
     seed: Integers
@@ -141,17 +134,13 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     if bool((budgets != budgets[0]).any()):
         raise DataError(f"{where} has rows with different report points: it is not one run.")
     b = budgets.shape[1]
-    first = table.slice(0, 1).to_pylist()[0]
-    setting = Setting(
-        **{key: first[key] for key in IDENTITY}, preset=config.get("preset"), settings=tuple(config.get("settings", ()))
-    )
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
     measured = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
     old = bool(column("p_adv").null_count)
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
-        run=run, setting=setting, pool=pool_of(config, setting), budget=config["budget"],
+        run=run, setting=setting_of(config), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
         best=matrix("distance_best"), last=matrix("distance_last"), submitted=matrix("distance_submitted"),
@@ -178,16 +167,6 @@ def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[flo
         for name in (("p_adv_also", "adv_clean_also") if radii else ())
     }
     return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
-
-
-def pool_of(config: Mapping[str, object], setting: Setting) -> str:
-    """A key that is equal for runs of one setting. What a config leaves out is as good as empty."""
-    rest = {k: v for k, v in config.items() if k not in VARIES}
-    told = config["defense"]
-    defense = {k: v for k, v in told.items() if v not in (None, False)} if isinstance(told, Mapping) else {}
-    kept = {k: v for k, v in rest.items() if v not in (None, False, [], {}, ())}
-    same = [(key, getattr(setting, key)) for key in IDENTITY]
-    return repr((same, sorted((kept | {"defense": sorted(defense.items(), key=str)}).items())))
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -226,7 +205,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> tuple[list[Frame], list[str]]:
-    """Frames of all readable files, in their order, and a line for each that is not readable.
+    """Frames of all readable files, in their order, told apart, and a line for each that is not readable.
 
     Args:
         paths: files or folders.
@@ -250,14 +229,21 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
     problems = [problem for problem in found if isinstance(problem, str)]
     if problems and (strict or not frames):
         raise DataError("\n".join(problems))
-    return frames, problems
+    return named(frames), problems
 
 
-def grouped(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+def named(frames: Iterable[Frame]) -> list[Frame]:
+    """The same runs, with what tells them apart in the words of their settings."""
+    runs = list(frames)
+    found = tell_apart(frame.setting for frame in runs)
+    return [replace(frame, setting=found[frame.setting]) for frame in runs]
+
+
+def grouped(frames: Iterable[Frame]) -> dict[Setting, list[Frame]]:
     """Runs that may be pooled, together; settings in the order of their names, runs by budget."""
-    groups: dict[str, list[Frame]] = {}
-    for frame in sorted(frames, key=lambda f: (_order(f), f.pool, f.budget)):
-        groups.setdefault(frame.pool, []).append(frame)
+    groups: dict[Setting, list[Frame]] = {}
+    for frame in sorted(frames, key=lambda f: (_order(f), f.setting.label, f.budget)):
+        groups.setdefault(frame.setting.pooled, []).append(frame)
     return groups
 
 

@@ -1,9 +1,8 @@
-"""Gates: conditions on a report that make a pipeline fail, and filters of its rows.
+"""Gates: conditions on a report that make a pipeline fail.
 
 ::
 
-    gate    = measure [ "." ( "value" | "lo" | "hi" ) ] [ "@" budget ] operator number
-    filter  = key "=" value
+    gate = measure [ "." ( "value" | "lo" | "hi" ) ] [ "@" budget ] operator number
 
 A measure is a figure of the JSON rows, a budget is written as on the command line (2000, 2k, 2kx10), a number may end
 in ``%``. Without a budget a gate holds at every report point. Nothing is evaluated as code.
@@ -14,18 +13,17 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sndcli.analysis.measures import MEASURES, OLD, RATES, Interval
 from sndcli.analysis.summary import Summary
 from sndcli.errors import ConfigError, DataError, unknown
-from sndcli.runs.columns import OF_RUN
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
-KEYS = tuple(column.name for column in OF_RUN if not column.nested)  # to choose runs by; `budget` chooses report points
+PARTS = ("value", "lo", "hi")
 GATE = re.compile(
     r"\s*(?P<measure>\w+)(?:\.(?P<part>\w+))?\s*(?:@\s*(?P<budget>\w+))?"
     r"\s*(?P<operator>>=|<=|>|<)\s*(?P<number>[^\s%]+)\s*(?P<percent>%?)\s*"
@@ -67,8 +65,10 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
     measure, part = OLD.get(matched["measure"], matched["measure"]), matched["part"]
     if measure not in MEASURES:
         raise unknown("measure", measure, [*MEASURES])
-    if part is not None and (measure not in RATES or part not in ("value", "lo", "hi")):
-        raise ConfigError(f"Expected .value, .lo or .hi after a success rate but got `{measure}.{part}`.")
+    if part is not None and measure not in RATES:
+        raise ConfigError(f"Expected no part after `{measure}`, which has no interval, but got `.{part}`.")
+    if part not in (None, *PARTS):
+        raise unknown(f"part of {measure}", part, PARTS)
     try:
         number = float(matched["number"]) / (100 if matched["percent"] else 1)
     except ValueError:
@@ -95,8 +95,12 @@ def check(gate: Gate, rows: Sequence[Summary]) -> tuple[list[Summary], list[str]
     """
     mine = [row for row in rows if gate.budget in (None, row.budget)]
     if not mine:
-        known = ", ".join(f"{b:,}" for b in sorted({row.budget for row in rows}))
-        raise DataError(f"The gate `{gate.text}` matches no row; there are figures at {known} queries.")
+        known = sorted({row.budget for row in rows})
+        near = min(known, key=lambda budget: abs(budget - (gate.budget or 0)))
+        raise DataError(
+            f"The gate `{gate.text}` matches no row. Did you mean `@{near}`?\n"
+            f"There are figures at {', '.join(f'{budget:,}' for budget in known)} queries."
+        )
     unmeasured = [row for row in mine if gate.value(row) is None]
     if unmeasured:
         raise DataError(
@@ -113,53 +117,10 @@ def _known(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def filters(texts: Sequence[str], keys: Sequence[str] = KEYS) -> list[tuple[str, str]]:
-    """``--where key=value`` options as pairs; `keys` are those that rows can be chosen by.
-
-    Raises:
-        ConfigError: an unknown key, or no ``=``.
-    """
-    pairs = []
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ConfigError(f"Expected `--where` such as attack=hsja but got `{text}`.")
-        if key.strip() not in keys:
-            raise unknown("key of `--where`", key.strip(), keys)
-        pairs.append((key.strip(), value.strip()))
-    return pairs
-
-
-def matches(row: Mapping[str, object], pairs: Sequence[tuple[str, str]]) -> bool:
-    """Whether a summary (or a setting) has all these values. ``none`` is a missing one; numbers compare as numbers."""
-    return all(_equal(row.get(key), value) for key, value in pairs)
-
-
-def _equal(actual: object, wanted: str) -> bool:
-    if actual is None:
-        return wanted == "none"
-    if isinstance(actual, str):
-        return actual == wanted
-    if isinstance(actual, bool):
-        return str(actual).lower() == wanted.lower()
-    try:
-        return isinstance(actual, int | float) and math.isclose(actual, float(wanted), rel_tol=1e-9)
-    except ValueError:
-        return False
-
-
 def _setting(row: Summary) -> str:
     return repr(row.setting)
 
 
 def name(row: Summary, budget: bool = True) -> str:
     """A row in a few words."""
-    s = row.setting
-    text = f"{s.attack} against {s.defended} on {s.model}, {s.bound}"
-    return f"{text}, Q={row.budget:,}" if budget else text
-
-
-def offence(gate: Gate, row: Summary) -> str:
-    """A failed row with its figure."""
-    part = f".{gate.part}" if gate.part != "value" else ""
-    return f"gate failed: {gate.text}: {name(row)}: {gate.measure}{part} = {_known(gate.value(row)):.4g} (n={row.n})"
+    return f"{row.setting.label}, Q={row.budget:,}" if budget else row.setting.label

@@ -1,13 +1,36 @@
-"""A setting: what tells the runs of one row of a table from those of another, and its name in words."""
+"""A setting: all that tells the runs of one row of a table from those of another, and its name in words."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sndcli.defenses.parse import DefenseSpec
+from sndcli.runs.config import PROTOCOL
+
+NORMS = {"l2": "L2", "linf": "L∞"}
+# What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
+VARIES = {
+    "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
+    "dataset_source", "version",
+}  # fmt: skip
+KNOWN = VARIES | {
+    "attack", "engine", "dataset", "model", "defense", "votes", "norm", "eps", "preset", "settings", "options",
+    "model_digest", "dataset_digest", "quantize", "select", "select_by", "precision", "compiled", "references",
+    "plugins", "protocol", "eps_also",
+}  # fmt: skip
+UNUSED: tuple[object, ...] = (None, False, "", [], {}, ())  # what a config leaves out is as good as one of these
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Attack, victim and bound.
+    """Attack, victim and bound, with the digests that say which copies they were. Equal ones may be pooled.
+
+    The words (`attacked`, `modelled`, `data`, `bound`, `defended`, and `label` for all of them) are the same wherever
+    a setting is shown. Where several are shown, `labels.tell_apart` gives them the tags without which two would read
+    alike.
 
     Attributes:
         attack, engine, dataset, model, defense: names.
@@ -16,6 +39,19 @@ class Setting:
         votes: T, answers to a question.
         norm, eps: the bound.
         preset, settings: the attack's parameters.
+        options: the hyper-parameters they stand for, as JSON; None where a file does not say.
+        model_digest, dataset_digest: which copies.
+        clip: whether the noisy image is clipped.
+        weights, weights_digest: of a trained defense.
+        quantize: whether queries were 8-bit images.
+        select, select_by: which images, and the model that chose them where it was another.
+        precision, compiled: how networks computed.
+        references: names and digests of the attacker's own models.
+        plugins: as JSON.
+        protocol: its number.
+        eps_also: further ε at which points were verified.
+        other: what else is in the config, as (key, JSON), sorted.
+        model_tag, data_tag, tags: what is added to the words where settings are shown together that would read alike.
     """
 
     attack: str
@@ -30,27 +66,129 @@ class Setting:
     eps: float
     preset: str | None = None
     settings: tuple[str, ...] = ()
+    options: str | None = None
+    model_digest: str = ""
+    dataset_digest: str = ""
+    clip: bool = False
+    weights: str | None = None
+    weights_digest: str | None = None
+    quantize: bool = False
+    select: str = "correct"
+    select_by: str | None = None
+    precision: str = "fp32"
+    compiled: bool = False
+    references: tuple[str, ...] = ()
+    plugins: str | None = None
+    protocol: int = PROTOCOL
+    eps_also: tuple[float, ...] = ()
+    other: tuple[tuple[str, str], ...] = ()
+    model_tag: str = field(default="", compare=False)
+    data_tag: str = field(default="", compare=False)
+    tags: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def attacked(self) -> str:
+        """The attack in words: ``hsja``, ``hsja (foolbox)``, ``simba na (eps=0.1)``."""
+        text = self.attack + (" (foolbox)" if self.engine == "foolbox" else "")
+        text += f" {self.preset}" if self.preset else ""
+        return text + (f" ({', '.join(self.settings)})" if self.settings else "")
+
+    @property
+    def modelled(self) -> str:
+        """The model, with a digest where another of its name is shown."""
+        return self.model + self.model_tag
+
+    @property
+    def data(self) -> str:
+        """The data set, with a digest where another of its name is shown."""
+        return self.dataset + self.data_tag
 
     @property
     def defended(self) -> str:
-        """The defense in words: ``snd 0.01``, ``snd 0.01 β=2``, ``none``; votes are added where there are any.
+        """The defense in words, and what of a run is not as usual.
 
         Example:
             >>> Setting("hsja", "native", "cifar10", "resnet20", "snd", 0.01, 2.0, 10, "l2", 1.0).defended
             'snd 0.01 β=2, T=10'
+            >>> Setting("hsja", "native", "cifar10", "resnet20", "snd", 0.0, None, 1, "l2", 1.0, quantize=True).defended
+            'none, 8-bit'
         """
-        text = self.defense
-        if self.sigma or "snd" in text.split("+"):
-            text += f" {self.sigma:g}"
-        if self.beta is not None:
-            text += f" β={self.beta:g}"
-        return text + (f", T={self.votes}" if self.votes > 1 else "")
+        words = [self._spec.words]
+        words += [f"T={self.votes}"] if self.votes > 1 else []
+        words += ["8-bit"] if self.quantize else []
+        words += [self.precision] if self.precision != "fp32" else []
+        words += [f"{self.select} images"] if self.select != "correct" else []
+        words += [f"images right on {self.select_by.split()[0]}"] if self.select_by else []
+        return ", ".join([*words, *self.tags])
 
     @property
     def bound(self) -> str:
-        """``l2 ≤ 1``."""
-        return f"{self.norm} ≤ {self.eps:g}"
+        """``L2 ≤ 1``, ``L∞ ≤ 8/255``."""
+        return f"{NORMS.get(self.norm, self.norm)} ≤ {self.radius}"
+
+    @property
+    def radius(self) -> str:
+        """ε: ``1``, ``8/255``."""
+        grey = round(255 * self.eps, 9)  # steps of an 8-bit image
+        return f"{grey:g}/255" if self.norm == "linf" and grey == int(grey) else f"{self.eps:g}"
+
+    @property
+    def victim(self) -> str:
+        """``snd 0.01 on resnet20``."""
+        return f"{self.defended} on {self.modelled}"
+
+    @property
+    def label(self) -> str:
+        """All of it: ``hsja against snd 0.01 on resnet20, cifar10, L2 ≤ 1``."""
+        return f"{self.attacked} against {self.victim}, {self.data}, {self.bound}"
+
+    @property
+    def file_label(self) -> str:
+        """`label` of letters, digits and ``-._``, for a name of a file."""
+        return "".join(c if c.isalnum() or c in "-._" else "-" for c in self.label)
+
+    @property
+    def _spec(self) -> DefenseSpec:
+        return DefenseSpec(self.defense, self.sigma, self.beta, self.clip)
+
+    @property
+    def pooled(self) -> Setting:
+        """The setting that runs are pooled by: noise of length zero is no noise, by whatever name."""
+        spec = self._spec.effective
+        return replace(self, defense=spec.name, sigma=spec.sigma, beta=spec.beta, clip=spec.clip)
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
-        return asdict(self) | {"settings": list(self.settings)}
+        nested = {
+            name: json.loads(text) for name, text in (("options", self.options), ("plugins", self.plugins)) if text
+        }
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.compare and f.name != "other"}
+        lists = {key: list(value) for key, value in plain.items() if isinstance(value, tuple)}
+        more = {key: json.loads(text) for key, text in self.other}
+        return more | plain | lists | nested | {"label": self.label}
+
+
+def setting_of(config: Mapping[str, Any]) -> Setting:
+    """The setting of a run.
+
+    Args:
+        config: as `RunConfig.as_dict` makes it, or as a file's metadata has it; older files lack some of it.
+    """
+    defense, of_defense = config["defense"], {"name", "sigma", "beta", "clip", "weights", "weights_digest"}
+    rest = {key: value for key, value in config.items() if key not in KNOWN}
+    rest |= {f"defense.{key}": value for key, value in defense.items() if key not in of_defense}
+    return Setting(
+        config["attack"], config["engine"], config["dataset"], config["model"], defense["name"], defense["sigma"],
+        defense["beta"], config["votes"], config["norm"], config["eps"], config.get("preset"),
+        tuple(config.get("settings") or ()), _json(config.get("options")), config.get("model_digest", ""),
+        config.get("dataset_digest", ""), bool(defense.get("clip")), defense.get("weights") or None,
+        defense.get("weights_digest") or None, bool(config.get("quantize")), config.get("select") or "correct",
+        config.get("select_by") or None, config.get("precision") or "fp32", bool(config.get("compiled")),
+        tuple(" ".join(pair) for pair in config.get("references") or ()), _json(config.get("plugins")),
+        config.get("protocol", 1), tuple(config.get("eps_also") or ()),
+        tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in rest.items() if value not in UNUSED)),
+    )  # fmt: skip
+
+
+def _json(value: object) -> str | None:
+    return json.dumps(value, sort_keys=True) if value else None

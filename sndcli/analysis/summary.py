@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sndcli.analysis import measures, statistics
 from sndcli.analysis.cut import Cut, cut, points_of
-from sndcli.analysis.frame import Frame, frame_of, grouped
+from sndcli.analysis.frame import Frame, frame_of, grouped, named
 from sndcli.analysis.measures import Figure, Interval
 from sndcli.analysis.setting import Setting
 from sndcli.analysis.statistics import finite
@@ -51,6 +51,7 @@ class Summary:
         scales: of the attack.
         over_seeds: of `measures.THREE`, where there are several seeds.
         boundary_measured: whether the majority boundary was measured.
+        runs: ids of the pooled runs.
     """
 
     setting: Setting
@@ -60,6 +61,7 @@ class Summary:
     scales: Scales = Scales()
     over_seeds: Mapping[str, Spread] = field(default_factory=dict)
     boundary_measured: bool = False
+    runs: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -86,16 +88,13 @@ class Summary:
         figure = self.figures.get(key)
         return figure.brief() if isinstance(figure, Interval) else self.text(key)
 
-    def identity(self) -> dict[str, object]:
-        """What rows are chosen by."""
-        return self.setting.as_dict() | {"budget": self.budget}
-
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON: what is infinite or not known is None."""
         seed = self.seeds[0] if len(self.seeds) == 1 else list(self.seeds)
         spreads = {name: asdict(spread) for name, spread in self.over_seeds.items()}
+        run = self.runs[0] if len(self.runs) == 1 else list(self.runs)
         return {
-            **self.setting.as_dict(), "seed": seed, **asdict(self.scales), "budget": self.budget,
+            **self.setting.as_dict(), "run": run, "seed": seed, **asdict(self.scales), "budget": self.budget,
             **{key: _plain(figure) for key, figure in self.figures.items()},
             "boundary_measured": self.boundary_measured, "over_seeds": spreads or None,
         }  # fmt: skip
@@ -120,13 +119,15 @@ def summarise(
     seed, the longest speaks.
 
     Args:
-        runs: result tables or their frames.
+        runs: result tables, or frames whose settings are told apart.
         at: budgets instead of the stored report points. What can be recomputed is (see `measures`); the rest is None
             unless stored there. Runs that do not reach a budget are left out of it.
         eps: a bound instead of the runs' own.
         method: of the intervals, see `statistics.rate`.
     """
-    frames = [run if isinstance(run, Frame) else frame_of(run) for run in runs]
+    given = list(runs)
+    frames = [run for run in given if isinstance(run, Frame)]
+    frames += named(frame_of(run) for run in given if not isinstance(run, Frame))
     return [
         _summary(cut(able, budget, bound), able, method)
         for members in grouped(frames).values()
@@ -143,6 +144,7 @@ def _summary(c: Cut, frames: Sequence[Frame], method: str) -> Summary:
         _scales(frames[0].run),
         _over_seeds(c),
         c.boundary is not None,
+        tuple(sorted({f.run["id"] for f in frames})),
     )
 
 

@@ -19,27 +19,31 @@ class Shown:
         body: makes the same for people: tables, or text, which is printed as it is. Called only where it is shown.
         aside: makes what goes to stderr, beside a body that a program reads.
         failures: lines of gates that failed; with any the exit code is 1.
+        unchecked: lines of gates that could not be checked, which is no pass; with any the exit code is 2.
     """
 
     answer: Mapping[str, object] | None
     body: Callable[[], Iterable[RenderableType]]
     aside: Callable[[], Iterable[RenderableType]] = tuple
     failures: tuple[str, ...] = field(default=())
+    unchecked: tuple[str, ...] = field(default=())
 
 
 def show(shown: Shown, as_json: bool) -> None:
     """Prints it.
 
     Raises:
-        typer.Exit: 1, where a gate failed.
+        typer.Exit: 1, where a gate failed; 2, where one could not be checked.
     """
     if as_json and shown.answer is not None:
         typer.echo(json.dumps(shown.answer))
     else:
         _print(shown.body(), Console())
         _print(shown.aside(), Console(stderr=True))
-    for line in shown.failures:
+    for line in (*shown.failures, *(f"snd: {text}" for text in shown.unchecked)):
         typer.echo(line, err=True)
+    if shown.unchecked:
+        raise typer.Exit(2)
     if shown.failures:
         raise typer.Exit(1)
 

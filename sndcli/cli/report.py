@@ -13,9 +13,7 @@ from sndcli.cli.command import Runner
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sndcli.analysis.baseline import Comparison
     from sndcli.analysis.frame import Frame
-    from sndcli.analysis.gates import Gate
     from sndcli.analysis.summary import Summary
     from sndcli.cli.output import Shown
     from sndcli.runs.listener import Listener
@@ -77,12 +75,12 @@ class Report(o.Talk):
     def run(self, listener: "Listener") -> "Shown":
         """Reads, computes, judges."""
         from sndcli.analysis import baseline as baselines
-        from sndcli.analysis import flags, frame, gates, notes, summary
+        from sndcli.analysis import frame, gates, notes, summary, where
         from sndcli.analysis.statistics import INTERVALS
+        from sndcli.analysis.verdict import judge
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
-        from sndcli.runs.columns import of_config
         from sndcli.runs.writing import write_text
 
         o.one_of(self.format, FORMATS, "--format")
@@ -94,7 +92,7 @@ class Report(o.Talk):
         if any(point < 1 for point in points):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
         rules = [gates.parse(text, o.count) for text in self.fail_if or ()]
-        pairs = gates.filters(self.where or ())
+        pairs = where.filters(self.where or ())
         for line in gates.old_names(self.fail_if or ()):
             listener.note(f"note: {line}")
         if self.plot is not None:
@@ -106,26 +104,25 @@ class Report(o.Talk):
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
-            wanted = [(key, value) for key, value in pairs if key != "budget"]
-            kept = [f for f in found if gates.matches(of_config(f.run["config"]), wanted)]
-            if not kept:
-                raise DataError(f"No result has {' and '.join(self.where or ())}.")
-            return kept
+            return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
         rows = summary.summarise(frames, points, self.eps, self.interval)
-        rows = [row for row in rows if gates.matches(row.identity(), [pair for pair in pairs if pair[0] == "budget"])]
+        rows = [
+            row
+            for row in rows
+            if where.matches({"budget": row.budget}, [pair for pair in pairs if pair[0] == "budget"])
+        ]
         told = notes.recompute_notes(frames, points, self.eps)
         if not rows:
             raise DataError("\n".join(["There are no figures at this budget.", *told]))
         comparisons, unmatched = baselines.compare(frames, load(self.baseline)) if self.baseline else ([], [])
-        raised = flags.flags(rows)
-        for line in [*(f"note: {note}" for note in (*told, *unmatched)), *map(str, raised)]:
+        verdict = judge(rows, rules, comparisons, [*told, *unmatched])
+        for line in [*(f"note: {note}" for note in verdict.notes), *map(str, verdict.flags)]:
             listener.note(line)
-        failures, gaps = _judge(rules, rows, comparisons)
-        if gaps and self.strict:
-            raise DataError("\n".join(gaps))
-        for line in gaps:
+        if verdict.gaps and self.strict:
+            raise DataError("\n".join(verdict.gaps))
+        for line in verdict.gaps:
             listener.warn(line)
 
         if self.plot is not None:
@@ -139,15 +136,14 @@ class Report(o.Talk):
             tidy.write(self.out, found.filter([budget in chosen for budget in found.column("budget").to_pylist()]))
             listener.note(f"written: {self.out}")
         if self.html is not None:
-            from sndcli.analysis import verdict
             from sndcli.reports import page
 
-            judged = verdict.judge(rows, rules, comparisons, [*told, *unmatched])
-            write_text(self.html, page.render(frames, rows, judged, self.interval, self.eps))
+            write_text(self.html, page.render(frames, rows, verdict, self.interval, self.eps))
             listener.note(f"written: {self.html}")
         runs = [f.run for f in frames]
         answer = {"schema": 2, "rows": [row.as_dict() for row in rows], "run": runs[0], "runs": runs, "notes": told,
-                  "flags": [flag.as_dict() for flag in raised], "failed": failures}  # fmt: skip
+                  "flags": [flag.as_dict() for flag in verdict.flags], "failed": list(verdict.failures),
+                  "verdict": verdict.as_dict()}  # fmt: skip
         answer |= {"baseline": [c.as_dict() for c in comparisons]} if comparisons else {}
         compared = [comparison.table(comparisons)] if comparisons else []
         people = (
@@ -157,26 +153,12 @@ class Report(o.Talk):
         def body() -> "Iterable[RenderableType]":
             return [*_body(self.format, rows, self.interval), *(compared if people else [])]
 
-        return Shown(answer, body, lambda: [] if people else compared, tuple(failures))
+        return Shown(answer, body, lambda: [] if people else compared, verdict.failures, verdict.unchecked)
 
     @property
     def as_json(self) -> bool:
         """Two ways to ask for it."""
         return self.json or self.format == "json"
-
-
-def _judge(
-    rules: "Sequence[Gate]", rows: "Sequence[Summary]", comparisons: "Sequence[Comparison]"
-) -> tuple[list[str], list[str]]:
-    """A line for each failure, and a line for each setting that a gate leaves out."""
-    from sndcli.analysis import gates
-
-    failures, gaps = [], []
-    for rule in rules:
-        failed, missed = gates.check(rule, rows)
-        failures += [gates.offence(rule, row) for row in failed]
-        gaps += missed
-    return failures + [c.line() for c in comparisons if c.regression], gaps
 
 
 def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[RenderableType]":

@@ -46,7 +46,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
 
     def run(self, listener: "Listener") -> "Shown":
         """Each run of the table that can be run here."""
-        from sndcli.analysis import gates
+        from sndcli.analysis import where
         from sndcli.cli.beside import listed, shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.paper import published
@@ -55,8 +55,8 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         o.one_of(self.format, ("table", "md"), "--format")
         names = published.table_names(self.table)
         wanted = self._wanted()
-        pairs = gates.filters(self.where or (), published.KEYS)
-        chosen = [case for name in names for case in published.cases(name) if gates.matches(vars(case), pairs)]
+        pairs = where.filters(self.where or (), published.KEYS)
+        chosen = [case for name in names for case in published.cases(name) if where.matches(vars(case), pairs)]
         if not chosen:
             raise ConfigError(f"No run of {self.table} has {' and '.join(self.where or ())}.")
         if not self.mismatch:

@@ -48,6 +48,26 @@ class DefenseSpec:
         """Whether two passes on one image can differ."""
         return self.sigma > 0 or any(part not in ("none", "snd") for part in self.parts)
 
+    @property
+    def effective(self) -> DefenseSpec:
+        """The same without what does nothing: ``snd`` of σ = 0, and ``none`` beside others."""
+        if self.sigma:
+            return self
+        name = "+".join(part for part in self.parts if part not in ("none", "snd")) or "none"
+        return replace(self, name=name, beta=None, clip=False)
+
+    @property
+    def words(self) -> str:
+        """What it is called wherever it is shown, but for which weights it has.
+
+        Example:
+            >>> DefenseSpec("snd", 0.01, 2.0).words, DefenseSpec("snd", 0.0).words, DefenseSpec("rnp+snd", 0.02).words
+            ('snd 0.01 β=2', 'none', 'rnp+snd 0.02')
+        """
+        spec = self.effective
+        text = spec.name + (f" {spec.sigma:g}" if spec.sigma else "")
+        return text + (f" β={spec.beta:g}" if spec.beta is not None else "") + (" clipped" if spec.clip else "")
+
 
 def parse(
     name: str | None, sigma: float | None, beta: float | None, clip: bool = False, weights: str | None = None

@@ -1,4 +1,4 @@
-"""Curves that answer to a pointer (altair and vl-convert-python, the extra ``page``): for the page, beside its pictures.
+"""Curves that answer to a pointer (altair and vl-convert-python, the extra ``page``), beside the pictures of a page.
 
 The scripts that draw them come with vl-convert-python and go into the page as they are; nothing is fetched.
 """
@@ -113,7 +113,7 @@ def draw(frames: Sequence[Frame], kind: str, eps: float | None = None) -> list[C
     lines, looks = curves.labelled(frames), styles(frames)
     success = Axis("success, %", "linear", 0, 100)
     last = max(f.budget for f in frames)
-    bounds = sorted({f.setting.eps for f in frames}) if eps is None else [eps]
+    bounds = plots.bounds(frames)
     norms = "/".join(sorted({NORMS.get(f.setting.norm, f.setting.norm) for f in frames}))
     points = plots.report_points(frames)
     marked = {float(b) for f in frames for b in f.budgets}
@@ -134,6 +134,7 @@ def draw(frames: Sequence[Frame], kind: str, eps: float | None = None) -> list[C
         low, high = float(finite.min()) / 1.3, float(finite.max()) * 1.3
         first = min(float(c.x[np.isfinite(c.y)][0]) for c in far if np.isfinite(c.y).any())
         y = Axis(f"median {norms} distance", "log", low, high, tuple(plots.ticks(low, high)))
+        far = [Curve(c.label, c.x, c.y.clip(low), c.lo.clip(low), c.hi.clip(low)) for c in far]  # 0 has no logarithm
         return [Chart("median distance", _spec(far, looks, _queries(first, last), y, marked, across=bounds))]
     budget, grid = curves.common_budget(frames), curves.eps_grid(frames)
     x = Axis(f"bound ε on the {norms} distance", "linear", 0, float(grid[-1]))
@@ -157,7 +158,7 @@ def _percent(c: Curve) -> Curve:
 
 def _spec(
     found: Sequence[Curve], looks: Sequence[Style], x: Axis, y: Axis, marked: set[float], bars: bool = False,
-    along: Sequence[float] = (), across: Sequence[float] = (),
+    along: Sequence[tuple[float, str]] = (), across: Sequence[tuple[float, str]] = (),
 ) -> str:  # fmt: skip
     """Lines, their bands, markers at some places, and a point that follows the pointer.
 
@@ -167,7 +168,7 @@ def _spec(
         x, y: the axes.
         marked: where lines have markers.
         bars: intervals are bars, since between the points nothing is known.
-        along, across: values of x, and of y, that have a line of their own: ε.
+        along, across: values of x, and of y, that have a line of their own, with what they are called: ε.
     """
     import altair as alt
 
@@ -196,7 +197,7 @@ def _spec(
         .add_params(near),
     ]
     for name, values, scale in (("x", along, x), ("y", across, y)):
-        inside = [value for value in values if scale.first <= value <= scale.last]
+        inside = [(value, told) for value, told in values if scale.first <= value <= scale.last]
         layers += _bounds(name, inside, x, y) if inside else []
     chart = (
         alt.layer(*layers)
@@ -212,11 +213,12 @@ def _spec(
     return json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
 
 
-def _bounds(name: str, values: Sequence[float], x: Axis, y: Axis) -> list[alt.Chart]:
+def _bounds(name: str, values: Sequence[tuple[float, str]], x: Axis, y: Axis) -> list[alt.Chart]:
     """A thin line at each ε with its value."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=[{name: value, "told": f"ε = {value:.4g}"} for value in values]))
+    data = alt.InlineData(values=[{name: value, "told": told} for value, told in values])
+    base = alt.Chart(data)
     rule, text = base.mark_rule(color=INK, strokeDash=[2, 3], strokeWidth=1), base.mark_text(color=INK, fontSize=11)
     if name == "x":
         return [rule.encode(x=_x(x)), text.encode(x=_x(x), y=alt.value(-7), text="told:N")]

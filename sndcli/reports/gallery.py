@@ -35,7 +35,7 @@ class Shown:
         was, now: the true class, and what the undefended model calls `submitted`.
         distance: in the run's norm.
         norm: its name.
-        eps: the run's bound.
+        eps, radius: the run's bound, as a number and in words.
         p_adv: share of fresh draws of the defended model that err on `submitted`.
     """
 
@@ -49,6 +49,7 @@ class Shown:
     distance: float
     norm: str
     eps: float
+    radius: str
     p_adv: float
 
     @property
@@ -59,7 +60,7 @@ class Shown:
     def reach(self) -> str:
         """``L2 distance 2.31, outside ε = 1``."""
         where = "inside" if self.inside else "outside"
-        return f"{self.norm} distance {self.distance:.3g}, {where} ε = {self.eps:.4g}"
+        return f"{self.norm} distance {self.distance:.3g}, {where} ε = {self.radius}"
 
     def caption(self) -> str:
         """Labels and distance in words."""
@@ -106,7 +107,7 @@ def choose(frames: Sequence[Frame], each: int = OF_RUN, most: int = MOST) -> lis
                     f"{frame.setting.attacked}, {frame.setting.defended}, Q={frame.budget:,}",
                     clean, submitted, np.clip(0.5 + gain * change, 0, 1), gain,
                     names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.submitted[row, -1]),
-                    NORMS.get(frame.setting.norm, frame.setting.norm), frame.setting.eps,
+                    NORMS.get(frame.setting.norm, frame.setting.norm), frame.setting.eps, frame.setting.radius,
                     float(frame.p_adv_submitted[row, -1]),
                 )
             )  # fmt: skip

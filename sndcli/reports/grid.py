@@ -67,18 +67,18 @@ class Grid:
         return f"{measure.label} {unit}".strip()
 
 
-KEYS = (
-    Key("Q", lambda row: asked(row), "{} queries"),
-    Key("attack", lambda row: row.setting.attacked, "{}"),
-    Key("defense", lambda row: row.setting.defended, "{}"),
-    Key("n", lambda row: f"{row.n:,}", "n = {}"),
-)
-
-
 def asked(row: Summary) -> str:
     """The budget as the paper has it: questions, and answers to each."""
     q, t = row.budget, row.setting.votes
     return f"{q // t:,}×{t}" if t > 1 and q % t == 0 else f"{q:,}"
+
+
+KEYS = (
+    Key("Q", asked, "{} queries"),
+    Key("attack", lambda row: row.setting.attacked, "{}"),
+    Key("defense", lambda row: row.setting.defended, "{}"),
+    Key("n", lambda row: f"{row.n:,}", "n = {}"),
+)
 
 
 def shown(rows: Iterable[Summary]) -> list[str]:
@@ -105,7 +105,7 @@ def _grid(rows: Sequence[Summary]) -> Grid:
     common = {key.name: key.in_title.format(told[key.name][0]) for key in KEYS if key not in said}
     s = rows[0].setting
     attacked = " against ".join(common[name] for name in ("attack", "defense") if name in common)
-    victim = f"{attacked} on {s.modelled}" if "defense" in common else ", ".join([*filter(None, [attacked]), s.modelled])
+    victim = f"{attacked} on {s.modelled}" if "defense" in common else f"{attacked}, {s.modelled}".removeprefix(", ")
     title = ", ".join([victim, s.data, s.bound, *(common[name] for name in ("Q", "n") if name in common)])
     parts: dict[int, list[Line]] = {}
     for row in sorted(rows, key=lambda row: row.budget):  # stable: settings stay in their order

@@ -16,7 +16,7 @@ import numpy as np
 
 from sndcli import __version__
 from sndcli.analysis.baseline import Comparison
-from sndcli.analysis.frame import Frame
+from sndcli.analysis.frame import Frame, grouped
 from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary
 from sndcli.analysis.verdict import Headline, Verdict
@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what stands there, what it is sorted by, and for rates the interval and the length of a bar in percent."""
+    """A cell: what stands there, what it is sorted by; of rates the interval and the length of a bar in percent."""
 
     text: str
     value: str | None = None
@@ -134,6 +134,7 @@ class Page:
 
     written: str
     verdict: Verdict
+    sentence: str
     headlines: tuple[Card, ...]
     tables: tuple[Table, ...]
     meanings: tuple[tuple[str, str], ...]
@@ -167,7 +168,7 @@ def render(
     pictures, pictures_note = _gallery(frames)
     number = f"{len(frames)} result file{'s' * (len(frames) != 1)}"
     page = Page(
-        f"{number}, read by snd {__version__}.", verdict, tuple(map(_card, verdict.headlines)),
+        f"{number}, read by snd {__version__}.", verdict, _after(verdict), tuple(map(_card, verdict.headlines)),
         tuple(_table(grid, method) for grid in grids(rows)),
         tuple((MEASURES[key].label, MEASURES[key].meaning) for key in shown(rows)),
         _baseline(verdict.comparisons) if verdict.comparisons else None,
@@ -194,11 +195,16 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def _after(verdict: Verdict) -> str:
+    """The verdict's sentence without its title, which stands above it."""
+    return verdict.sentence.removeprefix(verdict.title).lstrip(":. ")
+
+
 def _card(head: Headline) -> Card:
     value = head.value.value or 0.0
     beside = [f"seen {100 * (head.seen.value or 0.0):.1f} %"] if head.seen and head.measure != "success_seen" else []
     beside += [f"floor {100 * head.floor:.1f} %"] if head.floor is not None else []
-    beside += [f"distance {head.distance:.3g}"] if head.distance is not None else []
+    beside += [f"median distance {head.distance:.3g}"] if head.distance is not None else []
     known = "" if head.aware else ", none of which knows of noise"
     attacks = f"the strongest of {head.attacks} attacks" if head.attacks > 1 else "the only attack"
     return Card(
@@ -300,7 +306,7 @@ def _together(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
 
 
 def _lines(frames: Sequence[Frame]) -> int:
-    return len({frame.pool for frame in frames})
+    return len(grouped(frames))
 
 
 def _gallery(frames: Sequence[Frame]) -> tuple[tuple[PictureGroup, ...], str]:

@@ -135,10 +135,14 @@ def _panels(count: int, lines: int) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, count, squeeze=False, sharey=count > 1)[0]
 
 
-def _finish(figure: Figure, axes: Axes, title: str, place: str = "outside lower center", columns: int = 2) -> None:
+def _finish(figure: Figure, axes: Axes, title: str, beside: bool = False) -> None:
+    """Title and legend, which stands below, or beside one panel."""
     handles, labels = axes.get_legend_handles_labels()
     figure.suptitle(title, fontsize=10)
-    figure.legend(handles, labels, loc=place, ncols=columns, frameon=False, handlelength=4)
+    if beside:
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=4)
+    else:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, handlelength=4)
 
 
 def _band(axes: Axes, curve: curves.Curve, k: int, scale: float, every: Any = 24) -> None:
@@ -192,6 +196,11 @@ def _queries(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], eps:
     return figure
 
 
+def bounds(frames: Sequence[Frame]) -> list[tuple[float, str]]:
+    """Each ε of the runs, ascending, and what it is called."""
+    return sorted({f.setting.eps: f"ε = {f.setting.radius}" for f in frames}.items())
+
+
 def report_points(frames: Sequence[Frame]) -> list[int]:
     """Those of all runs, or fewer of them where an axis has no room."""
     points = sorted({b for f in frames for b in f.budgets})
@@ -219,10 +228,10 @@ def _distance(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]]) -> 
     axes.yaxis.set_major_locator(FixedLocator(ticks(*axes.get_ylim())))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    for eps in sorted({f.setting.eps for f in frames}):
+    for eps, told in bounds(frames):
         axes.axhline(eps, color=GREY, linewidth=0.8, linestyle=":")
         axes.annotate(
-            f"ε = {eps:.4g}", (1, eps), xycoords=("axes fraction", "data"), xytext=(3, 0),
+            told, (1, eps), xycoords=("axes fraction", "data"), xytext=(3, 0),
             textcoords="offset points", va="center", fontsize=8,
             annotation_clip=True,  # an ε far outside would take all the room of the layout
         )  # fmt: skip
@@ -231,7 +240,7 @@ def _distance(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]]) -> 
     norms = sorted({NORMS.get(f.setting.norm, f.setting.norm) for f in frames})
     axes.set_ylabel(f"median {'/'.join(norms)} distance (95 % interval)")
     axes.grid(alpha=0.25, linewidth=0.5)
-    _finish(figure, axes, curves.shared_words(frames), "outside right upper", 1)
+    _finish(figure, axes, curves.shared_words(frames), beside=True)
     return figure
 
 
@@ -240,7 +249,6 @@ def _eps(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], at: int 
     if not any(f.budget >= budget for f in frames):
         raise DataError(f"No run reaches {budget:,} queries.")
     figure, (left, right) = _panels(2, len(lines))
-    bounds = sorted({f.setting.eps for f in frames})
     grid = curves.eps_grid(frames)
     norms = sorted({NORMS.get(f.setting.norm, f.setting.norm) for f in frames})
     drawn = {False: 0, True: 0}
@@ -254,10 +262,10 @@ def _eps(frames: Sequence[Frame], lines: list[tuple[str, list[Frame]]], at: int 
         _rates(axes, text)
         axes.set_xlim(0, float(grid[-1]))
         axes.set_xlabel(f"bound ε on the {'/'.join(norms)} distance")
-        for eps in bounds:
+        for eps, told in bounds(frames):
             axes.axvline(eps, color=GREY, linewidth=0.8, linestyle=":")
             axes.annotate(
-                f"ε = {eps:.4g}", (eps, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
+                told, (eps, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
             )  # fmt: skip
     if not drawn[True]:
         right.annotate("not known at this budget", (0.5, 0.5), xycoords="axes fraction", ha="center")

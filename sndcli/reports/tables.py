@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,6 @@ from rich.text import Text
 from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary
 from sndcli.reports.grid import Grid, Line, caption, grids
-
 
 LABELS = ("attack", "defense")  # columns of words
 LEAST = 3  # figures of the narrowest table: the three successes
@@ -79,9 +79,7 @@ def rich_tables(rows: Sequence[Summary], method: str = "wilson") -> list[Fitted 
 def _columns(grid: Grid, measures: Sequence[str], brief: bool) -> list[Column]:
     names = [*grid.keys, *(grid.heading(key) for key in measures)]
     lines = [cells_of(line, measures, brief) for part in grid.parts for line in part]
-    return [
-        Column(name, cells, name in LABELS) for name, cells in zip(names, zip(*lines, strict=True), strict=True)
-    ]
+    return [Column(name, cells, name in LABELS) for name, cells in zip(names, zip(*lines, strict=True), strict=True)]
 
 
 def _table(grid: Grid, columns: Sequence[Column], widths: Sequence[int], brief: bool) -> Table:
@@ -130,6 +128,10 @@ def csv_text(rows: Sequence[Summary]) -> str:
     return out.getvalue()
 
 
+def _text(value: object) -> object:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
 def _flat(row: Summary) -> dict[str, object]:
     told = row.as_dict()
     del told["over_seeds"]
@@ -142,5 +144,5 @@ def _flat(row: Summary) -> dict[str, object]:
         elif key in MEASURES:
             line[key] = figure  # an infinite one as `inf`
         else:
-            line[key] = " ".join(map(str, value)) if isinstance(value, list) else value
+            line[key] = " ".join(map(str, value)) if isinstance(value, list) else _text(value)
     return line | {f"{key}_std": spread.std for key, spread in row.over_seeds.items()}
