@@ -17,7 +17,7 @@ from sndcli.analysis.flags import flags
 from sndcli.analysis.setting import Setting, setting_of
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
-from sndcli.reports import tables
+from sndcli.reports import grid
 from sndcli.runs.columns import OF_RUN
 from sndcli.runs.config import RunConfig
 from sndcli.runs.files import RunFiles
@@ -53,8 +53,8 @@ def test_runs_that_differ_are_neither_pooled_nor_named_alike(tmp_path: Path, cha
     different = [key for key in where.KEYS if told[0].get(key) != told[1].get(key) and key != "run"]
     assert different, "no key of --where tells them apart"
     assert len(where.choose(frames, [("run", config.run_id)])) == 1
-    lines = [line for title, members in tables.sections(rows).items() for line in tables.grid(members)[1]]
-    assert sum(line[1] == "seen" for line in lines) == 2
+    named = {(table.title, line.cells) for table in grid.grids(rows) for part in table.parts for line in part}
+    assert len(named) == 2
 
 
 def test_every_field_of_a_config_is_told_or_may_vary() -> None:

@@ -12,6 +12,7 @@ from sndcli.analysis.cut import Cut, cut
 from sndcli.analysis.frame import Floats, Frame, grouped
 
 POINTS = 160
+EPS_POINTS = 121
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,31 @@ def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
     highest = max(f.budget for f in frames)
     even = np.unique(np.geomspace(min(lowest, highest), highest, POINTS).round().astype(int)).tolist()
     return sorted({*even, *(b for f in frames for b in f.budgets)})
+
+
+def begins(found: Sequence[Curve]) -> float:
+    """From where on curves along queries are worth drawing: nothing changes before."""
+    changes = [float(c.x[max(0, int(np.argmax(c.y != c.y[0])) - 1)]) for c in found if (c.y != c.y[0]).any()]
+    return min(changes, default=float(found[0].x[0]))
+
+
+def bounded(curve: Curve) -> Curve:
+    """Without what is infinite: no line where the median is, a band up to the line where its upper end is."""
+    y = np.where(np.isfinite(curve.y), curve.y, np.nan)
+    hi = np.where(np.isfinite(curve.hi), curve.hi, y)
+    lo = np.where(np.isfinite(curve.lo), curve.lo, y)
+    return Curve(curve.label, curve.x, y, np.where(np.isnan(y), np.nan, lo), hi)
+
+
+def common_budget(frames: Sequence[Frame]) -> int:
+    """The largest report point that all runs have, else the smallest of their budgets."""
+    shared = set.intersection(*(set(f.budgets) for f in frames))
+    return max(shared, default=min(f.budget for f in frames))
+
+
+def eps_grid(frames: Sequence[Frame]) -> Floats:
+    """Bounds from 0 to three times the largest of the runs."""
+    return np.linspace(0, 3 * max(f.setting.eps for f in frames), EPS_POINTS)
 
 
 def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:

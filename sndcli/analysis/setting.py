@@ -9,7 +9,7 @@ from typing import Any
 
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.runs.config import PROTOCOL
-from sndcli.runs.words import NORMS, attack_words, bound_words, defense_words
+from sndcli.runs.words import NORMS, attack_words, bound_words, defense_words, radius_words
 
 __all__ = ["NORMS", "Setting", "setting_of"]
 
@@ -120,6 +120,11 @@ class Setting:
     def bound(self) -> str:
         """``L2 ≤ 1``, ``L∞ ≤ 8/255``."""
         return bound_words(self.norm, self.eps)
+
+    @property
+    def radius(self) -> str:
+        """ε: ``1``, ``8/255``."""
+        return radius_words(self.norm, self.eps)
 
     @property
     def victim(self) -> str:

@@ -154,7 +154,7 @@ class Report(o.Talk):
         if self.html is not None:
             from sndcli.reports import page
 
-            write_text(self.html, page.render(frames, rows, verdict.notes, comparisons, self.interval, self.eps))
+            write_text(self.html, page.render(frames, rows, verdict, self.interval, self.eps))
             listener.note(f"written: {self.html}")
         if self.save_png is not None:
             from sndcli.reports import pictures
@@ -178,7 +178,7 @@ class Report(o.Talk):
     def _body(self, rows: "Sequence[Summary]", verdict: "Verdict") -> "Iterable[RenderableType]":
         from rich.text import Text
 
-        from sndcli.reports import github, markdown, tables
+        from sndcli.reports import github, latex, markdown, tables
 
         if self.format == "md":
             return [markdown.summary(verdict, rows, self.interval)]
@@ -187,7 +187,7 @@ class Report(o.Talk):
         if self.format == "parquet":
             return []
         if self.format == "latex":
-            return [tables.latex(rows, self.interval)]
+            return [latex.latex(rows, self.interval)]
         if self.format == "csv":
             return [tables.csv_text(rows).removesuffix("\n")]
         judged = [Text(verdict.sentence)] if verdict.state != "none" else []

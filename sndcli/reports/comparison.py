@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sndcli.analysis.comparison import Comparison
 from sndcli.analysis.sides import Pair
-from sndcli.reports.tables import LATEX
+from sndcli.reports import latex as tex
 
 WIDTH = 80
 CAPTION = (
@@ -143,7 +143,7 @@ def latex(sections: Sequence[Section]) -> str:
     return "\n\n".join(parts)
 
 
-ESCAPED = LATEX | {ord("−"): "$-$", ord("ε"): r"$\varepsilon$"}
+ESCAPED = tex.ESCAPED | {ord("−"): "$-$", ord("ε"): r"$\varepsilon$"}
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -39,8 +39,13 @@ def defense_words(
 
 def bound_words(norm: str, eps: float) -> str:
     """``L2 ≤ 1``, ``L∞ ≤ 8/255``."""
+    return f"{NORMS.get(norm, norm)} ≤ {radius_words(norm, eps)}"
+
+
+def radius_words(norm: str, eps: float) -> str:
+    """``1``, ``8/255``."""
     grey = round(255 * eps, 9)  # steps of an 8-bit image
-    return f"{NORMS.get(norm, norm)} ≤ " + (f"{grey:g}/255" if norm == "linf" and grey == int(grey) else f"{eps:g}")
+    return f"{grey:g}/255" if norm == "linf" and grey == int(grey) else f"{eps:g}"
 
 
 def slug(words: str) -> str:
