@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import Field, asdict, field, make_dataclass
+from dataclasses import asdict, field, make_dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol, get_type_hints, overload
+from typing import Any, get_type_hints, overload
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
 Pixels = Tensor | NDArray[Any]
+OneImage = Callable[..., Pixels | None]  # f(predict, x, y, *, option=default, ...) -> x_adv
 
 
 class Predict:
@@ -53,7 +54,7 @@ class Predict:
     @overload
     def __call__(self, points: NDArray[Any]) -> NDArray[Any]: ...
     def __call__(self, points: Pixels) -> Pixels:
-        """Labels int64 ``[n]`` or probabilities ``[n, K]`` of points ``[n, C, H, W]`` in [0, 1], or of one ``[C, H, W]``.
+        """Labels int64 ``[n]`` or probabilities ``[n, K]`` of points in [0, 1], ``[n, C, H, W]`` or ``[C, H, W]``.
 
         Tensors are answered with tensors and arrays with arrays; one point by an answer of one row.
 
@@ -69,17 +70,6 @@ class Predict:
         return answer.numpy() if isinstance(points, np.ndarray) else answer
 
 
-class OneImage(Protocol):
-    """``f(predict, x, y) -> x_adv``: an attack on the image `x` ``[C, H, W]`` of class `y`, with options by name."""
-
-    def __call__(self, predict: Predict, x: Tensor, y: int, /, **options: Any) -> Pixels | None:
-        """What it submits, or None for its closest wrong answer."""
-
-
-class _NoOptions(Protocol):
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-
 def one_image(
     f: OneImage,
     *,
@@ -91,9 +81,9 @@ def one_image(
 ) -> AttackSpec[Options]:
     """An attack that runs `f` on each image.
 
-    The images take turns, so that their questions share a batch. `f` may draw from the global generators of torch, numpy
-    and Python: each image has states of its own, seeded by the run. Until `f` returns, an image submits its closest
-    paid query that was answered wrong. One that raises ends its image alone, with the reason in its row.
+    The images take turns, so that their questions share a batch. `f` may draw from the global generators of torch,
+    numpy and Python: each image has states of its own, seeded by the run. Until `f` returns, an image submits its
+    closest paid query that was answered wrong. One that raises ends its image alone, with the reason in its row.
 
     Args:
         f: ``f(predict, x, y, *, option=default, ...)``; `predict` is a `Predict`, `x` a float32 tensor ``[C, H, W]`` in
@@ -110,13 +100,15 @@ def one_image(
     called = name or getattr(f, "__name__", type(f).__name__).replace("_", "-")
     options = _options(f, called)
     documented = (inspect.getdoc(f) or "").splitlines()
+    run = partial(_run, f, access == "scores")
+    run.__module__ = getattr(f, "__module__", __name__)  # whose source a run's identity holds
     return AttackSpec(
         name=called,
         access=access,
         norms=tuple(norms),
         presets={"default": Preset(options(), noise_aware=noise_aware, source=source)},
         summary=documented[0].rstrip(".") if documented else "an attack on one image at a time",
-        run=partial(_run, f, access == "scores"),
+        run=run,
         api=API,
     )
 

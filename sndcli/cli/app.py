@@ -8,7 +8,7 @@ from sndcli import __version__
 from sndcli.cli.accuracy import Accuracy
 from sndcli.cli.adaptive import Adaptive
 from sndcli.cli.attack import Attack
-from sndcli.cli.command import Runner
+from sndcli.cli.command import Program, Runner
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.ls import Ls
@@ -21,6 +21,7 @@ FORMER = {"border": "boundary", "no-border": "no-boundary"}  # options by a name
 
 app = typer.Typer(
     name="snd",
+    cls=Program,
     help="How well does a randomised defense hold against query-based black-box attacks, and what does it cost?",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,

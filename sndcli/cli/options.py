@@ -14,6 +14,8 @@ import typer
 
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
+from sndcli.cli.defaults import ConfigFile
+from sndcli.cli.ranges import COUNT, SEED
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ Sigma = Annotated[
 Beta = Annotated[float | None, typer.Option(help="Multiply the noise of each query by Beta(A, A).", metavar="A")]
 Clip = Annotated[bool, typer.Option("--clip", help="Clip to [0, 1] after the noise.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be decoded.")]
-Images = Annotated[int | None, typer.Option(help="How many images. Default 100; imagenet 250.")]
+Images = Annotated[int | None, COUNT, typer.Option(help="How many images. Default 100; imagenet 250.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it takes.")]
 SelectOption = Annotated[
     str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
@@ -68,8 +70,8 @@ SelectBy = Annotated[
     typer.Option("--select-by", help="Images are chosen by this model, a source as of --model; default the attacked "
                  "one.", metavar="SOURCE"),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
-Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
+Seed = Annotated[int, SEED, typer.Option(help="Of the choice of images and of all randomness.")]
+Repeats = Annotated[int, COUNT, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
 BatchSize = Annotated[
@@ -89,6 +91,7 @@ class Talk(Command):
     json: Json = False
     quiet: Quiet = False
     debug: Debug = False
+    config: ConfigFile = None
 
     @property
     def as_json(self) -> bool:
@@ -198,14 +201,14 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None
     reference: References = None
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
-    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
+    verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
     boundary: Annotated[
         bool, typer.Option("--boundary/--no-boundary", help="Find where the majority flips (unpaid).")
     ] = True
     seed: Seed = 0
     repeats: Repeats = 1
-    unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
+    unit: Annotated[int, COUNT, typer.Option(help="Images that share a loop and a part file.")] = 100
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
     save_points: Annotated[
         bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")

@@ -9,6 +9,7 @@ import typer
 
 from sndcli.cli import options as o
 from sndcli.cli.command import Runner
+from sndcli.cli.ranges import POSITIVE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +55,7 @@ class Report(o.Talk):
     at: Annotated[str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")] = (
         None
     )
-    eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None
+    eps: Annotated[float | None, POSITIVE, typer.Option(help="Bound to report instead of the runs' own.")] = None
     interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson"
     where: Annotated[list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja; repeatable.")] = (
         None
@@ -81,13 +82,11 @@ class Report(o.Talk):
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import comparison, plots
-        from sndcli.runs.writing import write_text
+        from sndcli.runs.writing import check_writable, write_text
 
         o.one_of(self.format, FORMATS, "--format")
         o.one_of(self.interval, INTERVALS, "--interval")
         o.one_of(self.kind, plots.KINDS, "--kind")
-        if self.eps is not None and not self.eps > 0:
-            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
         points = o.counts(self.at, "--at")
         if any(point < 1 for point in points):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
@@ -97,6 +96,9 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
+        for path in (self.out, self.html):
+            if path is not None:
+                check_writable(path)
         if (self.format == "parquet") != (self.out is not None):
             raise ConfigError("`--format parquet` writes the file of `--out`; the other formats are printed.")
 

@@ -76,6 +76,8 @@ class RunConfig:
         for name in ("budget", "votes", "repeats", "verify", "unit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+        if not 0 <= self.seed <= 2**63 - self.repeats:
+            raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
@@ -117,8 +119,13 @@ class RunConfig:
     @property
     def file_name(self) -> str:
         """A readable name that no other config has."""
-        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
+        defense = _plain(self.defense.name) + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
         engine = "-foolbox" if self.engine == "foolbox" else ""
-        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
+        model = _plain(self.model.split("/")[-1])
         data = self.dataset.replace(":", "-")
-        return f"{self.attack}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+        return f"{_plain(self.attack)}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+
+
+def _plain(name: str) -> str:
+    """Letters that any file system takes."""
+    return "".join(c if c.isalnum() or c in "-._+" else "-" for c in name)

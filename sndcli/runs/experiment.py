@@ -96,7 +96,15 @@ class Experiment:
 
         Raises:
             ConfigError: the result file holds another config.
+            IncompleteError: another process is at it, or the machine failed.
         """
+        done = None if fresh else self.files.finished()
+        if done is not None:
+            return done
+        with self.files.alone():
+            return self._run(fresh, progress)
+
+    def _run(self, fresh: bool, progress: Callable[[Tick], None]) -> pa.Table:
         if fresh:
             self.files.discard()
         done = self.files.finished()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow as pa
 from sndcli.errors import ConfigError, DataError
 from sndcli.runs import points, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.lock import alone
 
 
 class RunFiles:
@@ -59,6 +61,15 @@ class RunFiles:
         for pattern in ("*.parquet*", "*.safetensors*"):
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While inside, no other process runs this; the folder of parts is there, and goes where it ends empty.
+
+        Raises:
+            ConfigError: it cannot be written.
+            IncompleteError: another process runs it.
+        """
+        return alone(self.parts, self.path)
 
     def make_folder(self, warn: Callable[[str], None]) -> None:
         """Before any work: the folder can be written, and holds no parts of another config.
@@ -122,5 +133,4 @@ class RunFiles:
             points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
         self._discard_parts()  # of other --unit too
-        self.parts.rmdir()
         return merged

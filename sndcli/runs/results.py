@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sndcli.ball import within
 from sndcli.errors import DataError, first_line
+from sndcli.runs.checks import check_metadata, check_table
 from sndcli.runs.columns import OF_RUN, SCHEMA, repeated
 from sndcli.runs.success import confirmed, fools_bare
 from sndcli.runs.writing import replacing
@@ -100,6 +101,7 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
         raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     if table.schema.metadata[b"schema_version"] == b"1":
         table = _upgraded(table, [present[name] for name in kept], without)
+    check_table(path, table)
     return table.select([name for name in SCHEMA.names if name not in without])
 
 
@@ -130,10 +132,7 @@ def _checked(path: Path, schema: pa.Schema) -> dict[str, str]:
     wrong = [name for name, now in present.items() if schema.field(name).type != SCHEMA.field(now).type]
     if wrong:
         raise DataError(f"{path} has columns of another type: {', '.join(wrong)}.")
-    try:
-        json.loads(metadata[b"run"])["config"]["budget"]
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} does not say of which run it is: its metadata is damaged.") from None
+    check_metadata(path, metadata[b"run"])
     return present
 
 

@@ -33,14 +33,6 @@ class _Randomness:
     python: object
 
     @classmethod
-    def seeded(cls, seed: int) -> _Randomness:
-        """The states that `seed` leads to; the generators themselves are left there."""
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002, the generator that foreign code draws from
-        random.seed(seed)
-        return cls.now()
-
-    @classmethod
     def now(cls) -> _Randomness:
         return cls(torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
 
@@ -68,14 +60,18 @@ class Turn(threading.Thread):
         self.reason: str | None = None
         self._spent = False
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
-        self._random = _Randomness.seeded(seed)
+        self._seed = seed
+        self._random: _Randomness | None = None
 
     def resume(self) -> None:
         """Lets the code run until it asks or ends; `question` is then set, or `reason`."""
-        self._random.restore()
-        if self.ident is None:
+        if self._random is None:
+            torch.manual_seed(self._seed)
+            np.random.seed(self._seed % 2**32)  # noqa: NPY002, the generator that foreign code draws from
+            random.seed(self._seed)
             self.start()
         else:
+            self._random.restore()
             self._go.release()
         self._paused.acquire()
         self._random = _Randomness.now()
