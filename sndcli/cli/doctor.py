@@ -20,12 +20,19 @@ PACKAGES = ("sndcli", "torch", "torchvision", "numpy", "scipy", "pyarrow", "type
 class Doctor(o.LongTalk, RemoteOptions):
     """Check this installation, or with --model a remote model: exit code 0 if all is well, 2 if not.
 
-    Example: snd doctor
+    Example: snd doctor --attack py:my_attacks:SPEC --defense py:my_defenses:Gain
     """
 
     device: o.Device = "auto"
     model: Annotated[
         str | None, typer.Option(help="Look at this remote model instead.", metavar="http://HOST:PORT")
+    ] = None
+    attack: Annotated[
+        str | None, typer.Option(help="Check this attack instead: budget, batch, seeds, success on a half-space.")
+    ] = None
+    preset: Annotated[str | None, typer.Option(help="Preset of --attack. Default: its first.")] = None
+    defense: Annotated[
+        str | None, typer.Option(help="Check this defense instead: fresh draws for each row, seeds, shapes.")
     ] = None
 
     def run(self, listener: "Listener") -> "Shown":
@@ -36,6 +43,8 @@ class Doctor(o.LongTalk, RemoteOptions):
         """
         if self.model is not None:
             return self._remote(self.model, listener)
+        if self.attack is not None or self.defense is not None:
+            return self._conformance(listener)
         import torch
 
         from sndcli.cli.output import Shown
@@ -93,6 +102,31 @@ class Doctor(o.LongTalk, RemoteOptions):
         model = open_model(source, remote=self.remote())
         assert isinstance(model, OpaqueModel)
         return examined(model, listener)
+
+    def _conformance(self, listener: "Listener") -> "Shown":
+        """What `sndcli.testing` finds of an attack, a defense or both."""
+        from sndcli.attacks.registry import spec_of
+        from sndcli.cli.output import Shown
+        from sndcli.defenses.parse import build, parse
+        from sndcli.errors import ConfigError
+        from sndcli.models.classifier import IDENTITY, Classifier
+        from sndcli.testing import SHAPE, attack_checks, defense_checks
+
+        found = attack_checks(spec_of(self.attack), self.preset) if self.attack is not None else []
+        if self.defense is not None:
+            spec = parse(self.defense, None, None)
+            found += defense_checks(
+                lambda model, generator: build(spec, Classifier(model, IDENTITY, SHAPE, "half-space"), generator.device)
+            )
+        lines = [f"{'ok' if check.good else 'NO':4} {check.name}" for check in found]
+        failed = [check for check in found if not check.good]
+        if failed:
+            for line in lines:
+                listener.note(line)
+            what = " ".join(name for name in (self.attack, self.defense) if name is not None)
+            told = "; ".join(f"{check.name}: {check.advice}" for check in failed)
+            raise ConfigError(f"{what} fails {len(failed)} of {len(found)} checks.\n{told}.")
+        return Shown({"schema": 1, "checks": {check.name: check.good for check in found}}, lambda: lines)
 
 
 def _versions() -> dict[str, str]:

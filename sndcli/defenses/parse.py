@@ -92,7 +92,7 @@ def parse(
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
     parts = chosen.split("+")
     for k, part in enumerate(parts):
-        if part not in NAMES and part not in plugins.names(plugins.DEFENSES):
+        if part not in NAMES and not plugins.known(plugins.DEFENSES, part):
             raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
@@ -141,7 +141,7 @@ def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -
     """The defended model, drawing its noise on `device`.
 
     A defense without randomness is still wrapped, so that σ = 0 runs the same code. A name that is not ours is that
-    of an installed package: its entry point is called with the model and a generator.
+    of an installed package, or ``py:module:Class?key=value``: it is called with the model, a generator and the values.
     """
     defended: nn.Module = model
     for part in spec.parts:
@@ -154,7 +154,17 @@ def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -
             source = spec.weights or trained.default_source(part, model.name)
             defended = trained.defend(trained.read(source, part), part, device, generator)
         elif part not in NAMES:
-            defended = plugins.load(plugins.DEFENSES, part)(defended, generator)
+            defended = _foreign(part, defended, generator)
             if not isinstance(defended, Defense):
                 raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
     return defended
+
+
+def _foreign(part: str, model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A defense of somebody else around `model`."""
+    make = plugins.load(plugins.DEFENSES, part)
+    if not callable(make):
+        raise ConfigError(f"Expected the defense `{part}` to be a class or a function of (model, generator).")
+    parameters = plugins.parameters_of(part, make, given=2) if part.startswith(plugins.PATH) else {}
+    made: nn.Module = make(model, generator, **parameters)
+    return made
