@@ -73,7 +73,6 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("line", [line for _, line in bad_inputs.lines()])
 def test_bad_input(line: str, snd: Snd, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

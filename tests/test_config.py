@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
-from typer.main import get_command
+from conftest import Done, commands
 
 from sndcli.cli import defaults
 from sndcli.cli.app import app
 
 Snd = Callable[..., Done]
-ROOT: Any = get_command(app)
+ROOT = commands(app)
 RUN = """
 sigma = 0.01
 seed = 7

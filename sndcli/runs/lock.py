@@ -69,6 +69,8 @@ def _acquired(folder: Path) -> tuple[FileLock, list[Path]]:
                 lock.release()
     except Timeout:
         raise
+    except NotImplementedError:  # a file system without locks: as good as one that nobody else uses
+        return lock, made
     except OSError as error:
         _remove_empty(made)
         if error.errno in FULL:
