@@ -271,6 +271,6 @@ def grouped(frames: Iterable[Frame]) -> dict[Setting, list[Frame]]:
 
 
 def _order(frame: Frame) -> tuple[object, ...]:
-    s = frame.setting
+    s = frame.setting.pooled
     names = (s.dataset, s.model, s.norm, s.eps, s.attack, s.engine)
     return (*names, s.votes, s.defense, s.sigma, s.beta is not None, s.beta or 0.0)

@@ -7,7 +7,7 @@ Importing this file imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, Field, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, Protocol, TypeVar
 
 from sndcli.errors import ConfigError, unknown
@@ -154,21 +154,10 @@ def options_of(
     Raises:
         ConfigError: an unknown preset or key, or a value that does not parse.
     """
+    from sndcli.attacks.ranges import parsed  # pydantic is not needed to list attacks
+
     chosen = preset or spec.default_preset(norm)
     if chosen not in spec.presets:
         raise unknown(f"preset of {spec.name}", chosen, spec.presets)
     options = spec.presets[chosen].options
-    types = {each.name: type(getattr(options, each.name)) for each in fields(options)}
-    changes: dict[str, object] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
-        if key not in types:
-            raise unknown(f"option of {spec.name}", key, types)
-        try:
-            kind = types[key]
-            changes[key] = text.lower() in ("1", "true", "yes") if kind is bool else kind(text)
-        except ValueError:
-            raise ConfigError(f"Expected `{key}` to be a {types[key].__name__} but got `{text}`.") from None
-    return replace(options, **changes)
+    return replace(options, **parsed(type(options), settings, spec.name))

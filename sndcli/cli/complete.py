@@ -9,7 +9,7 @@ import typer
 
 from sndcli import plugins
 
-PREFIXES = ("file:", "torchvision:", "timm:", "py:")  # of --model; a test holds that they are those of models.sources
+PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:", "http://", "https://")
 DATASETS = ("cifar10", "imagenet", "folder:")
 DEFENSES = ("none", "snd", "rnp", "rse", "pni", "pni-shared")  # as defenses.parse, whose import would import torch
 

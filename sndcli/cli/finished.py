@@ -83,7 +83,7 @@ def _lines(first: Planned, found: Sequence[Estimate]) -> Iterator[str]:
     for e in found:
         name = f"{e.name}: " if e.name else ""
         yield (
-            f"{name}{e.config.defense.name} {e.config.defense.sigma:g}: at most {e.cost.most.paid:,} paid queries and "
+            f"{name}{e.config.defended}: at most {e.cost.most.paid:,} paid queries and "
             f"{e.cost.most.unpaid:,} other passes, usually {e.cost.usual.unpaid:,}, at {e.rates.defended:.0f} (bare "
             f"{e.rates.bare:.0f}) images/s about {duration(e.seconds)}; {e.path}{' (exists)' if e.exists else ''}"
         )

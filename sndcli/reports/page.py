@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from sndcli import __version__
-from sndcli.analysis.baseline import Comparison
+from sndcli.analysis.comparison import Comparison
 from sndcli.analysis.flags import flags
 from sndcli.analysis.frame import Frame
 from sndcli.analysis.measures import MEASURES

@@ -17,6 +17,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
+from sndcli.runs.words import attack_words, defense_words, slug
 
 PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of an old law passes for a new one
 
@@ -77,6 +78,8 @@ class RunConfig:
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {value}.")
+        if not 0 <= self.seed <= 2**63 - self.repeats:
+            raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
@@ -116,10 +119,21 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     @property
+    def attacked(self) -> str:
+        """The attack in words."""
+        return attack_words(self.attack, self.engine, self.preset, self.settings)
+
+    @property
+    def defended(self) -> str:
+        """The defense in words, and what of the run is not as usual."""
+        return defense_words(
+            self.defense, self.votes, self.quantize, self.precision, self.select, self.select_by or None
+        )
+
+    @property
     def file_name(self) -> str:
         """A readable name that no other config has."""
-        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
-        engine = "-foolbox" if self.engine == "foolbox" else ""
-        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
-        data = self.dataset.replace(":", "-")
-        return f"{self.attack}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+        model = slug(self.model.split("/")[-1])
+        data = slug(self.dataset)
+        parts = (slug(self.attacked), data, model, slug(self.defended), f"q{self.budget}", self.run_id[:8])
+        return "_".join(parts) + ".parquet"

@@ -19,6 +19,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
+from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
@@ -76,7 +77,7 @@ class Experiment:
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
         self.unit = config.unit or 0  # images that share a loop and a part file, once it is known
-        self.random = config.defense.random or victim.bare is None  # whether answers to one question may differ
+        self.random = config.defense.random or victim.random  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
@@ -84,7 +85,15 @@ class Experiment:
 
         Raises:
             ConfigError: the result file holds another config.
+            IncompleteError: another process is at it, or the machine failed.
         """
+        done = None if fresh else self.files.finished()
+        if done is not None:
+            return done
+        with self.files.alone():
+            return self._run(fresh, progress)
+
+    def _run(self, fresh: bool, progress: Callable[[Tick], None]) -> pa.Table:
         if fresh:
             self.files.discard()
         done = self.files.finished()
@@ -198,7 +207,8 @@ class Experiment:
             submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
             bare_label=self.victim.labels(ledger.submitted[-1]),
             rounded_label=self.victim.labels(as_sent(ledger.submitted[-1], quantize=True)),
-            classes=tuple(self.data.classes), run_id=self.config.run_id,
+            classes=(*self.data.classes, *map(str, range(len(self.data.classes), self.victim.classes))),
+            run_id=self.config.run_id,
         )  # fmt: skip
         points.write(path, kept)
 
@@ -228,6 +238,7 @@ class Experiment:
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
+            "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),
         }
 

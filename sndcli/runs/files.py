@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow as pa
 from sndcli.errors import ConfigError, DataError
 from sndcli.runs import answers, points, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.lock import alone
 
 PARTS = ".parts"
 
@@ -25,7 +27,7 @@ class RunFiles:
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
-        self.path = out if out.suffix == ".parquet" else out / config.file_name
+        self.path = out if out.suffix == ".parquet" else _named(out, config)
         self.parts = parts_of(self.path)
         self.config, self.save_points = config, save_points
 
@@ -35,6 +37,8 @@ class RunFiles:
         Raises:
             ConfigError: the file holds another config, or the points that are wanted were not saved.
         """
+        if self.path.is_dir():
+            raise ConfigError(f"Expected `--out` to be a file or a folder for it, but {self.path} is a folder.")
         if not self.path.is_file():
             return None
         table = results.read(self.path)
@@ -61,6 +65,15 @@ class RunFiles:
         for pattern in ("*.parquet*", "*.safetensors*"):
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """While inside, no other process runs this; the folder of parts is there, and goes where it ends empty.
+
+        Raises:
+            ConfigError: it cannot be written.
+            IncompleteError: another process runs it.
+        """
+        return alone(self.parts, self.path)
 
     def make_folder(self, warn: Callable[[str], None]) -> None:
         """Before any work: the folder can be written, and holds no parts of another config.
@@ -133,7 +146,6 @@ class RunFiles:
             points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
         self._discard_parts()  # of other --unit too
-        self.parts.rmdir()
         return merged
 
 
@@ -165,3 +177,10 @@ def begun(parts: Path) -> pa.Table:
     planned = run["config"]["images"] * run["config"]["repeats"]
     told: results.Metadata = {**run, "wall_s": spent, "progress": {"images": len(rows), "of": planned}}
     return rows.replace_schema_metadata(results.metadata_of(told))
+
+
+def _named(folder: Path, config: RunConfig) -> Path:
+    """Where a run's result is or would be; where an earlier version called it otherwise, under that name."""
+    path = folder / config.file_name
+    known = [*folder.glob(f"*_{config.run_id[:8]}.parquet"), *folder.glob(f"*_{config.run_id[:8]}.parts")]
+    return path if not known or path.exists() else known[0].with_suffix(".parquet")

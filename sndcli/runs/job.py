@@ -13,7 +13,7 @@ import torch
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec, settle
 from sndcli.errors import ConfigError
-from sndcli.models.opaque import Model
+from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
@@ -84,7 +84,7 @@ class Job:
             self.references, self.save_points, self._chooser(),
         )  # fmt: skip
         start = time.perf_counter()
-        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
+        what = f"{c.attacked} against {c.defended}"
         with self.listener.progress(1.0, what) as update:
 
             def progress(tick: Tick) -> None:
@@ -93,6 +93,13 @@ class Job:
                 update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             table = experiment.run(self.fresh, progress)
+        if unpaid := experiment.chooser[1].answers_to_name:
+            self.listener.note(f"images were chosen by a majority of 9 answers each: {unpaid:,} unpaid answers")
+        if isinstance(self.model, OpaqueModel) and (sent := self.model.sent()):
+            self.listener.note(
+                f"{self.model.name} was sent {sent['requests']:,} requests about {sent['images']:,} images; "
+                f"{sent['retries']:,} retries, {sent['failed']:,} failed"
+            )
         self.listener.note(f"written: {files.path}")
         return Run(table, files.path)
 
