@@ -17,7 +17,8 @@ import torch
 from conftest import Done
 from test_reports import BASE, HIT, MISS, write_run
 
-from sndcli.models.sources import load_model, save_weights
+from sndcli.models.checkpoint import save_weights
+from sndcli.models.sources import load_model
 
 Snd = Callable[..., Done]
 PAGE = (Path(__file__).parents[1] / "docs" / "ci.md").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import typer
 
 from sndcli.cli import options as o
 from sndcli.cli.command import Runner
+from sndcli.cli.ranges import POSITIVE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,7 +61,7 @@ class Report(o.Talk):
     at: Annotated[str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")] = (
         None
     )
-    eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None
+    eps: Annotated[float | None, POSITIVE, typer.Option(help="Bound to report instead of the runs' own.")] = None
     interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson"
     where: Annotated[
         list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja or run=1f2e; repeatable.")
@@ -75,6 +76,12 @@ class Report(o.Talk):
     plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None
     kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries"
     out: Annotated[Path | None, typer.Option(help="The file that --format parquet writes.")] = None
+    save_png: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for pictures of runs with --save-points: clean, attacked, difference.", metavar="DIR"
+        ),
+    ] = None
     junit: Annotated[Path | None, typer.Option(help="Write gates, comparisons and flags as JUnit XML.")] = None
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
@@ -88,13 +95,11 @@ class Report(o.Talk):
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.reports import plots
-        from sndcli.runs.writing import write_text
+        from sndcli.runs.writing import check_writable, write_text
 
         o.one_of(self.format, FORMATS, "--format")
         o.one_of(self.interval, INTERVALS, "--interval")
         o.one_of(self.kind, plots.KINDS, "--kind")
-        if self.eps is not None and not self.eps > 0:
-            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
         points = o.counts(self.at, "--at")
         if any(point < 1 for point in points):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
@@ -104,6 +109,9 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
+        for path in (self.out, self.html):
+            if path is not None:
+                check_writable(path)
         if (self.format == "parquet") != (self.out is not None):
             raise ConfigError("`--format parquet` writes the file of `--out`; the other formats are printed.")
 
@@ -111,6 +119,7 @@ class Report(o.Talk):
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
+            found = _finished(found, bool(rules or self.baseline), self.strict, listener)
             return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
@@ -147,6 +156,11 @@ class Report(o.Talk):
 
             write_text(self.html, page.render(frames, rows, verdict.notes, comparisons, self.interval, self.eps))
             listener.note(f"written: {self.html}")
+        if self.save_png is not None:
+            from sndcli.reports import pictures
+
+            for path in [f.path for f in frames if f.path is not None and not f.unfinished]:
+                listener.note(pictures.save(path, self.save_png).text)
         if self.junit is not None:
             from sndcli.reports import junit
 
@@ -187,6 +201,24 @@ class Report(o.Talk):
     def as_json(self) -> bool:
         """Two ways to ask for it."""
         return self.json or self.format == "json"
+
+
+def _finished(frames: "list[Frame]", judged: bool, strict: bool, listener: "Listener") -> "list[Frame]":
+    """Says which runs are in progress; where runs are judged, those are left out.
+
+    Raises:
+        IncompleteError: nothing is left to judge, or `strict`.
+    """
+    from sndcli.errors import IncompleteError
+
+    going = [f"{frame.path}: {frame.unfinished}" for frame in frames if frame.unfinished]
+    if judged and going and (strict or len(going) == len(frames)):
+        raise IncompleteError(
+            "\n".join([*going, "Only finished runs are judged; the command that began one continues."])
+        )
+    for line in going:
+        listener.note(f"note: {line}" + ("; not judged" if judged else ""))
+    return [frame for frame in frames if not (judged and frame.unfinished)]
 
 
 def _compared(verdict: "Verdict") -> "list[RenderableType]":

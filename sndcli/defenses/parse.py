@@ -96,6 +96,10 @@ def parse(
             raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
+        if part == "none" and len(parts) > 1:
+            raise ConfigError(f"`none` stands alone, but `--defense` is `{chosen}`.")
+    if len({*parts}) < len(parts):
+        raise ConfigError(f"Expected each defense once but `--defense` is `{chosen}`.")
     if weights and parts[0] not in trained.NAMES:
         raise ConfigError(
             f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
@@ -103,6 +107,8 @@ def parse(
     if "snd" not in parts:
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
+        if clip:
+            raise ConfigError(f"`--clip` belongs to `snd`, but `--defense {chosen}` has none.")
         return DefenseSpec(chosen, weights=weights or "")
     return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip, weights or "")
 

@@ -21,7 +21,7 @@ from sndcli.models.preprocessing import Preprocessing
 Access = Literal["scores", "labels"]
 Score = Literal["logits", "probabilities"]
 NO_LABEL = -1  # of a row that was not answered
-SURE = 100.0  # logit of an answered label over all others: its probability is 1 in float32
+SURE = 200.0  # logit of an answered label over all others, whose probabilities are then 0 in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Facts:
             what a run says of the undefended model is null, and images are chosen by a majority of answers.
         batch_rows: images a call, at most, where no ``--batch-size`` is given; 0: measured by asking it, which is
             only for models that cost nothing but time.
+        rows_a_request: images that are sent together, where they are sent.
+        eight_bits: whether it is sent images rounded to 8 bits; a run then counts distances of those.
         preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
     """
 
@@ -50,6 +52,8 @@ class Facts:
     score: Score = "logits"
     bare: bool = True
     batch_rows: int = 0
+    rows_a_request: int = 1
+    eight_bits: bool = False
     preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
@@ -100,7 +104,7 @@ class OpaqueModel(ABC):
 
         Args:
             images: float32 ``[N, C, H, W]``, on the pixel scale [0, 1]. With a defense on this side its noise may lead
-                a little out of it; a model that takes bytes clips and rounds.
+                a little out of it; a remote model clips, and rounds where bytes are sent.
 
         Returns:
             float ``[N, K]``, or int64 ``[N]`` where `Facts.access` is ``labels``. A row that was not answered is NaN,
@@ -110,11 +114,26 @@ class OpaqueModel(ABC):
             IncompleteError: there is nobody to ask any more. The run stops and can be resumed.
         """
 
+    def sent(self) -> dict[str, int | float]:
+        """What was sent to whoever answers, in numbers; nothing where the answers are computed here."""
+        return {}
+
     def to(self, device: torch.device) -> None:  # noqa: B027 (most have nothing to move)
         """Moves what computes to `device`, where that is ours to say; images come from there and answers go there."""
 
 
 Model = Classifier | OpaqueModel
+
+
+def network_of(model: Model) -> Classifier:
+    """The torch network of a model.
+
+    Raises:
+        ConfigError: it has none, it can only be asked.
+    """
+    if isinstance(model, OpaqueModel):
+        raise ConfigError(f"This needs a torch network, but {model.name} can only be asked.")
+    return model
 
 
 class Logits(nn.Module):
@@ -151,8 +170,13 @@ class Logits(nn.Module):
             )
         answers = answers.float()
         if facts.score == "probabilities":
-            answers = answers.clamp_min(torch.finfo(torch.float32).tiny).log()
+            answers = log_probabilities(answers)
         return answers
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Natural logarithms, finite; NaN stays NaN. The softmax of them is the probabilities again."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _one_hot(labels: Tensor, rows: int, facts: Facts) -> Tensor:

@@ -53,6 +53,11 @@ class Shown:
         )
 
 
+def _name(names: Sequence[str], label: int) -> str:
+    """Of a label; there is none where the model did not answer."""
+    return names[label] if label >= 0 else "no answer"
+
+
 def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
     """The first images of each run that have a point, closest distances not preferred; `most` in all.
 
@@ -84,7 +89,8 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
                 Shown(
                     f"{frame.setting.attack}, {frame.setting.defended}, Q={frame.budget:,}",
                     clean, submitted, np.clip(0.5 + gain * change, 0, 1), gain,
-                    names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.submitted[row, -1]),
+                    _name(names, int(kept.label[k])), _name(names, int(kept.bare_label[k])),
+                    float(frame.submitted[row, -1]),
                     {"l2": "L2", "linf": "L∞"}.get(frame.setting.norm, frame.setting.norm),
                     float(frame.p_adv_submitted[row, -1]),
                 )

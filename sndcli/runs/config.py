@@ -29,7 +29,7 @@ class RunConfig:
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
     are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
     is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
-    share a batch: nothing but time depends on it, so it is no part of the run's identity.
+    share a loop, None where the run settles it: nothing but time depends on it, so it is no part of the run's identity.
     """
 
     attack: str
@@ -53,7 +53,7 @@ class RunConfig:
     seed: int = 0
     repeats: int = 1
     verify: int = 100
-    unit: int = 100
+    unit: int | None = None
     quantize: bool = False
     mismatch: bool = False
     boundary: bool = True
@@ -75,8 +75,11 @@ class RunConfig:
         if self.votes > self.budget >= 1:
             raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
         for name in ("budget", "votes", "repeats", "verify", "unit"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+            value: int | None = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {value}.")
+        if not 0 <= self.seed <= 2**63 - self.repeats:
+            raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")

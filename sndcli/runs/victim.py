@@ -13,14 +13,14 @@ from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError, first_line
 from sndcli.models.classifier import Classifier
 from sndcli.models.inference import Forward, Precision, measure_batch_size, optimise
-from sndcli.models.opaque import Logits, Model, OpaqueModel
+from sndcli.models.opaque import Logits, Model, OpaqueModel, network_of
 from sndcli.queries.draws import UNANSWERED, labels_of
 from sndcli.streams import ImageStreams, Purpose, Streams, UnitStreams, hashed
 
 COMPILED_ROWS = 16
 PASSES, COPIES, LOOKED_AT = 2, 8, 8  # that show whether a model draws: passes, copies of an image in each, images
-ROUNDING = 1e-5  # of the largest logit: how far two answers may lie apart and still be the same
 ANSWERS = 9  # odd; whose majority says what a model that draws by itself calls an image
+ROUNDING = 1e-5  # of the largest logit: how far two answers may lie apart and still be the same
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Victim:
         per_image: whether every defense draws for each image from a stream of its own.
         draws_itself: whether two answers of `undefended` to one question were seen to differ.
         answers_to_name: unpaid answers that `labels` took a majority of.
+        classes: K, known from `fit_to`.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Victim:
     per_image: bool = True
     draws_itself: bool = False
     answers_to_name: int = 0
+    classes: int = 0
 
     @classmethod
     def prepare(
@@ -91,9 +93,12 @@ class Victim:
         Raises:
             ConfigError: there is none, the model can only be asked.
         """
-        if isinstance(self.model, OpaqueModel):
-            raise ConfigError(f"This needs the network itself, but {self.model.name} can only be asked.")
-        return self.model
+        return network_of(self.model)
+
+    @property
+    def random(self) -> bool:
+        """Whether the undefended model may answer the same question differently."""
+        return self.bare is None
 
     @property
     def bare(self) -> Forward | None:
@@ -125,11 +130,13 @@ class Victim:
         if size != self.model.input_size:
             raise ConfigError(f"Expected images of {self.model.input_size} for {name} but {data.name} has {size}.")
         if isinstance(self.model, OpaqueModel):
-            classes = self.model.facts.classes
+            self.classes = self.model.facts.classes
         else:
-            classes = self.undefended(torch.zeros(1, *size)).shape[1]
-        if classes != len(data.classes):
-            raise ConfigError(f"Expected {classes} classes for {name} but {data.name} has {len(data.classes)}.")
+            self.classes = self.undefended(torch.zeros(1, *size)).shape[1]
+        named = len(data.classes)
+        if named != self.classes and not (data.outputs_may_be_more and named < self.classes):
+            hint = " (--classes says which output a folder is)" if data.name.startswith("folder:") else ""
+            raise ConfigError(f"Expected {self.classes} classes for {name} but {data.name} has {named}{hint}.")
         looked_at = data.readable(torch.arange(min(LOOKED_AT, len(data))))
         self.draws_itself = draws(self.undefended, data.pixels(looked_at))
 
@@ -191,7 +198,12 @@ def _ready(
 def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
     """Logits of `x`, or one line on why not: each architecture has its own complaint about a size."""
     try:
-        return forward(x)
-    except (RuntimeError, ValueError, AssertionError) as error:
+        logits = forward(x)
+        if logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
+            raise ValueError(f"expected logits [{len(x)}, K] but got {list(logits.shape)}")
+        return logits
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a user's network does
         shape = " x ".join(map(str, x.shape[2:]))
         raise ConfigError(f"{what} fails on images of {shape}: {first_line(error)}") from None
