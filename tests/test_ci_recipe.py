@@ -81,7 +81,7 @@ def test_the_recipe_over_two_commits(tmp_path: Path) -> None:
     commit("A model")
     first = run("sh", "robustness.sh", "accept")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("## Robustness: passed")
+    assert (work / "summary.md").read_text().startswith("## Robustness: passed")
     assert "Against the baseline" not in first.stdout
     assert len([*(work / "baseline").glob("*.parquet")]) == 1
     commit("Its baseline")
