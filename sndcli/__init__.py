@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 __all__ = [
-    "PNI", "RSE", "Classifier", "Evaluation", "Normalisation", "Oracle", "ResizePad", "Result", "SmallNoise", "attack",
-    "evaluate", "load_model",
+    "PNI", "RSE", "Classifier", "Evaluation", "Facts", "Normalisation", "OpaqueModel", "Oracle", "ResizePad", "Result",
+    "SmallNoise", "attack", "evaluate", "load_model", "open_model",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sndcli.defenses.resize_pad import ResizePad
     from sndcli.defenses.small_noise import SmallNoise
     from sndcli.models.classifier import Classifier, Normalisation
-    from sndcli.models.sources import load_model
+    from sndcli.models.opaque import Facts, OpaqueModel
+    from sndcli.models.sources import load_model, open_model
     from sndcli.queries.oracle import Oracle
 
 _HOMES = {
@@ -37,7 +38,10 @@ _HOMES = {
     "RSE": "sndcli.defenses.noise_layers",
     "ResizePad": "sndcli.defenses.resize_pad",
     "SmallNoise": "sndcli.defenses.small_noise",
+    "Facts": "sndcli.models.opaque",
+    "OpaqueModel": "sndcli.models.opaque",
     "load_model": "sndcli.models.sources",
+    "open_model": "sndcli.models.sources",
 }
 
 

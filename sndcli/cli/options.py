@@ -42,8 +42,9 @@ Classes = Annotated[
 Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
-                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, or py:module:factory (imports and "
-                      "runs that module). See docs/models.md."),
+                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, hf:DIR, onnx:FILE, "
+                      "torchscript:FILE?size=S, or py:module:factory (imports and runs that module). See "
+                      "docs/models.md."),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
