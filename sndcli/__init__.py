@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
 __all__ = [
-    "PNI", "RSE", "Classifier", "Evaluation", "Normalisation", "Oracle", "ResizePad", "Result", "SmallNoise", "attack",
-    "evaluate", "load_model", "one_image",
+    "PNI", "RSE", "Classifier", "Evaluation", "Facts", "Normalisation", "OpaqueModel", "Oracle", "ResizePad", "Result",
+    "SmallNoise", "attack", "evaluate", "load_model", "one_image", "open_model",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from sndcli.defenses.resize_pad import ResizePad
     from sndcli.defenses.small_noise import SmallNoise
     from sndcli.models.classifier import Classifier, Normalisation
-    from sndcli.models.sources import load_model
+    from sndcli.models.opaque import Facts, OpaqueModel
+    from sndcli.models.sources import load_model, open_model
     from sndcli.queries.oracle import Oracle
 
 _HOMES = {
@@ -38,8 +39,11 @@ _HOMES = {
     "RSE": "sndcli.defenses.noise_layers",
     "ResizePad": "sndcli.defenses.resize_pad",
     "SmallNoise": "sndcli.defenses.small_noise",
+    "Facts": "sndcli.models.opaque",
+    "OpaqueModel": "sndcli.models.opaque",
     "load_model": "sndcli.models.sources",
     "one_image": "sndcli.attacks.one_image",
+    "open_model": "sndcli.models.sources",
 }
 
 

@@ -28,6 +28,7 @@ SHORTER = {
 }
 LEFT_OUT = {
     "--dataset imagenet": "needs ImageNet",
+    "--dataset folder:DIR": "needs pictures",
     "snd train": "only the name; trains for hours",
     "snd evidence": "only the name; takes minutes",
     "snd report --plot": "only the option; needs the extra `plot`",

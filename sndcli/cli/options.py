@@ -49,8 +49,9 @@ Classes = Annotated[
 Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
-                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, py:module:factory (imports and "
-                      "runs that module), or http://HOST:PORT (docs/remote.md). See docs/models.md.",
+                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, hf:DIR, onnx:FILE, "
+                      "torchscript:FILE?size=S, py:module:factory (imports and runs that module), or "
+                      "http://HOST:PORT (docs/remote.md). See docs/models.md.",
                  autocompletion=complete.models),
 ]  # fmt: skip
 References = Annotated[
