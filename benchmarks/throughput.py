@@ -37,11 +37,19 @@ def raw_rate(victim: Victim, size: int, seconds: float = 2.0) -> float:
     forward = Forward(victim.undefended.model, victim.undefended.device, size)
     x = torch.rand(size, *victim.classifier.input_size, device=forward.device)
     forward(x)
+    settle(forward.device)
     start, rows = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         forward(x)
+        settle(forward.device)
         rows += size
     return rows / (time.perf_counter() - start)
+
+
+def settle(device: torch.device) -> None:
+    """Waits for what a GPU still has to do, so that a clock read afterwards means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class Timed(Reference):
@@ -77,6 +85,7 @@ def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int
     start = time.perf_counter()
     oracle.check(scores=ATTACKS[name].access == "scores")
     run_attack(oracle, streams(0, everyone, 0, "attack"), name, engine, options_of(spec_of(name), None), references)
+    settle(device)
     elapsed, aside = time.perf_counter() - start, sum(reference.seconds for reference in references)
     passes = sum(reference.rows for reference in references)
     note = f", {passes} reference passes apart, {passes / aside:.0f}/s" if passes else ""

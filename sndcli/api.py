@@ -20,15 +20,17 @@ from sndcli.defenses.parse import DefenseSpec, parse, settle
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.inference import Precision, resolve_device
+from sndcli.models.opaque import Model as Opened
+from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
-from sndcli.models.sources import digest, load_model
+from sndcli.models.sources import digest, load_model, open_model
 from sndcli.runs import points
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 
 Norm = Literal["l2", "linf"]
-Model = str | nn.Module
+Model = str | nn.Module | OpaqueModel
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def attack(
 
     Args:
         name: of the attack, see ``snd ls attacks``.
-        model: a `Classifier`, any torch module from pixels in [0, 1] to logits, or a source such as ``"resnet20"``.
+        model: a `Classifier`, any torch module from pixels in [0, 1] to logits, a source such as ``"resnet20"``, or an
+            `OpaqueModel`.
         x: images ``[N, C, H, W]``, uint8 or floating point in [0, 1].
         y: int64 ``[N]``, their labels.
         sigma: of the noise; alone it means the defense ``snd``.
@@ -139,9 +142,11 @@ def attack(
     """
     classifier = _classifier(model, x)
     spec, chosen = parse(defense, sigma, beta, clip), spec_of(name)
-    networks = [_classifier(reference, x) for reference in references]
+    networks = [_network(reference, x) for reference in references]
     if networks and not chosen.references:
         raise ConfigError(f"`{name}` takes no reference models.")
+    if chosen.access == "scores" and isinstance(classifier, OpaqueModel) and classifier.facts.access == "labels":
+        raise ConfigError(f"`{name}` needs scores, but {classifier.name} answers with labels alone.")
     text = tuple(f"{key}={value}" for key, value in (settings or {}).items())
     options_of(chosen, preset, text, norm or chosen.norms[0])
     data = _images(x, y, classifier)
@@ -217,7 +222,20 @@ def evaluate(
     })  # fmt: skip
 
 
-def _classifier(model: Model, x: Tensor) -> Classifier:
+def _classifier(model: Model, x: Tensor) -> Opened:
+    if isinstance(model, str):
+        return open_model(model)
+    return model if isinstance(model, OpaqueModel) else _network(model, x)
+
+
+def _network(model: Model, x: Tensor) -> Classifier:
+    """A torch network.
+
+    Raises:
+        ConfigError: the model can only be asked.
+    """
+    if isinstance(model, OpaqueModel):
+        raise ConfigError(f"Expected a torch network as a reference, but {model.name} can only be asked.")
     if isinstance(model, str):
         return load_model(model)
     if isinstance(model, Classifier):
@@ -227,7 +245,7 @@ def _classifier(model: Model, x: Tensor) -> Classifier:
     return Classifier(model, plain, tuple(x.shape[1:]), type(model).__name__)
 
 
-def _images(x: Tensor, y: Tensor, model: Classifier) -> ImageSet:
+def _images(x: Tensor, y: Tensor, model: Opened) -> ImageSet:
     """A data set of given images.
 
     Raises:
@@ -241,8 +259,11 @@ def _images(x: Tensor, y: Tensor, model: Classifier) -> ImageSet:
             raise ValueError(f"Expected `x` in [0, 1] but got values from {x.min():g} to {x.max():g}.")
     labels = y.detach().cpu().to(torch.int64)
     data = ImageSet("images", f"{len(x)} given images", x.cpu(), labels, torch.arange(len(x)), ())
-    with torch.no_grad():
-        outputs = model(data.pixels(torch.arange(1)).to(model.mean.device)).shape[1]
+    if isinstance(model, OpaqueModel):
+        outputs = model.facts.classes
+    else:
+        with torch.no_grad():
+            outputs = model(data.pixels(torch.arange(1)).to(model.mean.device)).shape[1]
     if not bool(((labels >= 0) & (labels < outputs)).all()):
         raise ValueError(f"Expected `y` from 0 to {outputs - 1} but got values from {labels.min()} to {labels.max()}.")
     return replace(data, classes=tuple(str(k) for k in range(outputs)))
@@ -255,7 +276,7 @@ def _result(table: pa.Table, kept: points.Points, config: RunConfig) -> Result:
     keys = [(config.seed, image) for image in range(len(order))]
     defense: DefenseSpec = config.defense
     return Result(
-        attack=config.attack, defense=f"{defense.name} {defense.sigma:g}" if defense.sigma else defense.name,
+        attack=config.attack, defense=defense.words,
         labels=kept.bare_label[order], points=kept.submitted[order], submitted=kept.has_submitted[order],
         distances=torch.tensor([d[-1] for d in table.column("distance_submitted").to_pylist()], dtype=torch.float64),
         queries=torch.tensor(table.column("queries").to_pylist()),

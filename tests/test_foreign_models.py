@@ -155,10 +155,10 @@ def test_a_plain_file_of_torchvisions_architecture(tmp_path: Path) -> None:
 def test_torchvision_preprocessing_is_the_weights_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made = models.resnet18(weights=None)
     monkeypatch.setattr(models, "get_model", lambda name, weights: made)  # no download
-    model = load_model("torchvision:resnet50/IMAGENET1K_V2")
+    model = load_model("torchvision:resnet50/IMAGENET1K_V2", download=True)
     assert model.preprocessing == Preprocessing(224, 232)
-    assert load_model("torchvision:inception_v3").preprocessing == Preprocessing(299, 342)
-    other = load_model("torchvision:resnet50?size=96&interpolation=bicubic")
+    assert load_model("torchvision:inception_v3", download=True).preprocessing == Preprocessing(299, 342)
+    other = load_model("torchvision:resnet50?size=96&interpolation=bicubic", download=True)
     assert other.preprocessing == Preprocessing(96, 110, "bicubic")
     assert other.input_size == (3, 96, 96)
 
@@ -169,7 +169,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(models, "get_model", fails)
     with pytest.raises(DataError, match=r"IMAGENET1K_V1 of resnet50 could not be downloaded: no network"):
-        load_model("torchvision:resnet50/IMAGENET1K_V1")
+        load_model("torchvision:resnet50/IMAGENET1K_V1", download=True)
 
 
 @pytest.mark.parametrize(

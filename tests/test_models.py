@@ -11,10 +11,11 @@ from torch import nn
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import parse
 from sndcli.errors import ConfigError, DataError
+from sndcli.models.checkpoint import save_weights
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.inference import Forward, measure_batch_size, optimise
 from sndcli.models.resnet_cifar import BasicBlock, resnet20
-from sndcli.models.sources import load_model, save_weights
+from sndcli.models.sources import load_model
 from sndcli.runs.victim import Victim
 
 CPU = torch.device("cpu")

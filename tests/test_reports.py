@@ -45,11 +45,11 @@ def write_run(
     first_image: int = 0, **changes: Any,
 ) -> Path:  # fmt: skip
     """A result file of these improvement events, one list an image; the point submitted is the closest wrong answer."""
-    points, rows = config.report_points, []
+    points, rows, told, run_id = config.report_points, [], config.as_dict(), config.run_id
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
-        rows.append(columns.of_config(config.as_dict()) | {
-            "run_id": config.run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
+        rows.append(columns.of_config(told) | {
+            "run_id": run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
             "status": "ok", "stop_reason": "budget", "queries": config.budget,
             "queries_by_phase": [("walk", config.budget)], "budgets": points, "distance_best": best,
             "distance_last": [0.5] * len(points), "distance_submitted": best, "p_adv": [p_adv] * len(points),
@@ -60,7 +60,7 @@ def write_run(
         } | changes)  # fmt: skip
     path = folder / config.file_name
     table = pa.Table.from_pylist(rows, schema=columns.SCHEMA)
-    results.write_table(path, table, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
+    results.write_table(path, table, {"id": run_id, "config": told, "wall_s": 1.0, "versions": {}})
     return path
 
 
@@ -360,7 +360,7 @@ def test_baseline_fails_on_a_regression_and_only_then(snd: Snd, tmp_path: Path) 
     more = write_run(tmp_path / "more", [MISS] * 5, replace(BASE, attack="ba"))
     both = snd("report", worse, "--baseline", old, more, "--format", "md")
     assert both.returncode == 1
-    assert "ba against snd 0.01 on resnet20 is only in the baseline" in both.stderr
+    assert "ba against snd 0.01 on resnet20, cifar10, L2 ≤ 1 is only in the baseline" in both.stderr
     elsewhere = write_run(tmp_path / "elsewhere", [MISS] * 3, first_image=500)
     assert snd("report", worse, "--baseline", elsewhere).returncode == 2
 

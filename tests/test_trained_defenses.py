@@ -18,9 +18,10 @@ from sndcli.defenses.parse import DefenseSpec, build, parse, settle
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.defenses.trained import read
 from sndcli.errors import ConfigError, DataError
+from sndcli.models.checkpoint import save_weights
 from sndcli.models.classifier import IDENTITY, Classifier, Normalisation
 from sndcli.models.inference import Forward, fold_batch_norm, optimise
-from sndcli.models.sources import load_model, save_weights
+from sndcli.models.sources import load_model
 from sndcli.runs.config import RunConfig
 
 CPU = torch.device("cpu")

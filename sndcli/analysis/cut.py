@@ -27,7 +27,7 @@ class Cut:
         seed, image, best, spent, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         last: ``[n]``, or None where a run did not store this point.
         noisy, clean: ``[n]`` the two verified successes, of the points moved out to ε, or None as `last`. At an ε that
-            the run did not verify at, noisy is ``boundary <= eps`` and clean is None.
+            the run did not verify at, noisy is ``boundary <= eps`` and clean is None; so is clean without a bare model.
         as_submitted: ``[n]``, as noisy, of the points as they were submitted.
         p_adv, p_adv_submitted: ``[n]`` shares of fresh draws behind them; None where they are not known.
         submitted: ``[n]`` distances of these points; infinite where there is none; None as `last`.
@@ -127,8 +127,8 @@ def _verified(
     """Noisy and clean success at ε: of fresh draws where the runs verified there, else of the measured boundary."""
     if submitted is None:
         return None, None
-    if p_adv is not None and adv_clean is not None:
-        return confirmed(submitted, eps, p_adv), fools_bare(submitted, eps, adv_clean)
+    if p_adv is not None:
+        return confirmed(submitted, eps, p_adv), None if adv_clean is None else fools_bare(submitted, eps, adv_clean)
     if boundary is None or any(f.setting.eps == eps for f in frames):
         return None, None
     return within(boundary, eps), None
@@ -137,17 +137,20 @@ def _verified(
 def _drawn(
     frames: Sequence[Frame], eps: float, budget: int, keep: Integers | None
 ) -> tuple[Floats | None, Flags | None]:
-    """p_adv and adv_clean ``[n]`` of the points moved out to ε; None where a run did not verify there."""
-    parts: list[tuple[Floats, Flags]] = []
+    """p_adv and adv_clean ``[n]`` of the points moved out to ε; None where a run did not verify there.
+
+    adv_clean is None also where a run has no bare model.
+    """
+    shares: list[Floats] = []
+    errs: list[Flags] = []
     for f in frames:
-        pair = f.also.get(eps) if eps != f.setting.eps else None
-        if eps == f.setting.eps and f.p_adv is not None and f.adv_clean is not None:
-            pair = (f.p_adv, f.adv_clean)
-        if pair is None:
+        p_adv, adv_clean = (f.p_adv, f.adv_clean) if eps == f.setting.eps else f.also.get(eps, (None, None))
+        if p_adv is None:
             return None, None
-        parts.append((pair[0][:, f.position[budget]], pair[1][:, f.position[budget]]))
-    p_adv, adv_clean = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return (p_adv, adv_clean) if keep is None else (p_adv[keep], adv_clean[keep])
+        shares.append(p_adv[:, f.position[budget]])
+        errs += [] if adv_clean is None else [adv_clean[:, f.position[budget]]]
+    rows = slice(None) if keep is None else keep
+    return np.concatenate(shares)[rows], np.concatenate(errs)[rows] if len(errs) == len(frames) else None
 
 
 def _boundary(frame: Frame) -> Floats:

@@ -19,11 +19,12 @@ from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
 from sndcli.runs.columns import EVENTS, SCHEMA
+from sndcli.runs.files import PARTS, begun, parts_of
 from sndcli.runs.results import Metadata
 
 NEEDED = {
     "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
-    "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted", "adv_clean_submitted",
+    "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted",
     "p_adv_also", "adv_clean_also", "p0", "p_mis_clean", "initially_wrong", "mismatches",
 }  # fmt: skip
 READERS = 4
@@ -77,8 +78,9 @@ class Frame:
         budgets: ``[B]`` report points.
         seed, image: ``[n]``, together unique within a run.
         best, last, submitted: ``[n, B]`` distances, as in the file.
-        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1.
-        p_adv_submitted, adv_clean_submitted: ``[n, B]``, of the points as they were submitted.
+        p_adv, adv_clean: ``[n, B]``, of the points moved out to ε; None in files of protocol 1, adv_clean also without
+            a bare model.
+        p_adv_submitted: ``[n, B]``, of the points as they were submitted.
         also: p_adv and adv_clean at further ε.
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         boundary: ``[n, B]``, None where the run did not measure it.
@@ -99,7 +101,6 @@ class Frame:
     p_adv: Floats | None
     adv_clean: Flags | None
     p_adv_submitted: Floats
-    adv_clean_submitted: Flags
     queries: Integers
     p0: Floats
     p_mis_clean: Floats
@@ -107,7 +108,7 @@ class Frame:
     failed: Flags
     mismatches: Floats
     boundary: Floats | None = None
-    also: dict[float, tuple[Floats, Flags]] = field(default_factory=dict)
+    also: dict[float, tuple[Floats, Flags | None]] = field(default_factory=dict)
     events: Events | None = None
     path: Path | None = None
     position: dict[int, int] = field(init=False, repr=False)
@@ -117,6 +118,12 @@ class Frame:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def unfinished(self) -> str:
+        """How far the run is, where it is in progress; else nothing."""
+        progress = self.run.get("progress")
+        return f"in progress, {progress['images']} of {progress['of']} images" if progress else ""
 
 
 def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
@@ -137,17 +144,19 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     matrix = partial(_matrix, table, where=where, width=b)
     column = partial(_column, table)
     measured = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
-    old = bool(column("p_adv").null_count)
+    known = {name: not column(name).null_count for name in ("p_adv", "adv_clean")}
     mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
     return Frame(
         run=run, setting=setting_of(config), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
         seed=column("seed").to_numpy(), image=column("image_id").to_numpy(),
         best=matrix("distance_best"), last=matrix("distance_last"), submitted=matrix("distance_submitted"),
-        p_adv=None if old else matrix("p_adv"), adv_clean=None if old else matrix("adv_clean").astype(bool),
-        p_adv_submitted=matrix("p_adv_submitted"), adv_clean_submitted=matrix("adv_clean_submitted").astype(bool),
+        p_adv=matrix("p_adv") if known["p_adv"] else None,
+        adv_clean=matrix("adv_clean").astype(bool) if known["adv_clean"] else None,
+        p_adv_submitted=matrix("p_adv_submitted"),
         also=_also(table, config, b),
-        queries=column("queries").to_numpy(), p0=column("p0").to_numpy(), p_mis_clean=column("p_mis_clean").to_numpy(),
+        queries=column("queries").to_numpy(), p0=column("p0").to_numpy(),
+        p_mis_clean=column("p_mis_clean").to_numpy(zero_copy_only=False),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
         mismatches=mismatches.to_numpy(zero_copy_only=False),
@@ -156,8 +165,8 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     )  # fmt: skip
 
 
-def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[float, tuple[Floats, Flags]]:
-    """p_adv and adv_clean ``[n, B]`` at each further ε of the run."""
+def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[float, tuple[Floats, Flags | None]]:
+    """p_adv and adv_clean ``[n, B]`` at each further ε of the run; the latter None without a bare model."""
     told = config.get("eps_also")
     radii = [float(eps) for eps in told] if isinstance(told, Sequence) else []
     flat = {
@@ -165,8 +174,13 @@ def _also(table: pa.Table, config: Mapping[str, object], width: int) -> dict[flo
             table.num_rows, len(radii), width
         )
         for name in (("p_adv_also", "adv_clean_also") if radii else ())
+        if not _column(table, name).null_count
     }
-    return {eps: (flat["p_adv_also"][:, k], flat["adv_clean_also"][:, k].astype(bool)) for k, eps in enumerate(radii)}
+    wrong = flat.get("adv_clean_also")
+    return {
+        eps: (flat["p_adv_also"][:, k], None if wrong is None else wrong[:, k].astype(bool))
+        for k, eps in enumerate(radii)
+    }
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -193,15 +207,23 @@ def _events(table: pa.Table) -> Events:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files among `paths`, a folder standing for the Parquet files in it.
+    """The files among `paths`, a folder standing for the results in it, also of runs in progress.
 
     Raises:
         DataError: none at all.
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_results_in(path) if path.is_dir() else [path])]
     if not files:
         raise DataError(f"No result files in {', '.join(map(str, paths))}. `snd attack` writes them.")
     return list(dict.fromkeys(files))
+
+
+def _results_in(folder: Path) -> list[Path]:
+    """Finished or not; a folder of parts is that of one."""
+    if folder.suffix == PARTS:
+        return [folder.with_suffix(".parquet")]
+    parts = {path.with_suffix(".parquet") for path in folder.glob(f"*{PARTS}") if any(path.glob("*.parquet"))}
+    return sorted({*folder.glob("*.parquet")} | parts)
 
 
 def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> tuple[list[Frame], list[str]]:
@@ -219,7 +241,8 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
 
     def one(path: Path) -> Frame | str:
         try:
-            return frame_of(results.read(path, without), path)
+            unfinished = not path.exists() and parts_of(path).is_dir()
+            return frame_of(begun(parts_of(path)) if unfinished else results.read(path, without), path)
         except DataError as error:
             return str(error)
 
@@ -248,6 +271,6 @@ def grouped(frames: Iterable[Frame]) -> dict[Setting, list[Frame]]:
 
 
 def _order(frame: Frame) -> tuple[object, ...]:
-    s = frame.setting
+    s = frame.setting.pooled
     names = (s.dataset, s.model, s.norm, s.eps, s.attack, s.engine)
     return (*names, s.votes, s.defense, s.sigma, s.beta is not None, s.beta or 0.0)

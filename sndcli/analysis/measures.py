@@ -133,12 +133,16 @@ def _last(c: Cut, _: str) -> Figure:
 
 
 def _floor(c: Cut, _: str) -> Figure:
-    return statistics.finite(statistics.floor(c.p0, c.budget, c.votes))
+    return statistics.finite(statistics.floor(c.p0[~np.isnan(c.p0)], c.budget, c.votes))
 
 
 def _p_mis(c: Cut, _: str) -> Figure:
     asked = int(c.queries[~np.isnan(c.mismatches)].sum())
     return float(np.nansum(c.mismatches)) / asked if asked else None
+
+
+def _p_mis_clean(c: Cut, _: str) -> Figure:
+    return None if np.isnan(c.p_mis_clean).any() else float(c.p_mis_clean.mean())
 
 
 TABLE = (
@@ -171,7 +175,7 @@ TABLE = (
     Measure("p_mis", "P_mis", "share", "mismatch", "mismatch",
             "paid queries whose defended label is not the undefended one", _p_mis),
     Measure("p_mis_clean", "P_mis clean", "share", "anywhere", "mismatch",
-            "the same of fresh draws at the clean images", lambda c, _: float(c.p_mis_clean.mean())),
+            "the same of fresh draws at the clean images", _p_mis_clean),
     Measure("queries_mean", "queries, mean", "count", "anywhere", "never",
             "paid queries an image", lambda c, _: float(c.spent.mean())),
     Measure("queries_max", "queries, most", "count", "anywhere", "never",

@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.remote import RemoteOptions
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -14,13 +17,16 @@ PACKAGES = ("sndcli", "torch", "torchvision", "numpy", "scipy", "pyarrow", "type
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doctor(o.Talk):
-    """Check this installation: exit code 0 if all is well, 2 if not.
+class Doctor(o.LongTalk, RemoteOptions):
+    """Check this installation, or with --model a remote model: exit code 0 if all is well, 2 if not.
 
     Example: snd doctor
     """
 
     device: o.Device = "auto"
+    model: Annotated[
+        str | None, typer.Option(help="Look at this remote model instead.", metavar="http://HOST:PORT")
+    ] = None
 
     def run(self, listener: "Listener") -> "Shown":
         """What is installed, how fast it is, and whether rows and draws are what they must be.
@@ -28,6 +34,8 @@ class Doctor(o.Talk):
         Raises:
             ConfigError: a check failed.
         """
+        if self.model is not None:
+            return self._remote(self.model, listener)
         import torch
 
         from sndcli.cli.output import Shown
@@ -72,6 +80,19 @@ class Doctor(o.Talk):
             raise ConfigError("This installation does not do: " + "; ".join(failed) + ".")
         lines = [*(f"{name:12} {text}" for name, text in facts.items()), *(f"{'ok':12} {text}" for text in checks)]
         return Shown({"schema": 1, "facts": facts, "checks": checks}, lambda: lines)
+
+    def _remote(self, source: str, listener: "Listener") -> "Shown":
+        """What a remote model shows of itself."""
+        from sndcli.cli.endpoint import examined
+        from sndcli.errors import ConfigError
+        from sndcli.models.opaque import OpaqueModel
+        from sndcli.models.sources import open_model
+
+        if not source.startswith(("http://", "https://")):
+            raise ConfigError(f"Expected `--model http://HOST:PORT[/PATH]` but got `{source}`.")
+        model = open_model(source, remote=self.remote())
+        assert isinstance(model, OpaqueModel)
+        return examined(model, listener)
 
 
 def _versions() -> dict[str, str]:

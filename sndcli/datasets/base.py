@@ -42,6 +42,11 @@ class ImageSet:
         """How many of the images turned out not to be readable; 0 but for folders of files."""
         return 0
 
+    @property
+    def outputs_may_be_more(self) -> bool:
+        """Whether the model may have outputs beyond `classes`; only where a user said which output a folder is."""
+        return False
+
     def readable(self, index: Tensor) -> Tensor:
         """Those of the positions `index` whose images can be had: all of them, but for folders of files."""
         return index

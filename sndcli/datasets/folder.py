@@ -7,6 +7,7 @@ A folder of 50,000 pictures is listed, not read: `ImageSet.pixels` decodes what 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,7 @@ class Reading:
     """How picture files become tensors.
 
     Attributes:
-        preprocessing: from a decoded picture to uint8 ``[3, size, size]``.
+        preprocessing: from a decoded picture to uint8 ``[C, H, W]``.
         skip_broken: leave out pictures that cannot be decoded, instead of an error.
         warn: told of each that is left out.
     """
@@ -52,11 +53,13 @@ class FolderSet(ImageSet):
         files: ``[N]`` paths, in the order of the labels.
         root: what the paths are told relative to.
         reading: how they become tensors.
+        mapped: whether a user said which output each folder is; there may then be outputs that none is.
     """
 
     files: tuple[Path, ...]
     root: Path
     reading: Reading
+    mapped: bool = False
     _cache: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _broken: set[int] = field(default_factory=set, repr=False)
 
@@ -64,6 +67,11 @@ class FolderSet(ImageSet):
     def left_out(self) -> int:
         """Pictures found broken so far."""
         return len(self._broken)
+
+    @property
+    def outputs_may_be_more(self) -> bool:
+        """`mapped`."""
+        return self.mapped
 
     def readable(self, index: Tensor) -> Tensor:
         """Those of the positions `index` whose pictures can be decoded.
@@ -97,7 +105,7 @@ class FolderSet(ImageSet):
         return h.hexdigest()[:16]
 
     def _decode(self, wanted: Sequence[int]) -> dict[int, Tensor]:
-        """uint8 ``[3, size, size]`` of each position that can be decoded; the others are noted in `_broken`."""
+        """uint8 ``[C, H, W]`` of each position that can be decoded; the others are noted in `_broken`."""
         missing = [k for k in dict.fromkeys(wanted) if k not in self._cache and k not in self._broken]
         fresh: dict[int, Tensor] = {}
         for k, (picture, problem) in zip(missing, self._threads.map(self._read, missing), strict=True):
@@ -109,7 +117,7 @@ class FolderSet(ImageSet):
                 self._broken.add(k)
                 self.reading.warn(f"{self.files[k]} is left out: {problem}.")
         decoded = {k: self._cache[k] for k in wanted if k in self._cache} | fresh
-        room = CACHE_BYTES // (3 * self.reading.preprocessing.size**2)
+        room = CACHE_BYTES // math.prod(self.size)
         for _ in range(min(len(self._cache), len(self._cache) + len(fresh) - room)):
             self._cache.popitem()  # the last in: a scan that is repeated then finds its beginning
         self._cache.update(fresh)
@@ -147,8 +155,9 @@ def build(
     labels: dict[str, int],
     classes: tuple[str, ...],
     reading: Reading,
+    mapped: bool = False,
 ) -> FolderSet:
-    """The set of all pictures in the subfolders that `labels` names.
+    """The set of all pictures in the subfolders, all of which `labels` names.
 
     Raises:
         DataError: no picture in any of them.
@@ -164,10 +173,12 @@ def build(
     size = reading.preprocessing.size
     p = reading.preprocessing
     how = f"{'both sides' if p.squash else 'shorter side'} {p.resize} ({p.interpolation}), central {size}"
+    if p.width is not None:
+        how = f"squashed to {size} x {p.width} ({p.interpolation})"
     return FolderSet(
         name, f"{len(files)} pictures of {len(set(targets))} classes, {how}",
-        torch.empty(0, 3, size, size, dtype=torch.uint8), torch.tensor(targets), _ids(files), classes,
-        tuple(files), folder, reading,
+        torch.empty(0, *p.shape, dtype=torch.uint8), torch.tensor(targets), _ids(files), classes,
+        tuple(files), folder, reading, mapped,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from sndcli.datasets.classes import Mapping
 from sndcli.datasets.folder import FolderSet, Reading, build, pictures, subfolders
 from sndcli.errors import DataError
 
@@ -64,15 +65,23 @@ def load(data_dir: Path | None, reading: Reading) -> FolderSet:
     return build("imagenet", folder, labels, synsets(), reading)
 
 
-def load_folder(folder: Path, reading: Reading) -> FolderSet:
+def load_folder(folder: Path, reading: Reading, mapping: Mapping | None = None) -> FolderSet:
     """Any pictures, one folder a class: ImageNet's labels where all folders are synsets, else numbered by name.
 
+    Args:
+        folder: of the class folders.
+        reading: how pictures become tensors.
+        mapping: which output of the model each folder is, where a user says so.
+
     Raises:
-        DataError: no such folder, or no pictures in its folders.
+        DataError: no such folder, no pictures in its folders, or a folder that `mapping` does not have.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist.")
     names = tuple(subfolder.name for subfolder in subfolders(folder))
+    if mapping is not None:
+        mapping.check(names, folder)
+        return build(f"folder:{folder.name}", folder, mapping.outputs, mapping.names, reading, mapped=True)
     classes = synsets() if names and set(names) <= set(synsets()) else names
     labels = {name: k for k, name in enumerate(classes)}
     return build(f"folder:{folder.name}", folder, labels, classes, reading)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sndcli.datasets import cifar10, imagenet
 from sndcli.datasets.base import ImageSet
+from sndcli.datasets.classes import read_mapping
 from sndcli.datasets.folder import Reading
-from sndcli.errors import ConfigError, unknown
+from sndcli.errors import ConfigError, DataError, unknown
 
 NAMES = ("cifar10", "imagenet", "folder:DIR")
 Select = Literal["correct", "all"]
@@ -27,7 +28,13 @@ def data_dir_of(option: Path | None) -> Path | None:
     return Path(variable) if variable else None
 
 
-def load(name: str, data_dir: Path | None = None, download: bool = False, reading: Reading | None = None) -> ImageSet:
+def load(
+    name: str,
+    data_dir: Path | None = None,
+    download: bool = False,
+    reading: Reading | None = None,
+    classes: Path | None = None,
+) -> ImageSet:
     """The evaluation split of a data set.
 
     ``cifar10`` is the full test split where `data_dir` is given (fetched first with `download`), and the shipped
@@ -37,21 +44,30 @@ def load(name: str, data_dir: Path | None = None, download: bool = False, readin
     Args:
         name: of the data set.
         data_dir: where it is.
-        download: fetch it first (CIFAR-10 only).
+        download: fetch it first where it is not there (CIFAR-10 only).
         reading: how pictures are brought to the model's input; for data sets of files.
+        classes: a file that says which output of the model each folder is; for ``folder:DIR``.
 
     Raises:
-        ConfigError: no such data set, or one that cannot be downloaded.
+        ConfigError: no such data set, one that cannot be downloaded, or one that takes no `classes`.
         DataError: missing or corrupt files.
     """
+    if classes is not None and not name.startswith("folder:"):
+        raise ConfigError(f"`--classes` is for `--dataset folder:DIR`; the labels of {name} are known.")
+    if name == "folder:":
+        raise ConfigError("Expected `folder:DIR`, a folder with one folder a class, but got `folder:`.")
     if name == "imagenet" or name.startswith("folder:"):
         if reading is None:
             raise ConfigError(f"`{name}` needs a model to be brought to its input's size.")
-        if download:
-            raise ConfigError("ImageNet's terms allow no download from here; only cifar10 has `--download`.")
-        if name == "imagenet":
-            return imagenet.load(data_dir, reading)
-        return imagenet.load_folder(Path(name.removeprefix("folder:")).expanduser(), reading)
+        try:
+            if name == "imagenet":
+                return imagenet.load(data_dir, reading)
+            mapping = None if classes is None else read_mapping(classes)
+            return imagenet.load_folder(Path(name.removeprefix("folder:")).expanduser(), reading, mapping)
+        except DataError:
+            if download and name == "imagenet":
+                raise ConfigError("ImageNet's terms allow no download from here; put it into --data-dir.") from None
+            raise
     if name != "cifar10":
         raise unknown("dataset", name, NAMES)
     if data_dir is None and not download:
@@ -83,7 +99,7 @@ def choose(
         raise ConfigError(f"Expected `--images` to be at least 1 but got {count}.")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     kept: list[int] = []
-    for block in order.split(128):
+    for block in order.split(min(128, max(8, count))):  # each answer of a remote model costs somebody something
         if len(kept) >= count:
             break
         index = data.readable(block)

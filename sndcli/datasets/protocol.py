@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sndcli.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -24,6 +26,35 @@ class Protocol:
 
 CIFAR10 = Protocol(100, 10_000, (2_000, 5_000, 10_000), 1.0)
 IMAGENET = Protocol(250, 20_000, (5_000, 10_000, 20_000), 5.0)  # arXiv 2101.04829, section 4.1 and Table 3
+
+
+SMALL, LARGE = 64, 160  # sides, in pixels, up to and from which pictures are like CIFAR-10's and ImageNet's
+
+
+def usual_eps(dataset: str, input_size: tuple[int, ...]) -> float:
+    """The L2 bound where none is given: of the two data sets their own, of other pictures by their longer side.
+
+    Args:
+        dataset: its name.
+        input_size: ``(C, H, W)`` of its images.
+
+    Raises:
+        ConfigError: the pictures are of neither's size.
+
+    Example:
+        >>> usual_eps("folder:mine", (1, 28, 28)), usual_eps("folder:mine", (3, 224, 224))
+        (1.0, 5.0)
+    """
+    side = max(input_size[1:])
+    if dataset in ("cifar10", "imagenet"):
+        return protocol_of(dataset).eps
+    if SMALL < side < LARGE:
+        shape = " x ".join(map(str, input_size[1:]))
+        raise ConfigError(
+            f"Expected `--eps` for images of {shape}: there is a usual one only up to {SMALL} pixels (1.0) and from "
+            f"{LARGE} (5.0)."
+        )
+    return CIFAR10.eps if side <= SMALL else IMAGENET.eps
 
 
 def protocol_of(dataset: str) -> Protocol:

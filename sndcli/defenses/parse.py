@@ -14,6 +14,7 @@ from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
+from sndcli.models.opaque import Logits, Model, OpaqueModel
 
 NAMES = ("none", "snd", "rnp", *trained.NAMES)
 
@@ -95,6 +96,10 @@ def parse(
             raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
+        if part == "none" and len(parts) > 1:
+            raise ConfigError(f"`none` stands alone, but `--defense` is `{chosen}`.")
+    if len({*parts}) < len(parts):
+        raise ConfigError(f"Expected each defense once but `--defense` is `{chosen}`.")
     if weights and parts[0] not in trained.NAMES:
         raise ConfigError(
             f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
@@ -102,20 +107,27 @@ def parse(
     if "snd" not in parts:
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
+        if clip:
+            raise ConfigError(f"`--clip` belongs to `snd`, but `--defense {chosen}` has none.")
         return DefenseSpec(chosen, weights=weights or "")
     return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip, weights or "")
 
 
-def settle(spec: DefenseSpec, model: Classifier) -> DefenseSpec:
+def settle(spec: DefenseSpec, model: Model) -> DefenseSpec:
     """Says which weights a trained defense has, by name and by digest; other defenses stay as they are.
 
     Raises:
-        ConfigError: weights for another defense or another input size.
+        ConfigError: weights for another defense or another input size, or a model that can only be asked.
         DataError: weights that are missing or broken.
     """
     part = spec.parts[0]
     if part not in trained.NAMES:
         return spec
+    if isinstance(model, OpaqueModel):
+        raise ConfigError(
+            f"`--defense {part}` is a network of its own, but {model.name} can only be asked: "
+            "snd and rnp go in front of any model."
+        )
     source = spec.weights or trained.default_source(part, model.name)
     weights = trained.read(source, part)
     if weights.model.input_size != model.input_size:
@@ -125,7 +137,7 @@ def settle(spec: DefenseSpec, model: Classifier) -> DefenseSpec:
     return replace(spec, weights=source, weights_digest=weights.digest)
 
 
-def build(spec: DefenseSpec, model: Classifier, device: torch.device) -> nn.Module:
+def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -> nn.Module:
     """The defended model, drawing its noise on `device`.
 
     A defense without randomness is still wrapped, so that σ = 0 runs the same code. A name that is not ours is that

@@ -16,9 +16,10 @@ from sndcli.defenses.parametric_noise import PNI, SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError, DataError, unknown
 from sndcli.models import zoo
+from sndcli.models.checkpoint import header_of, load_strictly, normalisation_of
 from sndcli.models.classifier import Classifier
 from sndcli.models.inference import optimise
-from sndcli.models.sources import ARCHITECTURES, header_of, load_strictly, normalisation_of
+from sndcli.models.sources import ARCHITECTURES
 
 NAMES = ("rse", "pni", "pni-shared")
 
@@ -65,10 +66,8 @@ def read(source: str, defense: str) -> Weights:
     else:
         known = [name for name, entry in zoo.ENTRIES.items() if entry.defense]
         if source not in known:
-            error = unknown("network of a defense", source, [*known, "file:PATH"])
-            raise ConfigError(
-                f"{error}\nYour own: --defense-weights file:PATH, made by `snd train --defense {defense}`."
-            )
+            own = f"file:PATH, made by `snd train --defense {defense}`"
+            raise unknown("network of a defense", source, [*known, own])
         payload = zoo.weights(source)
     try:
         header, state = header_of(payload), load(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,10 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(f"Expected `mean` and `std` of one length but got {self.mean} and {self.std}")
-        if min(self.std) <= 0:
-            raise ValueError(f"Expected every `std` to be positive but got {self.std}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"Expected every `std` to be positive and finite but got {self.std}")
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"Expected every `mean` to be finite but got {self.mean}")
 
 
 CIFAR10 = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -35,7 +38,8 @@ class Classifier(nn.Module):
 
     Args:
         network: any module from normalised images to logits.
-        normalisation: applied first; `IDENTITY` for networks that take [0, 1] pixels.
+        normalisation: applied first, one number a channel or one for all; `IDENTITY` for networks that take [0, 1]
+            pixels of three channels.
         input_size: ``(C, H, W)`` the victim is evaluated at.
         name: how results call it.
         preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
@@ -55,6 +59,10 @@ class Classifier(nn.Module):
         clamp: bool = False,
     ) -> None:
         super().__init__()
+        if len(normalisation.mean) not in (1, input_size[0]):
+            raise ValueError(
+                f"Expected a mean and std for each of {input_size[0]} channels of {name} but got {normalisation}."
+            )
         self.network = network
         self.normalisation = normalisation
         self.input_size: tuple[int, ...] = tuple(input_size)

@@ -75,6 +75,16 @@ def resnet32(num_classes: int = 10) -> ResNetCIFAR:
     return ResNetCIFAR(5, num_classes)
 
 
+def resnet44(num_classes: int = 10) -> ResNetCIFAR:
+    """ResNet-44."""
+    return ResNetCIFAR(7, num_classes)
+
+
 def resnet56(num_classes: int = 10) -> ResNetCIFAR:
     """ResNet-56."""
     return ResNetCIFAR(9, num_classes)
+
+
+def resnet110(num_classes: int = 10) -> ResNetCIFAR:
+    """ResNet-110."""
+    return ResNetCIFAR(18, num_classes)

@@ -32,6 +32,11 @@ class Entry:
 
 ENTRIES = {
     "resnet20": Entry("resnet20"),
+    "resnet20-seed1": Entry("resnet20"),  # trained as `resnet20` is, under other seeds
+    "resnet20-seed2": Entry("resnet20"),
+    "resnet20-seed3": Entry("resnet20"),
+    "resnet20-seed4": Entry("resnet20"),
+    "vgg": Entry("ref-vgg"),
     "resnet20-rse": Entry("resnet20", "rse", "rse"),
     "resnet20-pni": Entry("resnet20", "pni", "pni"),
     "resnet20-at": Entry("resnet20", "at"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from sndcli.streams import Streams, drawing
 
 Logits = Callable[[Tensor], Tensor]
+UNANSWERED = -1  # in the place of a label: the model did not answer this row
 
 
 def rows_within(memory: int, numbers: int, most: int = sys.maxsize) -> int:
@@ -29,7 +30,7 @@ def repeated(
     """Asks about each point so many times, `at_once` points in a pass.
 
     Args:
-        logits: ``[m, K]`` of ``[m, C, H, W]``, fresh randomness for every row.
+        logits: ``[m, K]`` of ``[m, C, H, W]``, fresh randomness for every row; NaN where it was not answered.
         points: ``[M, C, H, W]``.
         image: int64 ``[M]``, the image each point is for.
         times: answers about each.
@@ -53,16 +54,38 @@ def fresh_labels(
     logits: Logits, points: Tensor, image: Tensor, draws: int, streams: Streams | None = None, at_once: int = 1
 ) -> Tensor:
     """int64 ``[M, draws]``: labels of so many fresh draws about each of the points; arguments as of `repeated`."""
-    found = [answers.argmax(2) for _, _, answers in repeated(logits, points, image, draws, streams, at_once)]
+    found = [labels_of(answers) for _, _, answers in repeated(logits, points, image, draws, streams, at_once)]
     return torch.cat(found) if found else torch.empty(0, draws, dtype=torch.int64, device=points.device)
+
+
+def labels_of(answers: Tensor) -> Tensor:
+    """int64 ``[…]``: the largest of logits or probabilities ``[…, K]``; `UNANSWERED` where they are NaN.
+
+    Example:
+        >>> labels_of(torch.tensor([[0.1, 0.9], [float("nan"), float("nan")]]))
+        tensor([ 1, -1])
+    """
+    return answers.argmax(-1).masked_fill(answers.isnan().any(-1), UNANSWERED)
+
+
+def share_met(met: Tensor, labels: Tensor) -> Tensor:
+    """float64 ``[M]``: the share of the answers `labels` ``[M, T]`` on which `met` ``[M, T]`` holds.
+
+    What was not answered is left out; NaN where nothing was.
+    """
+    answered = labels != UNANSWERED
+    return (met & answered).double().sum(1) / answered.sum(1)
 
 
 def voted(answers: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
     """What a vote of logits ``[M, T, K]`` says: labels ``[M]``, and mean probabilities where `scores` are asked for.
 
     The most frequent label, the smallest of several; of scores, the one whose mean probability ``[M, K]`` is largest.
+    `UNANSWERED`, and NaN, where one of the T is.
     """
     if scores:
         mean = answers.softmax(2).mean(1)
-        return mean.argmax(1), mean
-    return answers.argmax(2).mode(1).values, answers.new_empty(len(answers), 0)
+        return labels_of(mean), mean
+    labels = labels_of(answers)
+    votes = labels.mode(1).values.masked_fill((labels == UNANSWERED).any(1), UNANSWERED)
+    return votes, answers.new_empty(len(answers), 0)

@@ -1,7 +1,8 @@
 """The oracle: the only door to the defended model. It counts, stops at the budget, votes and records.
 
 One evaluation of one image is one query, whatever it was for. Rows beyond an image's budget are never evaluated:
-they come back as `REFUSED` and the image leaves `Oracle.active`, so an attack that ignores this cannot overspend.
+they come back as `REFUSED` and the image leaves `Oracle.active`, so an attack that ignores this cannot overspend. So do
+rows that the model did not answer: they were paid, but nothing is known of them, and their images' attacks end.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from sndcli.ball import as_sent, distances, within
 from sndcli.errors import ConfigError
 from sndcli.queries.call import Call, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
-from sndcli.queries.draws import Logits, repeated, rows_within, voted
+from sndcli.queries.draws import UNANSWERED, Logits, labels_of, repeated, rows_within, voted
 from sndcli.queries.ledger import Ledger
 from sndcli.streams import Streams
 
-REFUSED = -1
+REFUSED = UNANSWERED
 POINTS_AT_ONCE, BYTES_AT_ONCE = 4096, 2**28  # rows expanded for votes at a time; they bound memory, never results
 
 
@@ -28,7 +29,7 @@ class Oracle:
     """Answers label or score queries about N images under a hard budget for each.
 
     Args:
-        defended: logits ``[M, K]`` of ``[M, C, H, W]``, fresh randomness for every row.
+        defended: logits ``[M, K]`` of ``[M, C, H, W]``, fresh randomness for every row; NaN in rows it cannot answer.
         x0: clean images ``[N, C, H, W]`` in [0, 1].
         y: int64 ``[N]``, the true labels.
         budget: paid queries an image, at most.
@@ -163,7 +164,9 @@ class Oracle:
         sent = as_sent(points if len(call.rows) == len(points) else points[call.rows], self.quantize)
         label, probabilities = self._ask(sent, call.mine, scores)
         distance = distances(sent, self.x0, call.mine, self.norm)
-        self.ledger.record(call, phase, sent, distance, self.criterion.met(label, call.mine))
+        unanswered = label == UNANSWERED
+        self.ledger.record(call, phase, sent, distance, self.criterion.met(label, call.mine) & ~unanswered)
+        self.retire(call.mine[unanswered].unique(), "no_answer")
         self.active &= self.ledger.used + self.votes <= self.budget
         return call.rows, label, probabilities
 
@@ -173,7 +176,7 @@ class Oracle:
         at_once = rows_within(BYTES_AT_ONCE, self.x0[0].numel() * self.votes, POINTS_AT_ONCE // self.votes)
         for piece, mine, logits in repeated(self._defended, sent, image, self.votes, self._streams, at_once):
             if self._undefended is not None:
-                self.ledger.compare(logits.argmax(2), self._undefended(piece).argmax(1), mine)
+                self.ledger.compare(labels_of(logits), labels_of(self._undefended(piece)), mine)
             found.append(voted(logits, scores))
         labels, means = zip(*(found[1:] or found), strict=True)
         return torch.cat(labels), torch.cat(means)

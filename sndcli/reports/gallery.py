@@ -70,6 +70,11 @@ class Shown:
         )
 
 
+def _name(names: Sequence[str], label: int) -> str:
+    """Of a label; there is none where the model did not answer."""
+    return names[label] if label >= 0 else "no answer"
+
+
 def choose(frames: Sequence[Frame], each: int = OF_RUN, most: int = MOST) -> list[Shown]:
     """The first images of each run that have a point, closest distances not preferred.
 
@@ -106,7 +111,8 @@ def choose(frames: Sequence[Frame], each: int = OF_RUN, most: int = MOST) -> lis
                 Shown(
                     f"{frame.setting.attacked}, {frame.setting.defended}, Q={frame.budget:,}",
                     clean, submitted, np.clip(0.5 + gain * change, 0, 1), gain,
-                    names[int(kept.label[k])], names[int(kept.bare_label[k])], float(frame.submitted[row, -1]),
+                    _name(names, int(kept.label[k])), _name(names, int(kept.bare_label[k])),
+                    float(frame.submitted[row, -1]),
                     NORMS.get(frame.setting.norm, frame.setting.norm), frame.setting.eps, frame.setting.radius,
                     float(frame.p_adv_submitted[row, -1]),
                 )

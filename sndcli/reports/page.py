@@ -15,7 +15,7 @@ from importlib.resources import files
 import numpy as np
 
 from sndcli import __version__
-from sndcli.analysis.baseline import Comparison
+from sndcli.analysis.comparison import Comparison
 from sndcli.analysis.frame import Frame, grouped
 from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary

@@ -15,7 +15,7 @@ from sndcli.analysis import curves
 from sndcli.analysis.frame import Frame
 from sndcli.analysis.setting import NORMS
 from sndcli.errors import ConfigError, DataError
-from sndcli.runs.writing import replacing
+from sndcli.runs.writing import check_writable, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +43,8 @@ def check(path: Path | None) -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ConfigError("Plots need matplotlib: pip install 'sndcli[plot]'.") from None
+    if path is not None:
+        check_writable(path)
 
 
 def style(k: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import per_image
 from sndcli.ball import bisected
 from sndcli.queries.criterion import Criterion
-from sndcli.queries.draws import Logits, fresh_labels, rows_within
+from sndcli.queries.draws import Logits, fresh_labels, rows_within, share_met
 from sndcli.streams import Streams
 
 DRAWS = 25  # odd; of a randomised model
@@ -78,6 +78,6 @@ def majority_wrong(
     def wrong(points: Tensor, rows: Tensor) -> Tensor:
         at_once = rows_within(BYTES, points.shape[1:].numel() * draws)
         labels = fresh_labels(logits, points, image[rows], draws, streams, at_once)
-        return criterion.met(labels, image[rows]).double().mean(1) >= 0.5
+        return share_met(criterion.met(labels, image[rows]), labels) >= 0.5
 
     return wrong

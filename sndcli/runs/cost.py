@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
+from sndcli.runs.victim import ANSWERS
 
 if TYPE_CHECKING:
     from sndcli.runs.config import RunConfig
@@ -105,17 +106,20 @@ def of_run(
     available: int,
     *,
     save_points: bool = False,
+    draws: bool = False,
 ) -> Cost:
     """The passes of a run from its beginning.
 
     Args:
         config: of the run, with its defense.
         available: images of the data set.
-        save_points: whether the final points are kept, with the bare model's labels.
+        save_points: whether the final points are kept, with the bare model's labels of them and of their pictures.
+        draws: whether the model draws by itself; it is verified as a defense is, and a majority of its answers names
+            an image.
     """
-    random, images = config.defense.random, config.images * config.repeats
+    random, images = config.defense.random or draws, config.images * config.repeats
     points = images * len(config.report_points)
-    draws = config.verify if random else 1
+    each = config.verify if random else 1
     paid = images * config.budget
     majorities = points * (DRAWS if random else 1) if config.boundary else 0
     verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
@@ -124,12 +128,13 @@ def of_run(
     def passes(questions: int, looked_at: int) -> Passes:
         return Passes(
             paid=paid,
-            verification=verified * draws,
+            verification=verified * each,
             boundary=majorities * questions,
-            clean=images * (CLEAN_DRAWS_PER_VERIFY * config.verify if random else 1) + SELF_TEST * random,
+            clean=images * (CLEAN_DRAWS_PER_VERIFY * each if random else 1) + SELF_TEST * config.defense.random,
             mismatch=paid // config.votes if config.mismatch else 0,
-            answers=verified + images + (images if save_points else 0),
-            selection=looked_at if right else 0,
+            answers=(0 if draws else verified + images)
+            + (2 * images * (ANSWERS if draws else 1) if save_points else 0),
+            selection=looked_at * (ANSWERS if draws else 1) if right else 0,
         )
 
     chosen = of_selection(config.images, available)

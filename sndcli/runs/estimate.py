@@ -29,6 +29,11 @@ class Speeds:
 
     _bare: dict[str, float] = field(default_factory=dict)
     _defended: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _random: dict[str, bool] = field(default_factory=dict)
+
+    def random(self, job: Job) -> bool:
+        """Whether a probed model draws by itself."""
+        return self._random[job.config.model_digest]
 
     def of(self, job: Job, spec: DefenseSpec) -> Rates:
         """The rates of a job's model behind a defense.
@@ -40,7 +45,8 @@ class Speeds:
         key = (model, spec.name, spec.sigma > 0, spec.beta is None, spec.weights)
         if key not in self._defended:
             victim = job.victim(spec)
-            size = victim.classifier.input_size
+            size = victim.model.input_size
+            self._random[model] = victim.random
             self._defended[key] = _rows_per_s(victim.defended, size)
             if model not in self._bare:
                 self._bare[model] = _rows_per_s(victim.undefended, size)
@@ -103,9 +109,9 @@ def estimates(runs: Sequence[Planned]) -> list[Estimate]:
     Raises:
         ConfigError: the model, the defense or the data do not fit, or there are too few images.
     """
-    job = runs[0].job
-    if job.config.images > len(job.data):
-        raise ConfigError(f"Expected `--images` of at most {len(job.data)} but got {job.config.images}.")
+    for job in (run.job for run in runs):
+        if job.config.images > len(job.data):
+            raise ConfigError(f"Expected `--images` of at most {len(job.data)} but got {job.config.images}.")
     speeds = Speeds()
     return [_estimate(run, speeds) for run in runs]
 
@@ -113,11 +119,12 @@ def estimates(runs: Sequence[Planned]) -> list[Estimate]:
 def _estimate(run: Planned, speeds: Speeds) -> Estimate:
     job = run.job
     c = replace(job.config, defense=run.spec)
-    cost = of_run(c, len(job.data), save_points=job.save_points)
+    rates = speeds.of(job, run.spec)
+    cost = of_run(c, len(job.data), save_points=job.save_points, draws=speeds.random(job))
     if run.extra is not None:
         cost += run.extra
     path = RunFiles(job.out, c).path
-    return Estimate(run.name, c, cost, speeds.of(job, run.spec), path, path.exists())
+    return Estimate(run.name, c, cost, rates, path, path.exists())
 
 
 def _rows_per_s(forward: Forward, size: tuple[int, ...]) -> float:

@@ -12,14 +12,15 @@ import torch
 
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec, settle
-from sndcli.models.classifier import Classifier
-from sndcli.models.inference import Forward
+from sndcli.errors import ConfigError
+from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
-from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.experiment import Experiment
 from sndcli.runs.files import RunFiles
 from sndcli.runs.listener import Listener
+from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 
@@ -51,7 +52,7 @@ class Job:
     """
 
     data: ImageSet
-    model: Classifier
+    model: Model
     config: RunConfig
     device: torch.device
     batch_rows: int
@@ -60,7 +61,7 @@ class Job:
     debug: bool = False
     references: Sequence[Reference] = ()
     save_points: bool = False
-    chooser: tuple[ImageSet, Classifier] | None = None
+    chooser: tuple[ImageSet, Model] | None = None
     listener: Listener = Listener()  # noqa: RUF009 (it has no state)
 
     def victim(self, defense: DefenseSpec) -> Victim:
@@ -82,30 +83,43 @@ class Job:
             c, self.data, victim() if victim else self.victim(defense), self.out, self.listener.warn, self.debug,
             self.references, self.save_points, self._chooser(),
         )  # fmt: skip
-        total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
-        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
-        with self.listener.progress(total, what) as update:
+        what = f"{c.attacked} against {c.defended}"
+        with self.listener.progress(1.0, what) as update:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                done = max(float(tick.queries), total * tick.images / tick.total)
-                update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
+                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             table = experiment.run(self.fresh, progress)
+        if unpaid := experiment.chooser[1].answers_to_name:
+            self.listener.note(f"images were chosen by a majority of 9 answers each: {unpaid:,} unpaid answers")
+        if isinstance(self.model, OpaqueModel) and (sent := self.model.sent()):
+            self.listener.note(
+                f"{self.model.name} was sent {sent['requests']:,} requests about {sent['images']:,} images; "
+                f"{sent['retries']:,} retries, {sent['failed']:,} failed"
+            )
         self.listener.note(f"written: {files.path}")
         return Run(table, files.path)
 
-    def _chooser(self) -> tuple[ImageSet, Forward] | None:
+    def _chooser(self) -> tuple[ImageSet, Victim] | None:
         if self.chooser is None:
             return None
         data, model = self.chooser
-        return data, self._fit(model, DefenseSpec(), data).undefended
+        return data, self._fit(model, DefenseSpec(), data)
 
-    def _fit(self, model: Classifier, defense: DefenseSpec, data: ImageSet) -> Victim:
+    def _fit(self, model: Model, defense: DefenseSpec, data: ImageSet) -> Victim:
         c = self.config
         victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
+        if victim.draws_itself:
+            self.listener.note(
+                f"{model.name} answers the same question differently: it is verified with {c.verify} draws, as a "
+                "defense is, and what the undefended model says is not known"
+            )
+        if c.mismatch and victim.bare is None:
+            raise ConfigError(f"`--mismatch` compares with the undefended model, which {model.name} does not show.")
         return victim
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -10,14 +11,14 @@ from sndcli.datasets.base import ImageSet
 from sndcli.datasets.cifar10 import proxy_ids
 from sndcli.datasets.folder import Reading
 from sndcli.datasets.load import data_dir_of, load
-from sndcli.datasets.protocol import protocol_of
+from sndcli.datasets.protocol import protocol_of, usual_eps
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
-from sndcli.models.classifier import Classifier
 from sndcli.models.inference import resolve_device
-from sndcli.models.preprocessing import whole
+from sndcli.models.opaque import Model, OpaqueModel
+from sndcli.models.preprocessing import fitting
 from sndcli.models.reference import Reference
-from sndcli.models.sources import digest, load_model
+from sndcli.models.sources import digest, load_model, open_model
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
@@ -26,25 +27,42 @@ from sndcli.runs.request import Request, Source
 LINF_EPS = 8 / 255
 
 
-def open_source(source: Source, listener: Listener) -> tuple[Classifier, ImageSet]:
+def open_source(source: Source, listener: Listener) -> tuple[Model, ImageSet]:
     """The model, and the data set brought to its input's size.
 
     Raises:
         ConfigError: an unknown name.
         DataError: data or weights are missing or broken.
     """
-    model = load_model(source.model)
-    reading = Reading(model.preprocessing or whole(model.input_size[-1]), source.skip_broken, listener.warn)
-    return model, load(source.dataset, data_dir_of(source.data_dir), source.download, reading)
+    model = open_model(source.model, source.download, source.remote)
+    return model, open_data(source, model, listener)
 
 
-def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
+def open_data(source: Source, model: Model, listener: Listener) -> ImageSet:
+    """The data set brought to the size of the model's input.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: data are missing or broken.
+    """
+    how = model.preprocessing or fitting(model.input_size)
+    reading = Reading(replace(how, channels=model.input_size[0]), source.skip_broken, listener.warn)
+    return load(source.dataset, data_dir_of(source.data_dir), source.download, reading, source.classes)
+
+
+def prepare(
+    request: Request,
+    listener: Listener,
+    debug: bool = False,
+    opened: Callable[[], tuple[Model, ImageSet]] | None = None,
+) -> Job:
     """Makes the job.
 
     Args:
         request: what is wanted.
         listener: told how it goes.
         debug: let an attack's exception through instead of marking its images.
+        opened: gives the request's model and data set, each time the same, where several jobs share them.
 
     Raises:
         ConfigError: something that cannot be; told before anything slow is loaded where it can.
@@ -62,11 +80,17 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         points = budgets or [b for b in usual.budgets if b <= budget]
         listener.note(f"{budget} queries by the authors' count are {paid} paid ones")
         budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
-    eps, *eps_also = r.eps or (usual.eps if norm == "l2" else LINF_EPS,)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model, data = open_source(r, listener)
-    networks = [load_model(source) for source in sources]
+    model = opened()[0] if opened else open_model(r.model, r.download, r.remote)
+    if spec.access == "scores" and isinstance(model, OpaqueModel) and model.facts.access == "labels":
+        raise ConfigError(f"`{r.attack}` needs scores, but {model.name} answers with labels alone.")
+    eight_bits = isinstance(model, OpaqueModel) and model.facts.eight_bits
+    if eight_bits and not r.quantize:
+        listener.note(f"{model.name} is sent 8-bit images, so distances are of those")
+    eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
+    data = opened()[1] if opened else open_data(r, model, listener)
+    networks = [load_model(source, r.download) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
     select_by, chooser = _chooser(r, model, data, listener)
@@ -75,8 +99,8 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         model=model.name, model_digest=digest(model), defense=settle(r.defense, model), engine=r.engine,
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
-        seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize, mismatch=r.mismatch,
-        boundary=r.boundary, precision=r.precision, compiled=r.compiled,
+        seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
+        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
     device = resolve_device(r.device)
@@ -92,8 +116,8 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
 
 
 def _chooser(
-    request: Request, model: Classifier, data: ImageSet, listener: Listener
-) -> tuple[str, tuple[ImageSet, Classifier] | None]:
+    request: Request, model: Model, data: ImageSet, listener: Listener
+) -> tuple[str, tuple[ImageSet, Model] | None]:
     """Who chooses the images where another than the attacked model does, and on which pixels.
 
     The other sees the pictures brought to its own input, so that images are those of its own runs.
@@ -105,7 +129,7 @@ def _chooser(
     if not request.select_by:
         return "", None
     if data.name == "cifar10":  # whose images are the same for every model
-        other, seen = load_model(request.select_by), data
+        other, seen = open_model(request.select_by, request.download, request.remote), data
     else:
         other, seen = open_source(replace(request, model=request.select_by), listener)
     told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from sndcli.runs import columns
 from sndcli.runs.config import RunConfig
 from sndcli.runs.success import confirmed, fools_bare
 
-FAILURES = ("init_failed", "error", "non_finite", "raised")
+FAILURES = ("init_failed", "error", "non_finite", "raised", "no_answer")
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Checked:
     """What fresh draws say after an attack on N images with B report points, on the CPU.
 
     Attributes:
-        p0, p_mis: float64 ``[N]``, of the clean images.
+        p0, p_mis: float64 ``[N]``, of the clean images; NaN where it is not known.
         p_adv, adv_clean: float64 and bool ``[N, E + 1, B]``, of the points moved out to each of E ε (the run's own
-            first), and as they were submitted (last).
+            first), and as they were submitted (last). p_adv is NaN where no draw was answered, adv_clean None without
+            a bare model.
         boundary: float64 ``[N, B]``; None where it was not measured.
         draws, clean_draws: how many, of each point and of each clean image.
     """
@@ -34,7 +36,7 @@ class Checked:
     p0: Tensor
     p_mis: Tensor
     p_adv: Tensor
-    adv_clean: Tensor
+    adv_clean: Tensor | None
     boundary: Tensor | None
     draws: int
     clean_draws: int
@@ -58,31 +60,41 @@ def table_of(
     best = np.array([[best_distance(found, budget) for budget in points] for found in events])
     submitted = submitted_distance(oracle, ledger)
     distance, eps = submitted.numpy(), config.eps
-    p_adv, adv_clean = checked.p_adv.numpy(), checked.adv_clean.numpy()
+    p_adv, adv_clean = checked.p_adv.numpy(), None if checked.adv_clean is None else checked.adv_clean.numpy()
+    bare: dict[str, list[object]] = dict.fromkeys(
+        ("clean", "adv_clean", "adv_clean_submitted", "adv_clean_also"), [None] * n
+    )
+    if adv_clean is not None:
+        bare = {
+            "clean": fools_bare(distance, eps, adv_clean[:, 0]).tolist(), "adv_clean": adv_clean[:, 0].tolist(),
+            "adv_clean_submitted": adv_clean[:, -1].tolist(), "adv_clean_also": adv_clean[:, 1:-1].tolist(),
+        }  # fmt: skip
+    answered = ~(np.isnan(p_adv).any((1, 2)) | checked.p0.isnan().numpy())
     phases = {name: counts.tolist() for name, counts in ledger.phases.items()}
     own = {
         "run_id": [config.run_id] * n, "seed": [seed] * n, "image_id": ids.tolist(), "label": labels.tolist(),
-        "status": ["failed" if reason.startswith(FAILURES) else "ok" for reason in ledger.stop_reason],
+        "status": [
+            "failed" if reason.startswith(FAILURES) or not known else "ok"
+            for reason, known in zip(ledger.stop_reason, answered, strict=True)
+        ],
         "stop_reason": ledger.stop_reason, "queries": ledger.used.tolist(),
         "queries_by_phase": [[(name, k[i]) for name, k in phases.items() if k[i]] for i in range(n)],
         "budgets": [points] * n,
         "seen": within(best, eps).tolist(),
         "noisy": confirmed(distance, eps, p_adv[:, 0]).tolist(),
         "as_submitted": confirmed(distance, eps, p_adv[:, -1]).tolist(),
-        "clean": fools_bare(distance, eps, adv_clean[:, 0]).tolist(),
         "distance_best": best.tolist(), "distance_last": ledger.last_l2.tolist(),
         "distance_submitted": distance.tolist(),
         "distance_boundary": [None] * n if checked.boundary is None else checked.boundary.tolist(),
-        "p_adv": p_adv[:, 0].tolist(), "adv_clean": adv_clean[:, 0].tolist(),
-        "p_adv_submitted": p_adv[:, -1].tolist(), "adv_clean_submitted": adv_clean[:, -1].tolist(),
-        "p_adv_also": p_adv[:, 1:-1].tolist(), "adv_clean_also": adv_clean[:, 1:-1].tolist(),
-        "verify_draws": [checked.draws] * n, "p0": checked.p0.tolist(), "p_mis_clean": checked.p_mis.tolist(),
+        "p_adv": p_adv[:, 0].tolist(), "p_adv_submitted": p_adv[:, -1].tolist(),
+        "p_adv_also": p_adv[:, 1:-1].tolist(), "verify_draws": [checked.draws] * n,
+        "p0": checked.p0.tolist(), "p_mis_clean": [None if math.isnan(p) else p for p in checked.p_mis.tolist()],
         "clean_draws": [checked.clean_draws] * n, "initially_wrong": oracle.initially_wrong.tolist(),
         "mismatches": ledger.mismatches.tolist() if config.mismatch else [None] * n,
         "event_query": [[q for q, _ in found] for found in events],
         "event_distance": [[d for _, d in found] for found in events],
     }  # fmt: skip
-    found = columns.repeated(config.as_dict(), n) | own
+    found = columns.repeated(config.as_dict(), n) | own | bare
     return pa.table({name: found[name] for name in columns.SCHEMA.names}, schema=columns.SCHEMA)
 
 

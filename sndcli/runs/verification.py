@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sndcli.queries.criterion import Criterion
-from sndcli.queries.draws import fresh_labels
+from sndcli.queries.draws import Logits, fresh_labels, labels_of, share_met
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.boundary import DRAWS, boundary_points, majority_wrong
@@ -29,6 +29,7 @@ class Verification:
         random: whether two answers to one question can differ.
         streams: of the images, for a purpose; those of one purpose go on from call to call.
         criterion: which answers are adversarial.
+        defended: asks the defended model; the victim's by default.
     """
 
     victim: Victim
@@ -36,6 +37,11 @@ class Verification:
     random: bool
     streams: Callable[[Purpose], Streams]
     criterion: Criterion
+    defended: Logits | None = None
+
+    def _ask(self, x: Tensor) -> Tensor:
+        """Logits of the defended model."""
+        return (self.defended or self.victim.defended)(x)
 
     @property
     def draws(self) -> int:
@@ -47,7 +53,7 @@ class Verification:
         """Draws of each clean image."""
         return CLEAN_DRAWS_PER_VERIFY * self.verify if self.random else 1
 
-    def points(self, points: Sequence[Tensor], has: Tensor) -> tuple[Tensor, Tensor]:
+    def points(self, points: Sequence[Tensor], has: Tensor) -> tuple[Tensor, Tensor | None]:
         """For sets of one point an image: share of fresh draws that err, and whether the bare model errs.
 
         A point that stands in an earlier set too is asked about once.
@@ -57,9 +63,10 @@ class Verification:
             has: bool ``[N, P]``, which images have a point in which set.
 
         Returns:
-            float64 and bool ``[N, P]``, on the CPU; 0 where there is no point.
+            float64 and bool ``[N, P]``, on the CPU; 0 where there is no point, NaN where no draw was answered. The
+            second is None without a bare model.
         """
-        n, streams = len(has), self.streams("verification")
+        n, streams, bare = len(has), self.streams("verification"), self.victim.bare
         p_adv = torch.zeros(n, len(points), dtype=torch.float64)
         adv_clean = torch.zeros(n, len(points), dtype=torch.bool)
         for k, now in enumerate(points):
@@ -69,11 +76,11 @@ class Verification:
                 p_adv[same, k], adv_clean[same, k] = p_adv[same, j], adv_clean[same, j]
                 new[same.to(new.device)] = False
             who = new.nonzero().squeeze(1)
-            errs = self.criterion.met(fresh_labels(self.victim.defended, now[who], who, self.draws, streams), who)
-            p_adv[who.cpu(), k] = errs.double().mean(1).cpu()
-            if len(who):
-                adv_clean[who.cpu(), k] = self.criterion.met(self.victim.undefended(now[who]).argmax(1), who).cpu()
-        return p_adv, adv_clean
+            labels = fresh_labels(self._ask, now[who], who, self.draws, streams)
+            p_adv[who.cpu(), k] = share_met(self.criterion.met(labels, who), labels).cpu()
+            if len(who) and bare is not None:
+                adv_clean[who.cpu(), k] = self.criterion.met(labels_of(bare(now[who])), who).cpu()
+        return p_adv, None if bare is None else adv_clean
 
     def boundary(self, oracle: Oracle, ledger: Ledger) -> Tensor:
         """``[N, B]``: distance at which the majority flips on the ray of each point submitted; else infinite."""
@@ -82,18 +89,22 @@ class Verification:
         for k in range(found.shape[1]):
             who, same = _new(ledger, k)
             found[same, k] = found[same, k - 1]
-            wrong = majority_wrong(self.victim.defended, self.criterion, who, draws, streams)
+            wrong = majority_wrong(self._ask, self.criterion, who, draws, streams)
             at, flips = boundary_points(wrong, oracle.x0[who], ledger.submitted[k][who])
             found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
         return found
 
     def clean(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """For each clean image the share of draws that err, p0, and that differ from the bare model, P_mis."""
+        """For each clean image the share of draws that err, p0, and that differ from the bare model, P_mis.
+
+        NaN where no draw was answered, P_mis also without a bare model.
+        """
         everyone = torch.arange(len(x0), device=x0.device)
-        labels = fresh_labels(self.victim.defended, x0, everyone, self.clean_draws, self.streams("clean"))
-        undefended = self.victim.undefended(x0).argmax(1)
-        errs = self.criterion.met(labels, everyone)
-        return errs.double().mean(1), (labels != undefended[:, None]).double().mean(1)
+        labels = fresh_labels(self._ask, x0, everyone, self.clean_draws, self.streams("clean"))
+        p0 = share_met(self.criterion.met(labels, everyone), labels)
+        if self.victim.bare is None:
+            return p0, torch.full_like(p0, float("nan"))
+        return p0, share_met(labels != labels_of(self.victim.bare(x0))[:, None], labels)
 
 
 def _new(ledger: Ledger, k: int) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,10 @@ from sndcli.defenses.noise_layers import RSE
 from sndcli.defenses.parametric_noise import SharedPNI
 from sndcli.defenses.streams import NoisyNetwork
 from sndcli.errors import ConfigError
+from sndcli.models.checkpoint import load_strictly
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.models.dropping import dropping
-from sndcli.models.sources import ARCHITECTURES, load_model, load_strictly
+from sndcli.models.sources import ARCHITECTURES, load_model
 from sndcli.runs.writing import replacing
 from sndcli.training.augment import alternating_flip, cutout, jitter, random_crop
 from sndcli.training.objectives import Objective, objective_of
