@@ -160,6 +160,17 @@ def test_a_table_is_sorted_by_a_click(browser: Browser) -> None:
     assert browser.js(first)
 
 
+def test_charts_fill_their_place_and_say_where_the_bound_is(browser: Browser) -> None:
+    browser.open()
+    browser.live()
+    inside = "each.querySelector('.background').getBoundingClientRect().width"
+    found = browser.js(f"[...document.querySelectorAll('.canvas')].map((each) => [each.clientWidth, {inside}])")
+    assert len(found) == 10  # seen, noisy, distance, and seen and noisy along ε, of two bounds
+    assert all(filled > 0.75 * room for room, filled in found)
+    told = [text.text for text in browser.all(".canvas text")]
+    assert {"ε = 1", "ε = 8/255"} <= {*told}
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_curve_answers_to_the_pointer(browser: Browser, dark: bool) -> None:
     from selenium.webdriver import ActionChains

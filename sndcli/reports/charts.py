@@ -123,7 +123,7 @@ def draw(frames: Sequence[Frame], kind: str, eps: float | None = None) -> list[C
         known = [_percent(c) for c in noisy if c is not None]
         panels = [("seen", seen, _queries(curves.begins(seen), last), False)]
         if known:
-            x = replace(_queries(points[0] * 0.9, last * 1.1), ticks=tuple(map(float, points)))
+            x = replace(_queries(points[0] * 0.8, last * 1.2), ticks=tuple(map(float, points)))
             panels.append(("noisy, at the report points", known, x, True))
         return [Chart(title, _spec(found, looks, x, success, marked, bars)) for title, found, x, bars in panels]
     if kind == "distance":
@@ -184,7 +184,7 @@ def _spec(
         .encode(x=_x(x), y=_y(y), color=colour)
     )
     tooltip = [
-        alt.Tooltip("line:N", title="line"), alt.Tooltip("x:Q", title=x.title, format=",.4~g"),
+        alt.Tooltip("line:N", title="line"), alt.Tooltip("at:Q" if bars else "x:Q", title=x.title, format=",.4~g"),
         alt.Tooltip("told:N", title=f"{y.title} [95 %]"),
     ]  # fmt: skip
     interval = base.mark_rule(strokeWidth=1) if bars else base.mark_area(opacity=0.13, clip=True)
@@ -209,7 +209,8 @@ def _spec(
             labelFontSize=11, titleFontSize=12, labelOverlap=True,
         )
     )  # fmt: skip
-    spec = chart.to_dict() | {"datasets": {POINTS: _points(found, labels, marked)}}  # which altair need not look at
+    spec = chart.to_dict()
+    spec.setdefault("datasets", {})[POINTS] = _points(found, labels, marked, x, bars)  # which altair need not look at
     return json.dumps(spec, separators=(",", ":"), allow_nan=False).replace("<", r"\u003c")
 
 
@@ -246,17 +247,24 @@ def _ticks(axis: Axis) -> alt.Axis:
     return alt.Axis(format=",.4~g", values=list(axis.ticks)) if axis.ticks else alt.Axis(format=",.4~g", tickCount=6)
 
 
-def _points(found: Sequence[Curve], labels: Sequence[str], marked: set[float]) -> list[dict[str, float | bool]]:
-    """The finite points of lines, without those at which nothing changes; `k` is a line's place among the labels."""
+def _points(
+    found: Sequence[Curve], labels: Sequence[str], marked: set[float], axis: Axis, bars: bool
+) -> list[dict[str, float | bool]]:
+    """The finite points of lines on the axis, without those at which nothing changes.
+
+    `k` is a line's place among the labels. Bars of several lines stand side by side, and `at` is where they belong.
+    """
     points: list[dict[str, float | bool]] = []
     for c in found:
         values = np.column_stack([c.y, c.lo, c.hi])
         same = np.all(values[1:] == values[:-1], axis=1)
         between = np.concatenate(([False], same)) & np.concatenate((same, [False]))
+        k = labels.index(c.label)
+        aside = 1 + 0.02 * (k - (len(labels) - 1) / 2) if bars else 1.0
         for x, (y, lo, hi), idle in zip(c.x.tolist(), values.tolist(), between.tolist(), strict=True):
-            if np.isfinite(y) and (x in marked or not idle):
-                point = {"k": labels.index(c.label), "x": _short(x), "y": _short(y), "lo": _short(lo), "hi": _short(hi)}
-                points.append(point | ({"marked": True} if x in marked else {}))
+            if np.isfinite(y) and (x in marked or not idle) and axis.first <= x <= axis.last:
+                point = {"k": k, "x": _short(x * aside), "y": _short(y), "lo": _short(lo), "hi": _short(hi)}
+                points.append(point | ({"at": x} if bars else {}) | ({"marked": True} if x in marked else {}))
     return points
 
 
