@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 __all__ = [
     "PNI", "RSE", "Classifier", "Evaluation", "Facts", "Normalisation", "OpaqueModel", "Oracle", "ResizePad", "Result",
-    "SmallNoise", "attack", "evaluate", "load_model", "open_model",
+    "SmallNoise", "attack", "evaluate", "load_model", "one_image", "open_model",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from sndcli.api import Evaluation, Result, attack, evaluate
+    from sndcli.attacks.one_image import one_image
     from sndcli.defenses.noise_layers import RSE
     from sndcli.defenses.parametric_noise import PNI
     from sndcli.defenses.resize_pad import ResizePad
@@ -42,6 +43,7 @@ _HOMES = {
     "OpaqueModel": "sndcli.models.opaque",
     "load_model": "sndcli.models.sources",
     "open_model": "sndcli.models.sources",
+    "one_image": "sndcli.attacks.one_image",
 }
 
 

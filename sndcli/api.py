@@ -276,7 +276,7 @@ def _result(table: pa.Table, kept: points.Points, config: RunConfig) -> Result:
     keys = [(config.seed, image) for image in range(len(order))]
     defense: DefenseSpec = config.defense
     return Result(
-        attack=config.attack, defense=f"{defense.name} {defense.sigma:g}" if defense.sigma else defense.name,
+        attack=config.attack, defense=defense.words,
         labels=kept.bare_label[order], points=kept.submitted[order], submitted=kept.has_submitted[order],
         distances=torch.tensor([d[-1] for d in table.column("distance_submitted").to_pylist()], dtype=torch.float64),
         queries=torch.tensor(table.column("queries").to_pylist()),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -104,6 +104,14 @@ class ImageStreams:
             seed = seed_of(self._seed, self._ids[image], self._purpose, site)
             self._generators[key] = torch.Generator().manual_seed(seed)
         return self._generators[key]
+
+    def state(self) -> dict[tuple[int, int], Tensor]:
+        """(index of the image, site) -> state of its generator, of all that have drawn."""
+        return {key: generator.get_state() for key, generator in self._generators.items()}
+
+    def set_state(self, state: Mapping[tuple[int, int], Tensor]) -> None:
+        """Goes on where `state` was taken."""
+        self._generators = {key: torch.Generator().set_state(kept.clone()) for key, kept in state.items()}
 
     def normal(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.normal`."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 from torch import Tensor
 
@@ -106,12 +108,22 @@ class Done:
     stderr: str
 
 
+@cache
+def commands(app: typer.Typer) -> Any:
+    """The tree of commands."""
+    from typer.main import get_command
+
+    return get_command(app)
+
+
 @pytest.fixture
 def snd() -> Callable[..., Done]:
     """Runs the command line inside this process (an import of torch costs seconds)."""
     from typer.testing import CliRunner
 
     from sndcli.cli.app import app
+
+    vars(typer.testing)["_get_command"] = commands  # or the tree of commands is made anew for each call
 
     def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
         result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", **(env or {})})

@@ -228,7 +228,7 @@ def test_foolbox_engine(snd: Snd, tmp_path: Path) -> None:
         (("attack", "null", "--engine", "foolbox"), 2, "hsja and ba"),
         (("attack", "hsja", "--preset", "arts"), 2, "Did you mean `art`"),
         (("attack", "hsja", "--set", "gama=2"), 2, "Did you mean `gamma`"),
-        (("attack", "hsja", "--set", "gamma=x"), 2, "to be a float"),
+        (("attack", "hsja", "--set", "gamma=x"), 2, "to be a number"),
         (("attack", "hsja", "--device", "cuda:99"), 2, "not available"),
         (("attack", "hsja", "--batch-size", "0"), 2, "at least 1"),
         (("attack", "hsja", "--bugdet", "1"), 2, "--budget"),

@@ -153,7 +153,7 @@ def test_a_ladder_lists_its_rungs(snd: Snd, tmp_path: Path) -> None:
     assert len({row["path"] for row in rows}) == len(rows)
     text = snd(*options).stdout
     assert "na: snd 0.01: at most 400 paid queries" in text
-    assert "all 5: about" in text
+    assert "all 5: at most 2,000 paid queries, about" in text
 
 
 def test_the_rate_is_that_of_the_defended_model(snd: Snd, tmp_path: Path) -> None:

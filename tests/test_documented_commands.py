@@ -27,6 +27,8 @@ ELSEWHERE = (
     "imagenet",
     "timm:",
     "runs/",
+    "http://",
+    "https://",
 )  # not in the package
 
 

@@ -76,7 +76,7 @@ def test_output_without_utf_8(encoding: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode(encoding)
-    assert "l2 <= 1" in text
+    assert "L2 <= 1" in text
     assert "?" not in text
 
 

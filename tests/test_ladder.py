@@ -32,6 +32,21 @@ def test_every_rung_can_be_run(name: str) -> None:
     assert len({r.name for r in found}) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(name, preset) for name, entry in ATTACKS.items() if name != "null" for preset in entry.presets],
+)
+def test_every_preset_has_a_ladder_that_can_be_run(name: str, preset: str) -> None:
+    """Its rungs ask for no option that the preset lacks."""
+    spec = spec_of(name)
+    found = rungs(name, preset, (), spec.norms[0], "0.01", 0.01)
+    for rung in found:
+        options_of(spec_of(rung.attack), rung.preset, rung.settings)
+    if name == "ba" and preset != "na":
+        wide = "delta=0.1" if preset.startswith("art") else "spherical_step=0.1"
+        assert [rung.name for rung in found][3:5] == [wide, "na"]
+
+
 def test_the_ladder_of_hsja_has_its_relatives_where_the_norm_allows() -> None:
     names = [r.attack for r in rungs("hsja", None, (), "l2", "estimate", 0.01)]
     assert {"hsja-na", "popskipjump"} <= set(names)

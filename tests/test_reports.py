@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import math
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import OLDEST, Done, plain, write_as_schema_1
 
-from sndcli.analysis import baseline, frame, gates, notes, summary
+from sndcli.analysis import baseline, curves, frame, gates, notes, summary
 from sndcli.attacks.decision import hsja
 from sndcli.attacks.spec import Preset
 from sndcli.datasets.load import load
@@ -28,7 +30,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, DataError
 from sndcli.models.inference import Forward
 from sndcli.paper import published
-from sndcli.reports import plots, tables
+from sndcli.reports import grid, latex, plots, tables
 from sndcli.runs import columns, results
 from sndcli.runs.config import RunConfig
 
@@ -43,11 +45,11 @@ def write_run(
     first_image: int = 0, **changes: Any,
 ) -> Path:  # fmt: skip
     """A result file of these improvement events, one list an image; the point submitted is the closest wrong answer."""
-    points, rows = config.report_points, []
+    points, rows, told, run_id = config.report_points, [], config.as_dict(), config.run_id
     for k, found in enumerate(events):
         best = [min((d for q, d in found if q <= b), default=math.inf) for b in points]
-        rows.append(columns.of_config(config.as_dict()) | {
-            "run_id": config.run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
+        rows.append(columns.of_config(told) | {
+            "run_id": run_id, "seed": config.seed, "image_id": first_image + k, "label": 0,
             "status": "ok", "stop_reason": "budget", "queries": config.budget,
             "queries_by_phase": [("walk", config.budget)], "budgets": points, "distance_best": best,
             "distance_last": [0.5] * len(points), "distance_submitted": best, "p_adv": [p_adv] * len(points),
@@ -58,7 +60,7 @@ def write_run(
         } | changes)  # fmt: skip
     path = folder / config.file_name
     table = pa.Table.from_pylist(rows, schema=columns.SCHEMA)
-    results.write_table(path, table, {"id": config.run_id, "config": config.as_dict(), "wall_s": 1.0, "versions": {}})
+    results.write_table(path, table, {"id": run_id, "config": told, "wall_s": 1.0, "versions": {}})
     return path
 
 
@@ -140,8 +142,8 @@ def test_settings_that_differ_are_not_pooled(tmp_path: Path) -> None:
     write_run(tmp_path, [MISS], replace(BASE, quantize=True))
     write_run(tmp_path, [MISS], replace(BASE, eps=0.5))
     assert len(rows_of(tmp_path)) == 6
-    lines = [line for title, rows in tables.sections(summaries_of(tmp_path)).items() for line in tables.grid(rows)[1]]
-    assert sum(line[1] == "seen" for line in lines) == 3  # none hides another
+    shown = [line.cells for made in grid.grids(summaries_of(tmp_path)) for part in made.parts for line in part]
+    assert len(shown) == 6  # none hides another
 
 
 @pytest.mark.slow
@@ -178,10 +180,22 @@ def test_csv_and_latex_parse_back(tmp_path: Path) -> None:
         for name in ("distance_best", "distance_submitted", "distance_verified"):
             assert float(line[name]) == (math.inf if row[name] is None else row[name])
         assert line["distance_boundary"] == ""  # not measured
-    text = tables.latex(rows)
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
-    body = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {line.count("&") for line in body} == {3}
+    write_run(tmp_path, [MISS, [], [], []], replace(BASE, norm="linf", eps=8 / 255, model="py:a_b:C#%"))
+    text = latex.latex(summaries_of(tmp_path))
+    stack = []  # every environment that begins ends, in its order
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        stack.append(name) if kind == "begin" else stack.pop(stack.index(name, -1))
+    assert not stack
+    for command in (r"\centering", r"\label{tab:", r"\caption{", r"\toprule", r"\bottomrule"):
+        assert text.count(command) == text.count(r"\begin{table}") == 2  # one a comparison
+    assert len({*re.findall(r"\\label\{([a-z0-9:-]+)\}", text)}) == 2
+    for one in text.split("\n\n"):
+        columns = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", one)
+        assert columns is not None
+        body = [line for line in one.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(columns[1]) - 1}
+        assert one.count("{") == one.count("}")
+    assert text.isascii()
     assert r"$\infty$" in text
     assert not re.search(r"(?<!\\)[%_#]", text)
 
@@ -191,19 +205,36 @@ def test_golden_markdown(tmp_path: Path) -> None:
 
 
 GOLDEN = """\
-**hsja on resnet20, cifar10, L2 ≤ 1**
+**hsja against snd 0.01 on resnet20, cifar10, L2 ≤ 1, n = 4**
 
-| defense |  | Q=100 | Q=1,000 |
-| --- | --- | ---: | ---: |
-| snd 0.01 (n=4) | seen | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
-|  | noisy | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
-|  | as submitted | 25.0 [4.6, 69.9] | 50.0 [15.0, 85.0] |
-|  | clean | 0.0 [0.0, 49.0] | 0.0 [0.0, 49.0] |
-|  | floor | 0.0 | 0.0 |
-|  | last | 0.50 | 0.50 |
-|  | best | 2.50 | 1.45 |
+| Q | seen % | noisy % | clean % | floor % | best L2 | as submitted % | last L2 |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| 100 | 25.0 [4.6, 69.9] | 25.0 [4.6, 69.9] | 0.0 [0.0, 49.0] | 0.0 | 2.50 | 25.0 [4.6, 69.9] | 0.50 |
+| 1,000 | 50.0 [15.0, 85.0] | 50.0 [15.0, 85.0] | 0.0 [0.0, 49.0] | 0.0 | 1.45 | 50.0 [15.0, 85.0] | 0.50 |
 
-success in % [95 % Wilson]; last: mean distance of the last query; best: median over all images"""
+% of images [95 % Wilson]; best: median distance; last: mean of the last query's"""
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_table_fits_its_terminal_and_breaks_no_interval(tmp_path: Path, snd: Snd, width: int) -> None:
+    others = [replace(BASE, attack="simba-dct", preset="dct-fitted", votes=4), replace(BASE, attack="hsja-na"),
+              replace(BASE, defense=DefenseSpec("snd", 0.01, 0.5)),
+              replace(BASE, norm="linf", eps=8 / 255)]  # fmt: skip
+    for config in (BASE, *others):
+        write_run(tmp_path, [HIT] * 9 + [MISS] * 2, config)
+    write_run(tmp_path, [HIT] * 3, replace(BASE, attack="ba"))
+    done = snd("report", tmp_path, "-q", env={"COLUMNS": str(width)})
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if re.search(r"\d \[", line)]
+    assert len(rows) == 2 * 6  # a line for each setting and budget
+    assert all(len(re.findall(r"\d\.\d \[[\d.]+,\s?[\d.]+\]", line)) >= 3 for line in rows)
+    assert not any(line.rstrip().endswith("…") for line in lines)
+    titles = [k for k, line in enumerate(lines) if line.startswith("resnet20") or "against" in line]
+    assert len(titles) == 2  # one table for each bound
+    assert "L∞ ≤ 8/255" in lines[titles[1]]
+    captions = [line for line in lines if line.startswith("% of images [95 % Wilson]")]
+    assert len(captions) == 2
 
 
 def test_corrupt_foreign_and_old_files_are_named(tmp_path: Path, snd: Snd) -> None:
@@ -329,7 +360,7 @@ def test_baseline_fails_on_a_regression_and_only_then(snd: Snd, tmp_path: Path) 
     more = write_run(tmp_path / "more", [MISS] * 5, replace(BASE, attack="ba"))
     both = snd("report", worse, "--baseline", old, more, "--format", "md")
     assert both.returncode == 1
-    assert "ba against snd 0.01 on resnet20 is only in the baseline" in both.stderr
+    assert "ba against snd 0.01 on resnet20, cifar10, L2 ≤ 1 is only in the baseline" in both.stderr
     elsewhere = write_run(tmp_path / "elsewhere", [MISS] * 3, first_image=500)
     assert snd("report", worse, "--baseline", elsewhere).returncode == 2
 
@@ -350,7 +381,7 @@ def test_baseline_compares_what_may_differ(tmp_path: Path) -> None:
 
 
 class Cells(HTMLParser):
-    """Texts of all table cells."""
+    """Texts of all table cells, with what is inside them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -358,8 +389,8 @@ class Cells(HTMLParser):
         self.inside = False
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.inside = tag == "td"
-        if self.inside:
+        if tag == "td":
+            self.inside = True
             self.found.append("")
 
     def handle_data(self, data: str) -> None:
@@ -370,7 +401,8 @@ class Cells(HTMLParser):
         self.inside = self.inside and tag != "td"
 
 
-def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -> None:
+def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sndcli.reports.charts.able", lambda: False)  # as without the extra
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 4, "--seed", 1, "--budget", 120, "--budgets", 60,
                "--verify", 4, "--unit", 2, "--batch-size", 64, "--no-progress", "-q", "--save-points",
                "--out", tmp_path)  # fmt: skip
@@ -384,22 +416,28 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path) -
     page = tmp_path / "page.html"
     done = snd("report", tmp_path, "--html", page, "--json")
     text = page.read_text()
-    for wrong in ("<script", "<link", "@import", "url(http", "url(//"):
+    for wrong in ("<script src", "<link", "@import", "url(http", "url(//", "onload=", "onclick="):
         assert wrong not in text
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'; script-src " + " ".join(f"'sha256-{h}'" for h in hashes) + ";")
+    assert text.index("No gate was set") < text.index("Headline figures") < text.index("Attacks side by side")
     for reference in re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", text):
         assert reference.startswith(("data:", "#")), reference
     cells = Cells()
     cells.feed(text)
     (*_, last) = summaries_of(tmp_path)
-    assert all(last.text(key) in cells.found for key in tables.shown([last]))
-    assert {"distance_boundary", "success_clean", "floor"} <= {*tables.shown([last])}
+    assert all(last.text(key) in cells.found for key in grid.shown([last]))
+    assert {"distance_boundary", "success_clean", "floor"} <= {*grid.shown([last])}
     flags = json.loads(done.stdout)["flags"]
     assert "no_noise_aware" in [flag["name"] for flag in flags]
-    assert text.count("<p class=flag>") == len(flags)
+    assert text.count('<p class="flag">') == len(flags)
     (file,) = tmp_path.glob("*.parquet")
     handed = sum(math.isfinite(record["distance_submitted"][-1]) for record in results.read(file).to_pylist())
     assert handed > 0
-    assert text.count("data:image/png;base64,") == 3 * handed  # an image that found no start has no point
+    assert text.count("data:image/png;base64,") == 3 * min(3, handed)  # an image that found no start has no point
+    assert text.count("Outside ε.") == text.count('class="pictures outside"') == min(3, handed)  # 120 queries are few
     assert text.count("<svg") == 3
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -433,17 +471,45 @@ def test_points_are_the_verified_ones_and_survive_a_resume(snd: Snd, tmp_path: P
 
 @pytest.mark.parametrize("far", [20.0, 0.01])
 def test_a_bound_far_from_all_distances_takes_no_room(tmp_path: Path, far: float) -> None:
-    from sndcli.reports import plots
-
     frames, _ = frame.load([write_run(tmp_path, [[(50, far)]] * 8)], events=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*not applied")  # matplotlib's layout, where axes have collapsed
         plots.save(plots.draw(frames, "distance"), tmp_path / "far.png")
 
 
-def test_lines_differ_without_colour() -> None:
-    from sndcli.reports import plots
+def test_curves_begin_where_something_changes_and_end_where_they_are_known(tmp_path: Path) -> None:
+    few = [[(300, 0.5)]] * 5 + [[(800, 0.25)]] * 3 + [[]] * 2  # of ten, the interval is from the second to the ninth
+    frames, _ = frame.load([write_run(tmp_path, few)], events=True)
+    seen = curves.seen_along_queries("a", frames)
+    assert 200 < curves.begins([seen]) < 300
+    found = curves.distance_along_queries("a", frames)
+    assert np.isinf(found.hi).all()
+    shown = curves.bounded(found)
+    assert np.isnan(shown.y[found.x < 800]).all()  # five of ten: half of them, and no more
+    last = found.x >= 800
+    assert shown.y[last] == pytest.approx(0.5)
+    assert shown.hi[last] == pytest.approx(shown.y[last])
+    assert shown.lo[last] == pytest.approx(0.25)
+    figure = plots.draw(frames, "distance")
+    (axes,) = figure.axes
+    top = axes.get_ylim()[1]
+    bands = [np.asarray(path.vertices) for band in axes.collections for path in band.get_paths()]
+    assert bands
+    assert all(band[:, 1].max() < top for band in bands)
+    assert axes.get_xlim()[0] >= 700
+    assert "L2" in axes.get_ylabel()
+    assert "ε = 1" in [text.get_text() for text in axes.texts]
 
+
+def test_pictures_carry_the_colours_of_the_page(tmp_path: Path) -> None:
+    frames, _ = frame.load([write_run(tmp_path, [HIT] * 8)], events=True)
+    text = plots.inline_svg(plots.draw(frames, "queries"), "a <b>")
+    assert "var(--line-0, #0072B2)" in text
+    assert plots.INK not in text
+    assert 'aria-label="a &lt;b&gt;"' in text
+
+
+def test_lines_differ_without_colour() -> None:
     styles = [plots.style(k) for k in range(plots.MOST_LINES)]
     assert len({(s["color"], str(s["linestyle"])) for s in styles}) == plots.MOST_LINES
     assert len({(str(s["linestyle"]), s["marker"]) for s in styles[:10]}) == 10

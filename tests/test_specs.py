@@ -126,7 +126,7 @@ def test_settings_parse_as_the_options_are() -> None:
     for setting, message in (
         ("length", "Expected `--set key=value` but got `length`"),
         ("size=1", "Unknown option of still `size`"),
-        ("length=much", "Expected `length` to be a float but got `much`"),
+        ("length=much", "Expected `length` of still to be a number but got `much`"),
     ):
         with pytest.raises(ConfigError, match=message):
             options_of(spec, None, (setting,))

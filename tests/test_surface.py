@@ -34,7 +34,8 @@ from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.inference import Forward
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
-from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.experiment import Experiment
+from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 SIZE = (1, 8, 8)  # the smallest that every attack takes and that has a whole root

@@ -14,7 +14,7 @@ from sndcli.runs import columns
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {
-    DOCS / "data.md": {"tidy": tidy.markdown, "columns": columns.markdown},
+    DOCS / "data.md": {"tidy": tidy.markdown, "columns": columns.markdown, "metadata": columns.metadata_markdown},
     DOCS / "reports.md": {"measures": measures.markdown},
 }
 

@@ -12,6 +12,7 @@ from sndcli.analysis.cut import Cut, cut
 from sndcli.analysis.frame import Floats, Frame, grouped
 
 POINTS = 160
+EPS_POINTS = 121
 
 
 @dataclass(frozen=True)
@@ -26,34 +27,27 @@ class Curve:
 
 
 def labelled(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
-    """Runs that may be pooled, with what tells them from the others; the defense is always said."""
+    """Runs that may be pooled, with what tells them from the others; the defense is always said.
+
+    Args:
+        frames: whose settings are told apart.
+    """
     groups = list(grouped(frames).values())
-    first = [members[0] for members in groups]
-
-    def words(frame: Frame) -> list[str]:
-        s = frame.setting
-        attack = s.attack + (" (foolbox)" if s.engine == "foolbox" else "")
-        extra = " ".join([s.preset or "", *s.settings]).strip()
-        return [attack, extra, s.dataset, s.model, s.bound, s.defended]
-
-    told = [words(frame) for frame in first]
-    differing = [len({w[k] for w in told}) > 1 for k in range(5)] + [True]
-    labels = [", ".join(text for text, shown in zip(w, differing, strict=True) if shown and text) for w in told]
-    # What no word tells apart (another copy of the weights, say) is told apart by the run.
-    told_apart = [
-        f"{label} (run {frame.run['id'][:6]})" if labels.count(label) > 1 else label
-        for label, frame in zip(labels, first, strict=True)
-    ]
-    return list(zip(told_apart, groups, strict=True))
+    told = [_words(members[0]) for members in groups]
+    differing = [len({w[k] for w in told}) > 1 for k in range(4)] + [True]
+    labels = [", ".join(text for text, shown in zip(w, differing, strict=True) if shown) for w in told]
+    return list(zip(labels, groups, strict=True))
 
 
 def shared_words(frames: Sequence[Frame]) -> str:
     """What all runs have in common, for a title."""
-    parts: list[str] = []
-    settings = [f.setting for f in frames]
-    for told in zip(*((s.attack, s.model, s.dataset, s.bound) for s in settings), strict=True):
-        parts += told[:1] if len({*told}) == 1 else ()
-    return ", ".join(parts)
+    told = zip(*(_words(frame)[:4] for frame in frames), strict=True)
+    return ", ".join(words[0] for words in told if len({*words}) == 1)
+
+
+def _words(frame: Frame) -> tuple[str, ...]:
+    s = frame.setting
+    return s.attacked, s.modelled, s.data, s.bound, s.defended
 
 
 def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
@@ -61,6 +55,31 @@ def query_grid(frames: Sequence[Frame], lowest: int = 1) -> list[int]:
     highest = max(f.budget for f in frames)
     even = np.unique(np.geomspace(min(lowest, highest), highest, POINTS).round().astype(int)).tolist()
     return sorted({*even, *(b for f in frames for b in f.budgets)})
+
+
+def begins(found: Sequence[Curve]) -> float:
+    """From where on curves along queries are worth drawing: nothing changes before."""
+    changes = [float(c.x[max(0, int(np.argmax(c.y != c.y[0])) - 1)]) for c in found if (c.y != c.y[0]).any()]
+    return min(changes, default=float(found[0].x[0]))
+
+
+def bounded(curve: Curve) -> Curve:
+    """Without what is infinite: no line where the median is, a band up to the line where its upper end is."""
+    y = np.where(np.isfinite(curve.y), curve.y, np.nan)
+    hi = np.where(np.isfinite(curve.hi), curve.hi, y)
+    lo = np.where(np.isfinite(curve.lo), curve.lo, y)
+    return Curve(curve.label, curve.x, y, np.where(np.isnan(y), np.nan, lo), hi)
+
+
+def common_budget(frames: Sequence[Frame]) -> int:
+    """The largest report point that all runs have, else the smallest of their budgets."""
+    shared = set.intersection(*(set(f.budgets) for f in frames))
+    return max(shared, default=min(f.budget for f in frames))
+
+
+def eps_grid(frames: Sequence[Frame]) -> Floats:
+    """Bounds from 0 to three times the largest of the runs."""
+    return np.linspace(0, 3 * max(f.setting.eps for f in frames), EPS_POINTS)
 
 
 def seen_along_queries(label: str, frames: Sequence[Frame], eps: float | None = None) -> Curve:

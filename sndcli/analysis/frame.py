@@ -19,6 +19,7 @@ from sndcli.ball import within
 from sndcli.errors import DataError
 from sndcli.runs import results
 from sndcli.runs.columns import EVENTS, SCHEMA
+from sndcli.runs.files import PARTS, begun, parts_of
 from sndcli.runs.results import Metadata
 
 NEEDED = {
@@ -118,6 +119,12 @@ class Frame:
     def __len__(self) -> int:
         return len(self.image)
 
+    @property
+    def unfinished(self) -> str:
+        """How far the run is, where it is in progress; else nothing."""
+        progress = self.run.get("progress")
+        return f"in progress, {progress['images']} of {progress['of']} images" if progress else ""
+
 
 def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     """The arrays of one result table.
@@ -200,15 +207,23 @@ def _events(table: pa.Table) -> Events:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files among `paths`, a folder standing for the Parquet files in it.
+    """The files among `paths`, a folder standing for the results in it, also of runs in progress.
 
     Raises:
         DataError: none at all.
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_results_in(path) if path.is_dir() else [path])]
     if not files:
         raise DataError(f"No result files in {', '.join(map(str, paths))}. `snd attack` writes them.")
     return list(dict.fromkeys(files))
+
+
+def _results_in(folder: Path) -> list[Path]:
+    """Finished or not; a folder of parts is that of one."""
+    if folder.suffix == PARTS:
+        return [folder.with_suffix(".parquet")]
+    parts = {path.with_suffix(".parquet") for path in folder.glob(f"*{PARTS}") if any(path.glob("*.parquet"))}
+    return sorted({*folder.glob("*.parquet")} | parts)
 
 
 def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> tuple[list[Frame], list[str]]:
@@ -226,7 +241,8 @@ def load(paths: Sequence[Path], strict: bool = False, events: bool = False) -> t
 
     def one(path: Path) -> Frame | str:
         try:
-            return frame_of(results.read(path, without), path)
+            unfinished = not path.exists() and parts_of(path).is_dir()
+            return frame_of(begun(parts_of(path)) if unfinished else results.read(path, without), path)
         except DataError as error:
             return str(error)
 
@@ -255,6 +271,6 @@ def grouped(frames: Iterable[Frame]) -> dict[Setting, list[Frame]]:
 
 
 def _order(frame: Frame) -> tuple[object, ...]:
-    s = frame.setting
+    s = frame.setting.pooled
     names = (s.dataset, s.model, s.norm, s.eps, s.attack, s.engine)
     return (*names, s.votes, s.defense, s.sigma, s.beta is not None, s.beta or 0.0)

@@ -75,8 +75,11 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
         number = math.nan
     if math.isnan(number):
         raise ConfigError(f"Expected a number at the end of `{text}` but got `{matched['number']}`.")
-    if measure in RATES and not 0 <= number <= 1:
+    share = MEASURES[measure].kind in ("rate", "share")
+    if share and not 0 <= number <= 1:
         raise ConfigError(f"Expected a share between 0 and 1 (or a percentage with %) in `{text}`.")
+    if matched["percent"] and not share:
+        raise ConfigError(f"Expected no % in `{text}`: {measure} is no share.")
     budget = count(matched["budget"], "--fail-if") if matched["budget"] else None
     return Gate(text.strip(), measure, part or "value", budget, matched["operator"], number)
 

@@ -10,7 +10,11 @@ from dataclasses import fields, replace
 from sndcli.analysis.setting import Setting
 
 SHORTEST = 8  # characters of a digest that are shown
-SAID = {"model", "model_digest", "dataset", "dataset_digest"}  # by names and their own tags
+# Keys of a setting by what they are of; `options.…` are the attack's too.
+ATTACK = ("attack", "engine", "preset", "settings", "references")
+MODEL = ("model", "model_digest")
+DATA = ("dataset", "dataset_digest")
+DEFENSE = ("defense", "sigma", "beta", "clip", "weights", "weights_digest")
 DIGESTS = {"weights_digest"}
 
 
@@ -71,7 +75,8 @@ def _apart(members: Sequence[Setting]) -> dict[Setting, Setting]:
     if len(members) == 1:
         return {members[0]: members[0]}
     told = [facts(setting) for setting in members]
-    keys = [key for key in dict.fromkeys(key for one in told for key in one) if len({one.get(key) for one in told}) > 1]
+    known = [key for key in dict.fromkeys(key for one in told for key in one) if key not in (*MODEL, *DATA)]
+    keys = [key for key in known if len({one.get(key) for one in told}) > 1]
     texts: dict[str, dict[str, str]] = {
         key: shortened(one.get(key, "") for one in told) for key in keys if key in DIGESTS
     }
@@ -86,11 +91,14 @@ def _word(key: str, value: str | None, short: Mapping[str, str]) -> str:
 
 
 def facts(setting: Setting) -> dict[str, str]:
-    """All that tells a setting from others, as text by the key of ``--where``; what is empty is left out."""
+    """All that tells a setting from others, as text by the key of ``--where``; what is empty is left out.
+
+    A preset whose numbers are those of another is told by its name only.
+    """
     found: dict[str, str] = {}
     for f in fields(Setting):
         value = getattr(setting, f.name)
-        if not f.compare or f.name in {*SAID, "options", "other"} or value in (None, "", ()):
+        if not f.compare or f.name in ("options", "other") or value in (None, "", ()):
             continue
         found[f.name] = ", ".join(map(str, value)) if isinstance(value, tuple) else _text(value)
     if setting.options:
@@ -100,3 +108,8 @@ def facts(setting: Setting) -> dict[str, str]:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parts(setting: Setting) -> tuple[str, ...]:
+    """A label in pieces: attack, defense, model, data set, bound."""
+    return setting.attacked, setting.defended, setting.modelled, setting.data, setting.bound

@@ -53,6 +53,10 @@ class Interval:
         spread = f" ± {100 * std:.1f}" if std is not None else ""
         return f"{100 * self.value:.1f}{spread} [{100 * self.lo:.1f}, {100 * self.hi:.1f}]"
 
+    def brief(self) -> str:
+        """``62.1 [59,65]`` in percent, for narrow tables."""
+        return "–" if self.value is None else f"{100 * self.value:.1f} [{100 * self.lo:.0f},{100 * self.hi:.0f}]"
+
 
 Figure = Interval | float | None  # None: not known; a distance may be infinite
 
@@ -89,7 +93,9 @@ class Measure:
             return "∞"
         if self.kind == "count":
             return f"{figure:,.6g}"
-        return f"{100 * figure:.1f}" if self.kind == "share" else f"{figure:.2f}"
+        if self.kind == "share":
+            return f"{100 * figure:.1f}"
+        return f"{figure:.2f}" if figure >= 0.1 or figure == 0 else f"{figure:.3g}"
 
 
 def interval(c: Cut, hits: Flags, method: str = "wilson") -> Interval:

@@ -9,8 +9,10 @@ from typing import Any
 
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.runs.config import PROTOCOL
+from sndcli.runs.words import NORMS, attack_words, bound_words, defense_words, radius_words
 
-NORMS = {"l2": "L2", "linf": "L∞"}
+__all__ = ["NORMS", "Setting", "setting_of"]
+
 # What may differ among runs that are pooled: which images and seeds, how many, how far, and when it was.
 VARIES = {
     "images", "seed", "repeats", "budget", "budgets", "verify", "unit", "mismatch", "border",
@@ -89,9 +91,7 @@ class Setting:
     @property
     def attacked(self) -> str:
         """The attack in words: ``hsja``, ``hsja (foolbox)``, ``simba na (eps=0.1)``."""
-        text = self.attack + (" (foolbox)" if self.engine == "foolbox" else "")
-        text += f" {self.preset}" if self.preset else ""
-        return text + (f" ({', '.join(self.settings)})" if self.settings else "")
+        return attack_words(self.attack, self.engine, self.preset, self.settings)
 
     @property
     def modelled(self) -> str:
@@ -113,20 +113,18 @@ class Setting:
             >>> Setting("hsja", "native", "cifar10", "resnet20", "snd", 0.0, None, 1, "l2", 1.0, quantize=True).defended
             'none, 8-bit'
         """
-        words = [self._spec.words]
-        words += [f"T={self.votes}"] if self.votes > 1 else []
-        words += ["8-bit"] if self.quantize else []
-        words += [self.precision] if self.precision != "fp32" else []
-        words += [f"{self.select} images"] if self.select != "correct" else []
-        words += [f"images right on {self.select_by.split()[0]}"] if self.select_by else []
-        return ", ".join([*words, *self.tags])
+        words = defense_words(self._spec, self.votes, self.quantize, self.precision, self.select, self.select_by)
+        return ", ".join([words, *self.tags])
 
     @property
     def bound(self) -> str:
         """``L2 ≤ 1``, ``L∞ ≤ 8/255``."""
-        grey = round(255 * self.eps, 9)  # steps of an 8-bit image
-        eps = f"{grey:g}/255" if self.norm == "linf" and grey == int(grey) else f"{self.eps:g}"
-        return f"{NORMS.get(self.norm, self.norm)} ≤ {eps}"
+        return bound_words(self.norm, self.eps)
+
+    @property
+    def radius(self) -> str:
+        """ε: ``1``, ``8/255``."""
+        return radius_words(self.norm, self.eps)
 
     @property
     def victim(self) -> str:
@@ -137,11 +135,6 @@ class Setting:
     def label(self) -> str:
         """All of it: ``hsja against snd 0.01 on resnet20, cifar10, L2 ≤ 1``."""
         return f"{self.attacked} against {self.victim}, {self.data}, {self.bound}"
-
-    @property
-    def file_label(self) -> str:
-        """`label` of letters, digits and ``-._``, for a name of a file."""
-        return "".join(c if c.isalnum() or c in "-._" else "-" for c in self.label)
 
     @property
     def _spec(self) -> DefenseSpec:

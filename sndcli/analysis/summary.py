@@ -83,6 +83,11 @@ class Summary:
         spread = self.over_seeds.get(key)
         return measures.MEASURES[key].text(self.figures.get(key), spread.std if spread else None)
 
+    def brief(self, key: str) -> str:
+        """`text` in less room: the ends of intervals in whole percent."""
+        figure = self.figures.get(key)
+        return figure.brief() if isinstance(figure, Interval) else self.text(key)
+
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON: what is infinite or not known is None."""
         seed = self.seeds[0] if len(self.seeds) == 1 else list(self.seeds)

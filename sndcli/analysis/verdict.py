@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sndcli.analysis import gates
-from sndcli.analysis.baseline import Comparison
+from sndcli.analysis.comparison import Comparison
 from sndcli.analysis.flags import Flag, flags
 from sndcli.analysis.gates import Gate
 from sndcli.analysis.measures import Interval
@@ -243,9 +243,10 @@ def _asked(state: State, checked: Sequence[GateResult], comparisons: Sequence[Co
     if checked:
         bad = [gate.gate for gate in checked if gate.state == "failed"]
         missing = [gate.gate for gate in checked if gate.state == "unchecked"]
-        parts += [f"{_count(len(bad), 'gate')} of {len(checked)} failed ({'; '.join(bad)})"] if bad else []
-        parts += [f"{_count(len(missing), 'gate')} of {len(checked)} could not be checked"] if missing else []
-        parts += [] if bad or missing else [f"{_count(len(checked), 'gate')} held"]
+        total = _count(len(checked), "gate")
+        parts += [f"{len(bad)} of {total} failed ({'; '.join(bad)})"] if bad else []
+        parts += [f"{len(missing)} of {total} could not be checked"] if missing else []
+        parts += [] if bad or missing else [f"{total} held"]
     if comparisons:
         worse = sum(c.regression for c in comparisons)
         what = _count(worse, "significant regression") if worse else "no significant regression"

@@ -6,10 +6,10 @@ searches stopped at the noise, and the noise-aware attacks. Every rung pays for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sndcli.attacks.registry import AnyAttack, spec_of
-from sndcli.errors import ConfigError
+from sndcli.errors import ConfigError, unknown
 
 VOTES = (1, 5, 10)
 
@@ -55,17 +55,36 @@ def rungs(
         raise ConfigError("`null` has no ladder: it does not attack.")
     spec = spec_of(name)
     found = [Rung(f"T={votes}", name, preset, settings, votes) for votes in VOTES]
-    found += [Rung(change, name, preset, (*settings, change), ours=True) for change in spec.wider]
-    if spec.floor and sigma > 0:
+    options = {option.name for option in fields(spec.presets[_chosen(spec, preset, norm)].options)}
+    wider = [change for change in spec.wider if _key(change) in options]
+    found += [Rung(change, name, preset, (*settings, change), ours=True) for change in wider]
+    if spec.floor and sigma > 0 and _key(spec.floor) in options:
         floor = spec.floor.format(f"{sigma:g}")
         found.append(Rung(floor, name, preset, (*settings, floor), ours=True))
-        if spec.wider:
-            wide = spec.wider[-1]
+        if wider:
+            wide = wider[-1]
             found.append(Rung(f"{wide}, {floor}", name, preset, (*settings, wide, floor), ours=True))
     if not spec.noise_aware():  # of an attack that is itself, the ladder is of the chosen preset
         found += [_knowing(own, spec, own, sigma_hat) for own in spec.presets if spec.noise_aware(own)]
     relatives = [(spec_of(other), other_preset) for other, other_preset in spec.relatives.items()]
     return found + [_knowing(other.name, other, p, sigma_hat) for other, p in relatives if norm in other.norms]
+
+
+def _chosen(spec: AnyAttack, preset: str | None, norm: str) -> str:
+    """The preset of a run.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    chosen = preset or spec.default_preset(norm)
+    if chosen not in spec.presets:
+        raise unknown(f"preset of {spec.name}", chosen, spec.presets)
+    return chosen
+
+
+def _key(setting: str) -> str:
+    """Which option a setting is of."""
+    return setting.partition("=")[0]
 
 
 def _knowing(name: str, spec: AnyAttack, preset: str | None, sigma_hat: str) -> Rung:

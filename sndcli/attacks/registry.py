@@ -94,22 +94,43 @@ REFERENCES = {"cifar10": ("ref-vgg", "ref-wide")}  # dataset -> zoo names of ref
 
 
 def spec_of(name: str) -> AnyAttack:
-    """The attack called `name`: ours, or one that an installed package registered under `plugins.ATTACKS`.
+    """The attack called `name`: ours, one that an installed package registered, or that of a ``py:module:NAME``.
 
     Raises:
         ConfigError: no such attack; names the nearest. Or one of a package that was written for another `API`.
     """
     if name in ATTACKS:
         return cast("AnyAttack", importlib.import_module(ATTACKS[name].module).SPEC)
-    installed = plugins.names(plugins.ATTACKS)
-    if name not in installed:
-        raise unknown("attack", name, [*ATTACKS, *installed])
-    spec = plugins.load(plugins.ATTACKS, name)
-    if not isinstance(spec, AttackSpec) or spec.name != name:
-        raise ConfigError(f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name.")
+    if not plugins.known(plugins.ATTACKS, name):
+        raise unknown("attack", name, [*ATTACKS, *plugins.names(plugins.ATTACKS)])
+    if name.startswith(plugins.PATH):
+        spec = _from_path(name)
+    else:
+        spec = plugins.load(plugins.ATTACKS, name)
+        if not isinstance(spec, AttackSpec) or spec.name != name:
+            raise ConfigError(
+                f"Expected the entry point `{name}` of {plugins.ATTACKS} to be an AttackSpec of that name."
+            )
     if spec.api != API:
-        raise ConfigError(f"`{name}` was written for api={spec.api} of AttackSpec; this snd has api={API}.")
-    return cast("AnyAttack", spec)
+        raise ConfigError(
+            f"`{name}` was written for api={spec.api} of AttackSpec; this snd has api={API}.\n"
+            "What changed: docs/extending.md, `A promise`."
+        )
+    return spec
+
+
+def _from_path(path: str) -> AnyAttack:
+    """The attack at ``py:module:NAME``: an `AttackSpec`, or a function for one image (`sndcli.one_image`)."""
+    if plugins.located(path)[2]:
+        raise ConfigError(f"Expected the options of an attack as `--set key=value`, not in `{path}`.")
+    found = plugins.load(plugins.ATTACKS, path)
+    if isinstance(found, AttackSpec):
+        return found
+    if not callable(found):
+        raise ConfigError(f"Expected `{path}` to be an AttackSpec or a function f(predict, x, y).")
+    from sndcli.attacks.one_image import one_image
+
+    return one_image(found)
 
 
 def find(name: str) -> AnyAttack | None:

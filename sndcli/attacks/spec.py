@@ -7,7 +7,7 @@ Importing this file imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, Field, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, Protocol, TypeVar
 
 from sndcli.errors import ConfigError, unknown
@@ -68,7 +68,7 @@ class AttackSpec(Generic[OptionsT]):
             the clean one, under noise σ. The first number is the standard deviation of a probe along the normal of the
             boundary, the second the L2 length of a search's last interval, both on the [0, 1] pixel scale and for the
             attack as it is some way in; None where there is no such thing. In L2 only.
-        wider: settings that widen the probes of its first preset, the widest last.
+        wider: settings that widen its probes, the widest last; of each preset those whose option it has.
         floor: a setting that ends its searches at the noise, with ``{}`` in the place of σ.
         told: a setting that tells its noise-aware presets the noise, with ``{}`` in the place of σ̂.
         relatives: other attacks that belong on its ladder -> their preset, or None.
@@ -154,21 +154,10 @@ def options_of(
     Raises:
         ConfigError: an unknown preset or key, or a value that does not parse.
     """
+    from sndcli.attacks.ranges import parsed  # pydantic is not needed to list attacks
+
     chosen = preset or spec.default_preset(norm)
     if chosen not in spec.presets:
         raise unknown(f"preset of {spec.name}", chosen, spec.presets)
     options = spec.presets[chosen].options
-    types = {each.name: type(getattr(options, each.name)) for each in fields(options)}
-    changes: dict[str, object] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
-        if key not in types:
-            raise unknown(f"option of {spec.name}", key, types)
-        try:
-            kind = types[key]
-            changes[key] = text.lower() in ("1", "true", "yes") if kind is bool else kind(text)
-        except ValueError:
-            raise ConfigError(f"Expected `{key}` to be a {types[key].__name__} but got `{text}`.") from None
-    return replace(options, **changes)
+    return replace(options, **parsed(type(options), settings, spec.name))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,11 +55,11 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
 
     sigma: Annotated[list[float] | None, typer.Option(help="Noise of snd; repeatable, one row each.")] = None
     beta: o.Beta = None
-    repeats: Annotated[int, typer.Option(help="Draws of the defense's randomness.")] = 5
+    repeats: Annotated[int, COUNT, typer.Option(help="Draws of the defense's randomness.")] = 5
     pgd: Annotated[
         list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
     ] = None
-    pgd_images: Annotated[int, typer.Option(help="PGD on the first so many images.")] = 1000
+    pgd_images: Annotated[int, COUNT, typer.Option(help="PGD on the first so many images.")] = 1000
     seed: o.Seed = 0
 
     def run(self, listener: "Listener") -> "Shown":
@@ -66,8 +67,6 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         from sndcli.defenses.parse import parse, settle
         from sndcli.errors import ConfigError
 
-        if self.repeats < 1:
-            raise ConfigError(f"Expected `--repeats` to be at least 1 but got {self.repeats}.")
         sigmas: list[float | None] = [*self.sigma] if self.sigma else [None]
         specs = [parse(self.defense, value, self.beta, self.clip, self.defense_weights) for value in sigmas]
 
@@ -85,8 +84,6 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         attacks = {text: PGD.parse(text) for text in self.pgd or ()}
         if attacks and self.compiled:
             raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
-        if self.pgd_images < 1:
-            raise ConfigError(f"Expected `--pgd-images` to be at least 1 but got {self.pgd_images}.")
         rows = o.batch_rows(self.batch_size)
         precision = self.arithmetic()
         model, data = open_source(self.source(), listener)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -27,7 +28,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
     Example: snd adaptive hsja --sigma 0.01 --votes 10 --budget 10kx10
     """
 
-    votes: Annotated[int, typer.Option(help="T: answers to a question; all are paid.")] = 10
+    votes: Annotated[int, COUNT, typer.Option(help="T: answers to a question; all are paid.")] = 10
     per_vote_budget: Annotated[
         bool, typer.Option("--per-vote-budget", help="Budgets are questions, as the paper's Q x T; T times are paid.")
     ] = False
@@ -43,12 +44,9 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         """One run, or with --ladder one for each rung."""
         from sndcli.cli.finished import planned, results
         from sndcli.defenses.parse import parse
-        from sndcli.errors import ConfigError
         from sndcli.runs.estimate import Planned
         from sndcli.runs.prepare import prepare
 
-        if self.votes < 1:
-            raise ConfigError(f"Expected `--votes` to be at least 1 but got {self.votes}.")
         defense = parse(self.defense, self.sigma, self.beta, self.clip, self.defense_weights)
         request = self.request(defense, 1 if self.ladder else self.votes)
         if self.per_vote_budget:
@@ -63,11 +61,13 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
     def _of_questions(self, request: "Request") -> "Request":
         """Budgets in paid queries, where they were given in questions."""
         from sndcli.datasets.protocol import protocol_of
+        from sndcli.runs.request import explained
 
         usual, t = protocol_of(request.dataset), self.votes
         budget = (request.budget if request.budget is not None else usual.budget) * t
         points = request.budgets or usual.budgets
-        return replace(request, budget=budget, budgets=tuple(b * t for b in points if b * t <= budget))
+        with explained():
+            return replace(request, budget=budget, budgets=tuple(b * t for b in points if b * t <= budget))
 
     def _climb(self, request: "Request", defense: "DefenseSpec", listener: "Listener") -> "Shown":
         """One run and one file for each rung, and their table."""

@@ -8,12 +8,14 @@ from sndcli import __version__
 from sndcli.cli.accuracy import Accuracy
 from sndcli.cli.adaptive import Adaptive
 from sndcli.cli.attack import Attack
-from sndcli.cli.command import Runner
+from sndcli.cli.command import Program, Runner
+from sndcli.cli.compare import Compare
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.ls import Ls
 from sndcli.cli.report import Report, Spreading
 from sndcli.cli.reproduce import Reproduce
+from sndcli.cli.serve import Serve
 from sndcli.cli.sigma_sweep import SigmaSweep
 from sndcli.cli.train import Train
 
@@ -21,6 +23,7 @@ FORMER = {"border": "boundary", "no-border": "no-boundary"}  # options by a name
 
 app = typer.Typer(
     name="snd",
+    cls=Program,
     help="How well does a randomised defense hold against query-based black-box attacks, and what does it cost?",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -47,8 +50,10 @@ app.command("attack", cls=Runner)(Attack)
 app.command("adaptive", cls=Runner)(Adaptive)
 app.command("sigma-sweep", cls=Runner)(SigmaSweep)
 app.command("report", cls=Spreading)(Report)
+app.command("compare", cls=Runner)(Compare)
 app.command("reproduce", cls=Runner)(Reproduce)
 app.command("evidence", cls=Runner)(Evidence)
 app.command("train", cls=Runner)(Train)
+app.command("serve", cls=Runner)(Serve)
 app.command("ls", cls=Runner)(Ls)
 app.command("doctor", cls=Runner)(Doctor)

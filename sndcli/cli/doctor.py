@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.remote import RemoteOptions
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -14,13 +17,23 @@ PACKAGES = ("sndcli", "torch", "torchvision", "numpy", "scipy", "pyarrow", "type
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doctor(o.Talk):
-    """Check this installation: exit code 0 if all is well, 2 if not.
+class Doctor(o.LongTalk, RemoteOptions):
+    """Check this installation, or with --model a remote model: exit code 0 if all is well, 2 if not.
 
-    Example: snd doctor
+    Example: snd doctor --attack py:my_attacks:SPEC --defense py:my_defenses:Gain
     """
 
     device: o.Device = "auto"
+    model: Annotated[
+        str | None, typer.Option(help="Look at this remote model instead.", metavar="http://HOST:PORT")
+    ] = None
+    attack: Annotated[
+        str | None, typer.Option(help="Check this attack instead: budget, batch, seeds, success on a half-space.")
+    ] = None
+    preset: Annotated[str | None, typer.Option(help="Preset of --attack. Default: its first.")] = None
+    defense: Annotated[
+        str | None, typer.Option(help="Check this defense instead: fresh draws for each row, seeds, shapes.")
+    ] = None
 
     def run(self, listener: "Listener") -> "Shown":
         """What is installed, how fast it is, and whether rows and draws are what they must be.
@@ -28,6 +41,10 @@ class Doctor(o.Talk):
         Raises:
             ConfigError: a check failed.
         """
+        if self.model is not None:
+            return self._remote(self.model, listener)
+        if self.attack is not None or self.defense is not None:
+            return self._conformance(listener)
         import torch
 
         from sndcli.cli.output import Shown
@@ -72,6 +89,44 @@ class Doctor(o.Talk):
             raise ConfigError("This installation does not do: " + "; ".join(failed) + ".")
         lines = [*(f"{name:12} {text}" for name, text in facts.items()), *(f"{'ok':12} {text}" for text in checks)]
         return Shown({"schema": 1, "facts": facts, "checks": checks}, lambda: lines)
+
+    def _remote(self, source: str, listener: "Listener") -> "Shown":
+        """What a remote model shows of itself."""
+        from sndcli.cli.endpoint import examined
+        from sndcli.errors import ConfigError
+        from sndcli.models.opaque import OpaqueModel
+        from sndcli.models.sources import open_model
+
+        if not source.startswith(("http://", "https://")):
+            raise ConfigError(f"Expected `--model http://HOST:PORT[/PATH]` but got `{source}`.")
+        model = open_model(source, remote=self.remote())
+        assert isinstance(model, OpaqueModel)
+        return examined(model, listener)
+
+    def _conformance(self, listener: "Listener") -> "Shown":
+        """What `sndcli.testing` finds of an attack, a defense or both."""
+        from sndcli.attacks.registry import spec_of
+        from sndcli.cli.output import Shown
+        from sndcli.defenses.parse import build, parse
+        from sndcli.errors import ConfigError
+        from sndcli.models.classifier import IDENTITY, Classifier
+        from sndcli.testing import SHAPE, attack_checks, defense_checks
+
+        found = attack_checks(spec_of(self.attack), self.preset) if self.attack is not None else []
+        if self.defense is not None:
+            spec = parse(self.defense, None, None)
+            found += defense_checks(
+                lambda model, generator: build(spec, Classifier(model, IDENTITY, SHAPE, "half-space"), generator.device)
+            )
+        lines = [f"{'ok' if check.good else 'NO':4} {check.name}" for check in found]
+        failed = [check for check in found if not check.good]
+        if failed:
+            for line in lines:
+                listener.note(line)
+            what = " ".join(name for name in (self.attack, self.defense) if name is not None)
+            told = "; ".join(f"{check.name}: {check.advice}" for check in failed)
+            raise ConfigError(f"{what} fails {len(failed)} of {len(found)} checks.\n{told}.")
+        return Shown({"schema": 1, "checks": {check.name: check.good for check in found}}, lambda: lines)
 
 
 def _versions() -> dict[str, str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from annotated_types import Interval
 
 from sndcli.cli import options as o
+from sndcli.cli.ranges import COUNT, POSITIVE
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -22,12 +24,16 @@ class Evidence(o.Talk, o.DataOptions):
 
     sigmas: Annotated[str, typer.Option(help="Noise settings, separated by commas.")] = "0.001,0.01,0.02"
     probes: Annotated[str, typer.Option(help="Probe scales a = δ/√d, a pixel.")] = "1e-5,1e-4,1e-3,3e-3,0.01,0.03,0.1"
-    queries: Annotated[int, typer.Option(help="Answers behind each estimate of a gradient.")] = 1000
-    draws: Annotated[int, typer.Option(help="Answers behind each rate and spread.")] = 100
-    eps: Annotated[float, typer.Option(help="L2 distance at which attacks' probes are compared with σ.")] = 1.0
-    images: Annotated[int, typer.Option(help="How many images, of gradients and boundaries.")] = 20
+    queries: Annotated[int, COUNT, typer.Option(help="Answers behind each estimate of a gradient.")] = 1000
+    draws: Annotated[int, Interval(ge=2, lt=2**31), typer.Option(help="Answers behind each rate and spread.")] = 100
+    eps: Annotated[float, POSITIVE, typer.Option(help="L2 distance at which attacks' probes are compared with σ.")] = (
+        1.0
+    )
+    images: Annotated[int, COUNT, typer.Option(help="How many images, of gradients and boundaries.")] = 20
     noise_images: Annotated[
-        int, typer.Option(help="Of σ̂ and P_mis on clean images, at most: as many as the model classifies correctly.")
+        int,
+        COUNT,
+        typer.Option(help="Of σ̂ and P_mis on clean images, at most: as many as the model classifies correctly."),
     ] = 1000
     seed: o.Seed = 0
     device: o.Device = "auto"
@@ -40,15 +46,13 @@ class Evidence(o.Talk, o.DataOptions):
         from sndcli.errors import ConfigError
         from sndcli.reports import evidence as report
         from sndcli.reports import plots
+        from sndcli.runs.writing import check_writable
 
         noise, scales = report.numbers(self.sigmas, "--sigmas"), report.numbers(self.probes, "--probes")
-        if min(self.images, self.noise_images, self.queries, self.draws - 1) < 1 or not self.eps > 0:
-            raise ConfigError(
-                "Expected `--images`, `--noise-images`, `--queries` and `--eps` to be positive "
-                "and `--draws` to be at least 2."
-            )
         if self.out is not None and self.out.suffix != ".parquet":
             raise ConfigError(f"Expected `--out` to end in .parquet but got {self.out}.")
+        if self.out is not None:
+            check_writable(self.out)
         if self.plot is not None:
             plots.check(self.plot)
 

@@ -67,7 +67,8 @@ def planned(runs: Sequence[Planned]) -> Shown:
     config = replace(job.config, defense=runs[0].spec).as_dict()
     described = {"config": config, "report_points": job.config.report_points, "available_images": len(job.data)}
     rows = [estimate.as_dict() for estimate in found]
-    answer = {"schema": 1, "dry_run": True, "rows": rows, "run": described}
+    total = {"queries": sum(e.cost.most.paid for e in found), "seconds": round(sum(e.seconds for e in found), 1)}
+    answer = {"schema": 1, "dry_run": True, "rows": rows, "run": described, "total": total}
     return Shown(answer, lambda: _lines(runs[0], found))
 
 
@@ -82,9 +83,10 @@ def _lines(first: Planned, found: Sequence[Estimate]) -> Iterator[str]:
     for e in found:
         name = f"{e.name}: " if e.name else ""
         yield (
-            f"{name}{e.config.defense.name} {e.config.defense.sigma:g}: at most {e.cost.most.paid:,} paid queries and "
+            f"{name}{e.config.defended}: at most {e.cost.most.paid:,} paid queries and "
             f"{e.cost.most.unpaid:,} other passes, usually {e.cost.usual.unpaid:,}, at {e.rates.defended:.0f} (bare "
             f"{e.rates.bare:.0f}) images/s about {duration(e.seconds)}; {e.path}{' (exists)' if e.exists else ''}"
         )
     if len(found) > 1:
-        yield f"all {len(found)}: about {duration(sum(e.seconds for e in found))}"
+        paid = sum(e.cost.most.paid for e in found)
+        yield f"all {len(found)}: at most {paid:,} paid queries, about {duration(sum(e.seconds for e in found))}"

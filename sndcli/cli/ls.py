@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sndcli.cli import complete
 from sndcli.cli import options as o
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Ls(o.Talk):
     Example: snd ls attacks
     """
 
-    what: Annotated[str, typer.Argument(help="attacks, defenses, models or datasets.")]
+    what: Annotated[str, typer.Argument(help="attacks, defenses, models or datasets.", autocompletion=complete.kinds)]
 
     def run(self, listener: "Listener") -> "Shown":  # noqa: ARG002
         """One row a name."""

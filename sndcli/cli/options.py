@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from sndcli.cli import complete
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
+from sndcli.cli.defaults import ConfigFile
+from sndcli.cli.ranges import COUNT, SEED
+from sndcli.cli.remote import RemoteOptions
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +31,10 @@ PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 SELECTIONS: tuple[Literal["correct", "all"], ...] = ("correct", "all")
 ENGINES: tuple[Literal["native", "foolbox"], ...] = ("native", "foolbox")
 
-Dataset = Annotated[str, typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).")]
+Dataset = Annotated[
+    str,
+    typer.Option(help="cifar10, imagenet, or folder:DIR (one folder a class).", autocompletion=complete.datasets),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Where the full data set is (also SND_DATA). Without it, cifar10 is the images in the package."),
@@ -43,17 +50,23 @@ Model = Annotated[
     str,
     typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
                       "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, hf:DIR, onnx:FILE, "
-                      "torchscript:FILE?size=S, or py:module:factory (imports and runs that module). See "
-                      "docs/models.md."),
+                      "torchscript:FILE?size=S, py:module:factory (imports and runs that module), or "
+                      "http://HOST:PORT (docs/remote.md). See docs/models.md.",
+                 autocompletion=complete.models),
 ]  # fmt: skip
 References = Annotated[
     list[str] | None,
     typer.Option("--reference", help="A model of the attacker's own (subspace), a source as of --model, or none; "
-                 "repeatable. Default for cifar10: ref-vgg and ref-wide.", metavar="SOURCE"),
+                 "repeatable. Default for cifar10: ref-vgg and ref-wide.", metavar="SOURCE",
+                 autocompletion=complete.models),
 ]  # fmt: skip
 DefenseName = Annotated[
     str | None,
-    typer.Option("--defense", help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd."),
+    typer.Option(
+        "--defense",
+        help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd.",
+        autocompletion=complete.defenses,
+    ),
 ]
 DefenseWeights = Annotated[
     str | None,
@@ -65,7 +78,7 @@ Sigma = Annotated[
 Beta = Annotated[float | None, typer.Option(help="Multiply the noise of each query by Beta(A, A).", metavar="A")]
 Clip = Annotated[bool, typer.Option("--clip", help="Clip to [0, 1] after the noise.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be decoded.")]
-Images = Annotated[int | None, typer.Option(help="How many images. Default 100; imagenet 250.")]
+Images = Annotated[int | None, COUNT, typer.Option(help="How many images. Default 100; imagenet 250.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it takes.")]
 SelectOption = Annotated[
     str, typer.Option("--select", help="correct (right on the undefended model) or all.", metavar="correct|all")
@@ -73,10 +86,10 @@ SelectOption = Annotated[
 SelectBy = Annotated[
     str | None,
     typer.Option("--select-by", help="Images are chosen by this model, a source as of --model; default the attacked "
-                 "one.", metavar="SOURCE"),
+                 "one.", metavar="SOURCE", autocompletion=complete.models),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option(help="Of the choice of images and of all randomness.")]
-Repeats = Annotated[int, typer.Option(help="Repeat with seed, seed+1, ...")]
+Seed = Annotated[int, SEED, typer.Option(help="Of the choice of images and of all randomness.")]
+Repeats = Annotated[int, COUNT, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
 BatchSize = Annotated[
@@ -96,6 +109,7 @@ class Talk(Command):
     json: Json = False
     quiet: Quiet = False
     debug: Debug = False
+    config: ConfigFile = None
 
     @property
     def as_json(self) -> bool:
@@ -119,7 +133,7 @@ class LongTalk(Talk):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(RemoteOptions):
     """Which images."""
 
     dataset: Dataset = "cifar10"
@@ -140,7 +154,7 @@ class DataOptions:
         with explained():
             return Source(
                 model=self.model, dataset=self.dataset, data_dir=self.data_dir, download=self.download,
-                classes=self.classes, skip_broken=self.skip_broken,
+                classes=self.classes, skip_broken=self.skip_broken, remote=self.remote(),
             )  # fmt: skip
 
 
@@ -183,7 +197,7 @@ class NoiseOptions:
 class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
 
-    name: Annotated[str, typer.Argument(help="See `snd ls attacks`.")]
+    name: Annotated[str, typer.Argument(help="See `snd ls attacks`.", autocompletion=complete.attacks)]
     quantize: Annotated[bool, typer.Option("--quantize", help="Queries are 8-bit images.")] = False
     images: Images = None
     select: SelectOption = "correct"
@@ -203,17 +217,23 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
     ] = None
     norm: Annotated[str | None, typer.Option(help="l2 or linf; default the attack's own.")] = None
     engine: Annotated[str, typer.Option(help="native, or foolbox for ba and hsja.")] = "native"
-    preset: Annotated[str | None, typer.Option(help="A parameter set of the attack.")] = None
+    preset: Annotated[
+        str | None, typer.Option(help="A parameter set of the attack.", autocompletion=complete.presets)
+    ] = None
     reference: References = None
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
-    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
+    verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
     boundary: Annotated[
         bool, typer.Option("--boundary/--no-boundary", help="Find where the majority flips (unpaid).")
     ] = True
     seed: Seed = 0
     repeats: Repeats = 1
-    unit: Annotated[int, typer.Option(help="Images that share a loop and a part file.")] = 100
+    unit: Annotated[
+        int | None,
+        COUNT,
+        typer.Option(help="Images that share a loop and a part file. Default 100, or as it began."),
+    ] = None
     out: Annotated[Path, typer.Option(help="A folder, or a .parquet file. A rerun continues.")] = Path("results")
     save_points: Annotated[
         bool, typer.Option("--save-points", help="Keep the final points beside the result, for galleries.")
@@ -232,7 +252,8 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
         with explained():
             return Request(
                 attack=self.name, model=self.model, dataset=self.dataset, data_dir=self.data_dir,
-                download=self.download, classes=self.classes, skip_broken=self.skip_broken, defense=defense,
+                download=self.download, classes=self.classes, skip_broken=self.skip_broken, remote=self.remote(),
+                defense=defense,
                 engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
                 settings=tuple(self.settings or ()),
                 references=None if self.reference is None else tuple(self.reference), votes=votes,
@@ -278,9 +299,9 @@ def radii(text: str | None) -> tuple[float, ...]:
     """
     found = []
     for part in text.split(",") if text else ():
-        above, _, below = part.partition("/")
+        above, fraction, below = part.partition("/")
         try:
-            found.append(float(above) / float(below or 1))
+            found.append(float(above) / (float(below) if fraction else 1))
         except (ValueError, ZeroDivisionError):
             raise ConfigError(f"Expected `--eps` to be a number such as 1.0 or 8/255 but got `{part}`.") from None
     return tuple(found)

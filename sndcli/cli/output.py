@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,17 +37,28 @@ def show(shown: Shown, as_json: bool) -> None:
     Raises:
         typer.Exit: 1, where a gate failed; 2, where one could not be checked.
     """
-    if as_json and shown.answer is not None:
-        typer.echo(json.dumps(shown.answer))
-    else:
-        _print(shown.body(), Console())
-        _print(shown.aside(), Console(stderr=True))
+    try:
+        if as_json and shown.answer is not None:
+            typer.echo(json.dumps(shown.answer))
+        else:
+            _print(shown.body(), Output())
+            _print(shown.aside(), Output(stderr=True))
+    except BrokenPipeError:  # whoever reads us has seen enough; gates fail all the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     for line in (*shown.failures, *(f"snd: {text}" for text in shown.unchecked)):
         typer.echo(line, err=True)
     if shown.unchecked:
         raise typer.Exit(2)
     if shown.failures:
         raise typer.Exit(1)
+
+
+class Output(Console):
+    """Rich's console, but that a reader who has seen enough is no failure: Rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the printer."""
+        raise BrokenPipeError
 
 
 def _print(parts: Iterable[RenderableType], console: Console) -> None:

@@ -9,16 +9,18 @@ import typer
 
 from sndcli.cli import options as o
 from sndcli.cli.command import Runner
+from sndcli.cli.ranges import POSITIVE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sndcli.analysis.frame import Frame
     from sndcli.analysis.summary import Summary
+    from sndcli.analysis.verdict import Verdict
     from sndcli.cli.output import Shown
     from sndcli.runs.listener import Listener
 
-FORMATS = ("table", "md", "csv", "latex", "json", "parquet")
+FORMATS = ("table", "md", "github", "csv", "latex", "json", "parquet")
 
 
 class Spreading(Runner):
@@ -49,16 +51,21 @@ class Report(o.Talk):
 
     files: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")]
     format: Annotated[
-        str, typer.Option("--format", help="table, md, csv, latex, json, or parquet (one row an image and budget).")
+        str,
+        typer.Option(
+            "--format",
+            help="table, md (a job summary), github (annotations), csv, latex, json, or parquet "
+            "(one row an image and budget).",
+        ),
     ] = "table"
     at: Annotated[str | None, typer.Option("--at", help="Budgets to report instead of the stored ones: 1500,3k.")] = (
         None
     )
-    eps: Annotated[float | None, typer.Option(help="Bound to report instead of the runs' own.")] = None
+    eps: Annotated[float | None, POSITIVE, typer.Option(help="Bound to report instead of the runs' own.")] = None
     interval: Annotated[str, typer.Option(help="wilson or clopper-pearson.")] = "wilson"
-    where: Annotated[list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja; repeatable.")] = (
-        None
-    )
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with key=value, as attack=hsja or run=1f2e; repeatable.")
+    ] = None
     fail_if: Annotated[
         list[str] | None, typer.Option(help="Exit with 1 where it holds, as 'success_noisy@2000 > 0.25'; repeatable.")
     ] = None
@@ -69,6 +76,13 @@ class Report(o.Talk):
     plot: Annotated[Path | None, typer.Option(help="Write a picture, .svg or .png.")] = None
     kind: Annotated[str, typer.Option(help="Of the picture: queries, distance, eps or gallery.")] = "queries"
     out: Annotated[Path | None, typer.Option(help="The file that --format parquet writes.")] = None
+    save_png: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for pictures of runs with --save-points: clean, attacked, difference.", metavar="DIR"
+        ),
+    ] = None
+    junit: Annotated[Path | None, typer.Option(help="Write gates, comparisons and flags as JUnit XML.")] = None
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
     strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
 
@@ -80,14 +94,12 @@ class Report(o.Talk):
         from sndcli.analysis.verdict import judge
         from sndcli.cli.output import Shown
         from sndcli.errors import ConfigError, DataError
-        from sndcli.reports import comparison, plots
-        from sndcli.runs.writing import write_text
+        from sndcli.reports import plots
+        from sndcli.runs.writing import check_writable, write_text
 
         o.one_of(self.format, FORMATS, "--format")
         o.one_of(self.interval, INTERVALS, "--interval")
         o.one_of(self.kind, plots.KINDS, "--kind")
-        if self.eps is not None and not self.eps > 0:
-            raise ConfigError(f"Expected `--eps` to be positive but got {self.eps}.")
         points = o.counts(self.at, "--at")
         if any(point < 1 for point in points):
             raise ConfigError(f"Expected `--at` of at least 1 query but got `{self.at}`.")
@@ -97,6 +109,9 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
+        for path in (self.out, self.html):
+            if path is not None:
+                check_writable(path)
         if (self.format == "parquet") != (self.out is not None):
             raise ConfigError("`--format parquet` writes the file of `--out`; the other formats are printed.")
 
@@ -104,6 +119,7 @@ class Report(o.Talk):
             found, problems = frame.load(paths, self.strict, events=bool(points or self.plot or self.html))
             for problem in problems:
                 listener.warn(f"{problem} Skipped.")
+            found = _finished(found, bool(rules or self.baseline), self.strict, listener)
             return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
@@ -138,22 +154,48 @@ class Report(o.Talk):
         if self.html is not None:
             from sndcli.reports import page
 
-            write_text(self.html, page.render(frames, rows, verdict.notes, comparisons, self.interval, self.eps))
+            write_text(self.html, page.render(frames, rows, verdict, self.interval, self.eps))
             listener.note(f"written: {self.html}")
+        if self.save_png is not None:
+            from sndcli.reports import pictures
+
+            for path in [f.path for f in frames if f.path is not None and not f.unfinished]:
+                listener.note(pictures.save(path, self.save_png).text)
+        if self.junit is not None:
+            from sndcli.reports import junit
+
+            write_text(self.junit, junit.junit(verdict))
+            listener.note(f"written: {self.junit}")
         runs = [f.run for f in frames]
         answer = {"schema": 2, "rows": [row.as_dict() for row in rows], "run": runs[0], "runs": runs, "notes": told,
                   "flags": [flag.as_dict() for flag in verdict.flags], "failed": list(verdict.failures),
                   "verdict": verdict.as_dict()}  # fmt: skip
         answer |= {"baseline": [c.as_dict() for c in comparisons]} if comparisons else {}
-        compared = [comparison.table(comparisons)] if comparisons else []
-        people = (
-            self.format == "table"
-        )  # beside a format that a program reads, the comparison goes to where people read
+        return Shown(
+            answer, lambda: self._body(rows, verdict), lambda: self._aside(verdict), verdict.failures, verdict.unchecked
+        )
 
-        def body() -> "Iterable[RenderableType]":
-            return [*_body(self.format, rows, self.interval), *(compared if people else [])]
+    def _body(self, rows: "Sequence[Summary]", verdict: "Verdict") -> "Iterable[RenderableType]":
+        from rich.text import Text
 
-        return Shown(answer, body, lambda: [] if people else compared, verdict.failures, verdict.unchecked)
+        from sndcli.reports import github, latex, markdown, tables
+
+        if self.format == "md":
+            return [markdown.summary(verdict, rows, self.interval)]
+        if self.format == "github":
+            return [github.commands(verdict)]
+        if self.format == "parquet":
+            return []
+        if self.format == "latex":
+            return [latex.latex(rows, self.interval)]
+        if self.format == "csv":
+            return [tables.csv_text(rows).removesuffix("\n")]
+        judged = [Text(verdict.sentence)] if verdict.state != "none" else []
+        return [*tables.rich_tables(rows, self.interval), *_compared(verdict), *judged]
+
+    def _aside(self, verdict: "Verdict") -> "Iterable[RenderableType]":
+        """Beside a format that a program reads, the comparison goes to where people read."""
+        return [] if self.format in ("table", "md") else _compared(verdict)
 
     @property
     def as_json(self) -> bool:
@@ -161,15 +203,26 @@ class Report(o.Talk):
         return self.json or self.format == "json"
 
 
-def _body(format: str, rows: "Sequence[Summary]", interval: str) -> "Iterable[RenderableType]":
-    from sndcli.reports import tables
+def _finished(frames: "list[Frame]", judged: bool, strict: bool, listener: "Listener") -> "list[Frame]":
+    """Says which runs are in progress; where runs are judged, those are left out.
 
-    if format == "md":
-        return [tables.markdown(rows, interval)]
-    if format == "parquet":
-        return []
-    if format == "latex":
-        return [tables.latex(rows, interval)]
-    if format == "csv":
-        return [tables.csv_text(rows).removesuffix("\n")]
-    return tables.rich_tables(rows, interval)
+    Raises:
+        IncompleteError: nothing is left to judge, or `strict`.
+    """
+    from sndcli.errors import IncompleteError
+
+    going = [f"{frame.path}: {frame.unfinished}" for frame in frames if frame.unfinished]
+    if judged and going and (strict or len(going) == len(frames)):
+        raise IncompleteError(
+            "\n".join([*going, "Only finished runs are judged; the command that began one continues."])
+        )
+    for line in going:
+        listener.note(f"note: {line}" + ("; not judged" if judged else ""))
+    return [frame for frame in frames if not (judged and frame.unfinished)]
+
+
+def _compared(verdict: "Verdict") -> "list[RenderableType]":
+    from sndcli.reports import comparison
+
+    sections = comparison.of_baseline(verdict.comparisons)
+    return [comparison.rich_tables(sections, "against the baseline")] if sections else []

@@ -9,6 +9,7 @@ import typer
 
 from sndcli.cli import options as o
 from sndcli.cli.console import Console
+from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -24,7 +25,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
     """
 
     table: Annotated[str, typer.Argument(help="table1 to table8, or all.")]
-    images: Annotated[int | None, typer.Option(help="Images a run, at most; default as in the paper.")] = None
+    images: Annotated[int | None, COUNT, typer.Option(help="Images a run, at most; default as in the paper.")] = None
     budget: Annotated[str | None, typer.Option(help="Paid queries an image, at most; default as in the paper.")] = None
     data_dir: o.DataDir = None
     download: o.Download = False
@@ -37,7 +38,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
     mismatch: Annotated[
         bool, typer.Option("--mismatch/--no-mismatch", help="Count P_mis where a table has it: a second forward pass.")
     ] = True
-    verify: Annotated[int, typer.Option(help="Fresh draws for success_noisy.")] = 100
+    verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     seed: o.Seed = 0
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce")
     finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True
@@ -66,7 +67,8 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         if self.dry_run:
             return listed(plans)
         if all(plan.skipped for plan in plans):
-            raise DataError("\n".join(["Nothing of it can be run here:", *dict.fromkeys(p.skipped for p in plans)]))
+            reasons = dict.fromkeys(plan.skipped.rstrip(".") for plan in plans)
+            raise DataError(f"Nothing of it can be run here: {'; '.join(reasons)}.")
         for plan in plans:
             if not (self.finish or plan.skipped or finished(plan).is_file()):
                 plan.skipped = "not run yet"
@@ -82,8 +84,8 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         from sndcli.runs.request import Request, explained
 
         limit = o.count(self.budget, "--budget") if self.budget is not None else None
-        if (limit is not None and limit < 1) or (self.images is not None and self.images < 1):
-            raise ConfigError("Expected `--images` and `--budget` of at least 1.")
+        if limit is not None and limit < 1:
+            raise ConfigError(f"Expected `--budget` to be at least 1 but got `{limit}`.")
         if self.out.suffix == ".parquet":
             raise ConfigError("`--out` of reproduce is a folder: it writes one file for each run.")
         with explained():

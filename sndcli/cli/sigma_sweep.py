@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.ranges import COUNT, POINTS
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -28,8 +29,8 @@ class SigmaSweep(o.AttackOptions):
 
     sigmas: Annotated[str, typer.Option(help="Settings of snd; 0 is none of it.")] = "0,0.001,0.01,0.02"
     betas: Annotated[str, typer.Option(help="none, or a of Beta(a, a): none,1,2,0.5.")] = "none"
-    accuracy_repeats: Annotated[int, typer.Option(help="Draws behind each accuracy.")] = 5
-    max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost, in points.")] = 1.0
+    accuracy_repeats: Annotated[int, COUNT, typer.Option(help="Draws behind each accuracy.")] = 5
+    max_drop: Annotated[float, POINTS, typer.Option(help="Accuracy that may be lost, in points.")] = 1.0
     plot: Annotated[Path | None, typer.Option(help="Accuracy against success, .svg or .png.")] = None
 
     def run(self, listener: "Listener") -> "Shown":
@@ -44,8 +45,6 @@ class SigmaSweep(o.AttackOptions):
         from sndcli.runs.accuracy import accuracy
         from sndcli.runs.prepare import prepare
 
-        if self.accuracy_repeats < 1:
-            raise ConfigError(f"Expected `--accuracy-repeats` to be at least 1 but got {self.accuracy_repeats}.")
         if self.out.suffix == ".parquet":
             raise ConfigError("`--out` of a sweep is a folder: it writes one file for each setting.")
         if self.plot is not None:
@@ -80,13 +79,14 @@ class SigmaSweep(o.AttackOptions):
         from sndcli.defenses.parse import parse
         from sndcli.errors import ConfigError
 
-        try:
-            noise = [float(text) for text in self.sigmas.split(",")]
-            scales = [None if text == "none" else float(text) for text in self.betas.split(",")]
-        except ValueError:
-            raise ConfigError(
-                f"Expected numbers separated by commas but got `{self.sigmas}` and `{self.betas}`."
-            ) from None
+        def numbers(text: str, option: str) -> list[float]:
+            try:
+                return [float(part) for part in text.split(",")]
+            except ValueError:
+                raise ConfigError(f"Expected `{option}` to be numbers separated by commas but got `{text}`.") from None
+
+        noise = numbers(self.sigmas, "--sigmas")
+        scales = [None if part == "none" else numbers(part, "--betas")[0] for part in self.betas.split(",")]
         settings = dict.fromkeys((s, b) for s in noise for b in (scales if s else [None]))
         return [parse(self.defense or "snd", s, b, self.clip, self.defense_weights) for s, b in settings]
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from annotated_types import Interval
 
 from sndcli.cli import options as o
+from sndcli.cli.ranges import COUNT, WHOLE
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -33,16 +35,20 @@ class Train(o.LongTalk):
     start: Annotated[
         str | None, typer.Option("--from", help="Start from this model's weights, or random. Default: the recipe's.")
     ] = None
-    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")] = None
+    epochs: Annotated[int | None, COUNT, typer.Option(help="Default: the recipe's.")] = None
+    lr: Annotated[
+        float | None, Interval(gt=0, le=10), typer.Option(help="Peak learning rate. Default: the recipe's.")
+    ] = None
     at_norm: Annotated[str | None, typer.Option(help="Ball of at: l2 (0.5) or linf (8/255). Default l2.")] = None
-    pgd_steps: Annotated[int | None, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")] = None
+    pgd_steps: Annotated[
+        int | None, COUNT, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")
+    ] = None
     pgd: Annotated[str | None, typer.Option(help="PGD of at and pni in full: NORM:EPS:STEPS[:STEP].")] = None
     pixel_units: Annotated[
         bool | None,
         typer.Option("--pixel-units/--normalised-units", help="Where σ_init of rse is 0.2. Default: the pixel scale."),
     ] = None
-    pgd_images: Annotated[int, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000
+    pgd_images: Annotated[int, WHOLE, typer.Option(help="Test images of the card's robust accuracy; 0: none.")] = 1000
     seed: o.Seed = 0
     device: o.Device = "auto"
     precision: o.PrecisionOption = "fp32"
@@ -58,12 +64,8 @@ class Train(o.LongTalk):
         if self.start is not None:
             recipe = replace(recipe, start="" if self.start == "random" else self.start)
         if self.epochs is not None:
-            if self.epochs < 1:
-                raise ConfigError(f"Expected `--epochs` to be at least 1 but got {self.epochs}.")
             recipe = recipe.lasting(self.epochs)
         if self.lr is not None:
-            if not 0 < self.lr <= 10:
-                raise ConfigError(f"Expected `--lr` to be in (0, 10] but got {self.lr}.")
             recipe = replace(recipe, lr=self.lr)
         recipe = replace(recipe, bf16=o.one_of(self.precision, ("fp32", "bf16"), "--precision") == "bf16")
         if self.pixel_units is not None:
@@ -77,6 +79,7 @@ class Train(o.LongTalk):
         from sndcli.datasets.load import data_dir_of
         from sndcli.models.inference import resolve_device
         from sndcli.models.sources import ARCHITECTURES
+        from sndcli.runs.lock import alone
         from sndcli.training.card import ship
         from sndcli.training.loop import Progress
         from sndcli.training.loop import train as run
@@ -92,7 +95,7 @@ class Train(o.LongTalk):
         test_set = cifar10.load_shipped() if self.split == "proxy" else cifar10.load("test", root)
         name = self.arch if self.defense == "none" else f"{self.arch}-{self.defense}"
         folder = self.out or Path("runs") / name
-        with listener.progress(recipe.epochs, name) as update:
+        with alone(folder, folder), listener.progress(recipe.epochs, name) as update:
 
             def report(p: Progress) -> None:
                 tested = f", test {100 * p.test_accuracy:.2f} %" if p.test_accuracy is not None else ""
@@ -102,9 +105,9 @@ class Train(o.LongTalk):
                 update(done, f"{text}, {p.images_per_s:.0f} images/s")
 
             model = run(recipe, train_set, test_set, folder, place, self.compiled, report)
-        listener.note("measuring for the card ...")
-        weights = folder / f"{name}.safetensors"
-        card = ship(recipe, model, weights, test_set, place, pgd_images=self.pgd_images)
+            listener.note("measuring for the card ...")
+            weights = folder / f"{name}.safetensors"
+            card = ship(recipe, model, weights, test_set, place, pgd_images=self.pgd_images)
         lines = [f"{weights}: {100 * card['accuracy']['value']:.2f} % of {len(test_set)} test images"]
         lines += [f"under PGD {r['pgd']}: {100 * r['value']:.1f} % of {r['n']}" for r in card["robust"]]
         return Shown({"schema": 1, "weights": str(weights), "card": card}, lambda: lines)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sndcli.datasets.base import ImageSet
-from sndcli.errors import DataError
+from sndcli.errors import DataError, first_line
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 Split = Literal["train", "test", "proxy"]
@@ -174,8 +174,8 @@ def _read_python(root: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[n
                 batch = _ArrayUnpickler(file, encoding="bytes").load()
             images.append(np.asarray(batch[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
             labels.append(np.asarray(batch[b"labels"], dtype=np.uint8))
-        except (OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            raise DataError(f"{path} is missing or corrupt: {error}.") from None
+        except Exception as error:  # an unpickler fails in many ways
+            raise DataError(f"{path} is missing or corrupt: {first_line(error)}.") from None
     return np.concatenate(images), np.concatenate(labels)
 
 

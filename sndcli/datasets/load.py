@@ -54,6 +54,8 @@ def load(
     """
     if classes is not None and not name.startswith("folder:"):
         raise ConfigError(f"`--classes` is for `--dataset folder:DIR`; the labels of {name} are known.")
+    if name == "folder:":
+        raise ConfigError("Expected `folder:DIR`, a folder with one folder a class, but got `folder:`.")
     if name == "imagenet" or name.startswith("folder:"):
         if reading is None:
             raise ConfigError(f"`{name}` needs a model to be brought to its input's size.")
@@ -97,7 +99,7 @@ def choose(
         raise ConfigError(f"Expected `--images` to be at least 1 but got {count}.")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     kept: list[int] = []
-    for block in order.split(128):
+    for block in order.split(min(128, max(8, count))):  # each answer of a remote model costs somebody something
         if len(kept) >= count:
             break
         index = data.readable(block)

@@ -92,10 +92,14 @@ def parse(
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
     parts = chosen.split("+")
     for k, part in enumerate(parts):
-        if part not in NAMES and part not in plugins.names(plugins.DEFENSES):
+        if part not in NAMES and not plugins.known(plugins.DEFENSES, part):
             raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
         if part in trained.NAMES and k:
             raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
+        if part == "none" and len(parts) > 1:
+            raise ConfigError(f"`none` stands alone, but `--defense` is `{chosen}`.")
+    if len({*parts}) < len(parts):
+        raise ConfigError(f"Expected each defense once but `--defense` is `{chosen}`.")
     if weights and parts[0] not in trained.NAMES:
         raise ConfigError(
             f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
@@ -103,6 +107,8 @@ def parse(
     if "snd" not in parts:
         if sigma or beta is not None:
             raise ConfigError(f"`--sigma` and `--beta` belong to `snd`, but `--defense {chosen}` has none.")
+        if clip:
+            raise ConfigError(f"`--clip` belongs to `snd`, but `--defense {chosen}` has none.")
         return DefenseSpec(chosen, weights=weights or "")
     return DefenseSpec(chosen, 0.01 if sigma is None else sigma, beta, clip, weights or "")
 
@@ -135,7 +141,7 @@ def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -
     """The defended model, drawing its noise on `device`.
 
     A defense without randomness is still wrapped, so that σ = 0 runs the same code. A name that is not ours is that
-    of an installed package: its entry point is called with the model and a generator.
+    of an installed package, or ``py:module:Class?key=value``: it is called with the model, a generator and the values.
     """
     defended: nn.Module = model
     for part in spec.parts:
@@ -148,7 +154,17 @@ def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -
             source = spec.weights or trained.default_source(part, model.name)
             defended = trained.defend(trained.read(source, part), part, device, generator)
         elif part not in NAMES:
-            defended = plugins.load(plugins.DEFENSES, part)(defended, generator)
+            defended = _foreign(part, defended, generator)
             if not isinstance(defended, Defense):
                 raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
     return defended
+
+
+def _foreign(part: str, model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A defense of somebody else around `model`."""
+    make = plugins.load(plugins.DEFENSES, part)
+    if not callable(make):
+        raise ConfigError(f"Expected the defense `{part}` to be a class or a function of (model, generator).")
+    parameters = plugins.parameters_of(part, make, given=2) if part.startswith(plugins.PATH) else {}
+    made: nn.Module = make(model, generator, **parameters)
+    return made

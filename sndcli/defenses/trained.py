@@ -66,10 +66,8 @@ def read(source: str, defense: str) -> Weights:
     else:
         known = [name for name, entry in zoo.ENTRIES.items() if entry.defense]
         if source not in known:
-            error = unknown("network of a defense", source, [*known, "file:PATH"])
-            raise ConfigError(
-                f"{error}\nYour own: --defense-weights file:PATH, made by `snd train --defense {defense}`."
-            )
+            own = f"file:PATH, made by `snd train --defense {defense}`"
+            raise unknown("network of a defense", source, [*known, own])
         payload = zoo.weights(source)
     try:
         header, state = header_of(payload), load(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,10 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(f"Expected `mean` and `std` of one length but got {self.mean} and {self.std}")
-        if min(self.std) <= 0:
-            raise ValueError(f"Expected every `std` to be positive but got {self.std}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"Expected every `std` to be positive and finite but got {self.std}")
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"Expected every `mean` to be finite but got {self.mean}")
 
 
 CIFAR10 = Normalisation((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sndcli import plugins
 from sndcli.errors import ConfigError, first_line
 from sndcli.models import query
 from sndcli.models.answers import Answer, kind_of, probe, scaled, tensor_of
@@ -85,21 +85,15 @@ def from_python(source: str) -> Model:
 
 
 def _made(rest: str, module_name: str, factory_name: str) -> Any:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does; the module may import its neighbours later
-    try:
-        factory: Any = importlib.import_module(module_name)
-        for part in factory_name.split("."):
-            factory = getattr(factory, part)
-    except Exception as error:  # whatever the module does when it is imported
-        raise ConfigError(f"`py:{rest}` cannot be imported: {first_line(error)}.") from None
+    factory = plugins.imported(f"py:{rest}", module_name, factory_name)
     if not callable(factory):
         raise ConfigError(f"`py:{rest}` is not callable.")
     try:
         return factory()
     except TypeError as error:
         raise ConfigError(f"`py:{rest}` cannot be called without arguments: {first_line(error)}.") from None
+    except Exception as error:  # whatever the user's code does
+        raise ConfigError(f"`py:{rest}` fails: {type(error).__name__}: {first_line(error)}.") from None
 
 
 def _wrapped(model: Any, what: str, module_name: str, name: str, options: dict[str, str]) -> Model:

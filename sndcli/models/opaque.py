@@ -39,6 +39,8 @@ class Facts:
             what a run says of the undefended model is null, and images are chosen by a majority of answers.
         batch_rows: images a call, at most, where no ``--batch-size`` is given; 0: measured by asking it, which is
             only for models that cost nothing but time.
+        rows_a_request: images that are sent together, where they are sent.
+        eight_bits: whether it is sent images rounded to 8 bits; a run then counts distances of those.
         preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
     """
 
@@ -50,6 +52,8 @@ class Facts:
     score: Score = "logits"
     bare: bool = True
     batch_rows: int = 0
+    rows_a_request: int = 1
+    eight_bits: bool = False
     preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
@@ -100,7 +104,7 @@ class OpaqueModel(ABC):
 
         Args:
             images: float32 ``[N, C, H, W]``, on the pixel scale [0, 1]. With a defense on this side its noise may lead
-                a little out of it; a model that takes bytes clips and rounds.
+                a little out of it; a remote model clips, and rounds where bytes are sent.
 
         Returns:
             float ``[N, K]``, or int64 ``[N]`` where `Facts.access` is ``labels``. A row that was not answered is NaN,
@@ -109,6 +113,10 @@ class OpaqueModel(ABC):
         Raises:
             IncompleteError: there is nobody to ask any more. The run stops and can be resumed.
         """
+
+    def sent(self) -> dict[str, int | float]:
+        """What was sent to whoever answers, in numbers; nothing where the answers are computed here."""
+        return {}
 
     def to(self, device: torch.device) -> None:  # noqa: B027 (most have nothing to move)
         """Moves what computes to `device`, where that is ours to say; images come from there and answers go there."""

@@ -10,6 +10,7 @@ from sndcli.models.opaque import Score
 from sndcli.models.preprocessing import Preprocessing, usual
 
 NORMALISATIONS = {"cifar10": CIFAR10, "imagenet": IMAGENET, "none": IDENTITY}
+MOST, MOST_CLASSES = 4096, 1_000_000  # beyond which only a slip of the pen is meant
 INPUT = ("mean", "std", "norm", "size", "resize", "interpolation")  # how pictures reach the network
 ASKED = (*INPUT, "channels", "classes", "scores")  # of models that do not say it themselves
 
@@ -124,6 +125,7 @@ def score(options: dict[str, str]) -> Score | None:
 def _whole(options: dict[str, str], key: str, unit: str = " of pixels") -> int | None:
     if key not in options:
         return None
-    if not options[key].isdecimal() or int(options[key]) < 1:
-        raise ConfigError(f"Expected `{key}` to be a whole number{unit} but got `{options[key]}`.")
+    most = MOST if unit else MOST_CLASSES
+    if not options[key].isdecimal() or not 1 <= int(options[key]) <= most:
+        raise ConfigError(f"Expected `{key}` to be a whole number{unit}, at most {most:,}, but got `{options[key]}`.")
     return int(options[key])

@@ -1,4 +1,4 @@
-"""Where a victim comes from: the zoo, a checkpoint (``file:PATH?arch=…``), other packages, runtimes, a user's code."""
+"""Where a victim comes from: the zoo, a checkpoint, other packages, runtimes, a user's code, an address."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sndcli.models.classifier import CIFAR10, IMAGENET, Classifier, Normalisatio
 from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import usual
 from sndcli.models.reference_cifar import ref_vgg, ref_wide
+from sndcli.models.remote.address import PREFIXES as REMOTE
+from sndcli.models.remote.settings import Remote
 from sndcli.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56, resnet110
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -26,16 +28,17 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "ref-vgg": ref_vgg,
     "ref-wide": ref_wide,
 }
-PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:")
+PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:", "http://", "https://")
 FILE_OPTIONS = ("arch", "format", "unsafe", "classes", *query.INPUT)
 
 
-def open_model(source: str, download: bool = False) -> Model:
+def open_model(source: str, download: bool = False, remote: Remote | None = None) -> Model:
     """The model that `source` names: a torch classifier on the CPU, in eval mode, or one that can only be asked.
 
     Args:
-        source: of the model.
+        source: as of ``--model``.
         download: fetch weights that are not on this machine.
+        remote: how a model at an address is asked.
 
     Raises:
         ConfigError: an unknown name, prefix or option.
@@ -55,6 +58,8 @@ def open_model(source: str, download: bool = False) -> Model:
         model = runtimes.from_torchscript(source)
     elif source.startswith("py:"):
         model = factory.from_python(source)
+    elif source.startswith(REMOTE):
+        model = _from_address(source, remote or Remote())
     elif source in zoo.ENTRIES:
         model = _from_zoo(source)
     elif source.endswith(".onnx"):
@@ -95,6 +100,14 @@ def digest(model: Model) -> str:
     return h.hexdigest()[:16]
 
 
+def _from_address(source: str, remote: Remote) -> OpaqueModel:
+    try:
+        from sndcli.models.remote.model import open_remote
+    except ImportError as error:
+        raise ConfigError(f"`{REMOTE[0]}` needs the package {error.name}: pip install 'sndcli[http]'.") from None
+    return open_remote(source, remote)
+
+
 def _from_zoo(name: str) -> Classifier:
     from safetensors.torch import load
 
@@ -123,13 +136,17 @@ def _from_file(source: str) -> Classifier:
     network, default, size = _architecture(arch, options)
     if not path.is_file():
         raise DataError(f"Checkpoint {path} does not exist.")
-    header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
+    unsafe = query.flag(options, "unsafe")
+    try:
+        header = header_of(path.read_bytes()) if path.suffix == ".safetensors" else {}
+    except DataError as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from None
     if header.get("defense"):
         raise ConfigError(
             f"{path} is the network of a defense: --defense {header['defense']} --defense-weights file:{path}."
         )
     if form == "robustness":
-        state, theirs = robustness.read(path, query.flag(options, "unsafe"))
+        state, theirs = robustness.read(path, unsafe)
         default = theirs or default
     else:
         state = read_state(path)
@@ -155,6 +172,8 @@ def _architecture(arch: str, options: dict[str, str]) -> tuple[nn.Module, Normal
     if arch not in names:
         raise unknown("architecture", arch, [*ARCHITECTURES, *names])
     classes = options.get("classes", "1000")
-    if not classes.isdecimal() or int(classes) < 2:
-        raise ConfigError(f"Expected `classes` to be a whole number of at least 2 but got `{classes}`.")
+    if not classes.isdecimal() or not 2 <= int(classes) <= query.MOST_CLASSES:
+        raise ConfigError(
+            f"Expected `classes` to be a whole number from 2 to {query.MOST_CLASSES} but got `{classes}`."
+        )
     return models.get_model(arch, weights=None, num_classes=int(classes)), IMAGENET, 224

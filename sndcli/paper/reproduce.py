@@ -103,7 +103,7 @@ def plan_of(case: Case, wanted: Wanted, listener: Listener, debug: bool = False)
             request = replace(
                 wanted.usual, attack=case.attack or "null", dataset=case.dataset,
                 model=wanted.at_model if trained and wanted.at_model else baseline,
-                defense=parse(rest, case.sigma, case.beta, clip=True), votes=case.votes,
+                defense=parse(rest, case.sigma, case.beta, clip="snd" in rest.split("+")), votes=case.votes,
                 images=min(case.images, wanted.images or case.images), eps=(case.eps,),
                 norm="linf" if case.norm == "linf" else "l2", preset=case.preset,
                 settings=tuple(case.settings), mismatch=case.mismatch,

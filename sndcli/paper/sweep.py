@@ -37,7 +37,7 @@ def measured(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
     length = noise_length(spec, job.data, index)
     summaries = summarise([run], eps=job.config.eps)
     found = {row.budget: outcomes(run, row.budget) for row in summaries}
-    label = summaries[0].setting.defended if spec.random else "none"
+    label = summaries[0].setting.defended
     return Point(
         label, spec.sigma, spec.beta, mean, std, length, sum(spreads) / len(spreads), summaries, outcomes=found
     )

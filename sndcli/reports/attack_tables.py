@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sndcli.analysis.setting import NORMS
 from sndcli.attacks.spec import AttackSpec, Options
-
-NORMS = {"l2": "L2", "linf": "L∞"}
 
 
 def tables(specs: Sequence[AttackSpec[Options]]) -> str:

@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sndcli.analysis.frame import Frame
+from sndcli.analysis.setting import NORMS
+from sndcli.ball import within
 from sndcli.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 6
+OF_RUN = 3  # pictures of each run
+MOST = 24  # in all
+OUTSIDE = "#D55E00"  # the frame of what lies outside ε
 Pixels = NDArray[np.floating[Any]]
 
 
@@ -31,6 +35,7 @@ class Shown:
         was, now: the true class, and what the undefended model calls `submitted`.
         distance: in the run's norm.
         norm: its name.
+        eps, radius: the run's bound, as a number and in words.
         p_adv: share of fresh draws of the defended model that err on `submitted`.
     """
 
@@ -43,12 +48,24 @@ class Shown:
     now: str
     distance: float
     norm: str
+    eps: float
+    radius: str
     p_adv: float
 
+    @property
+    def inside(self) -> bool:
+        """Whether it is within the bound."""
+        return bool(within(self.distance, self.eps))
+
+    def reach(self) -> str:
+        """``L2 distance 2.31, outside ε = 1``."""
+        where = "inside" if self.inside else "outside"
+        return f"{self.norm} distance {self.distance:.3g}, {where} ε = {self.radius}"
+
     def caption(self) -> str:
-        """Labels and norm in words."""
+        """Labels and distance in words."""
         return (
-            f"{self.was} → {self.now} (undefended); {self.norm} distance {self.distance:.3g}; the defended model errs "
+            f"{self.was} → {self.now} (undefended); {self.reach()}; the defended model errs "
             f"in {100 * self.p_adv:.0f} % of fresh draws"
         )
 
@@ -58,8 +75,13 @@ def _name(names: Sequence[str], label: int) -> str:
     return names[label] if label >= 0 else "no answer"
 
 
-def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
-    """The first images of each run that have a point, closest distances not preferred; `most` in all.
+def choose(frames: Sequence[Frame], each: int = OF_RUN, most: int = MOST) -> list[Shown]:
+    """The first images of each run that have a point, closest distances not preferred.
+
+    Args:
+        frames: the runs.
+        each: pictures of a run; fewer where `most` would not do for all runs, but one at least.
+        most: in all.
 
     Raises:
         DataError: no run has its points beside it.
@@ -70,7 +92,7 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
     able = [(f, path) for f, path in paths if path.is_file()]
     if not able:
         raise DataError("A gallery needs the points of a run: `snd attack --save-points` keeps them.")
-    each = max(1, most // len(able))
+    each = max(1, min(each, most // len(able)))
     found: list[Shown] = []
     for frame, path in able[:most]:
         kept = points.read(path)
@@ -87,11 +109,11 @@ def choose(frames: Sequence[Frame], most: int = SHOWN) -> list[Shown]:
             names = kept.classes
             found.append(
                 Shown(
-                    f"{frame.setting.attack}, {frame.setting.defended}, Q={frame.budget:,}",
+                    f"{frame.setting.attacked}, {frame.setting.defended}, Q={frame.budget:,}",
                     clean, submitted, np.clip(0.5 + gain * change, 0, 1), gain,
                     _name(names, int(kept.label[k])), _name(names, int(kept.bare_label[k])),
                     float(frame.submitted[row, -1]),
-                    {"l2": "L2", "linf": "L∞"}.get(frame.setting.norm, frame.setting.norm),
+                    NORMS.get(frame.setting.norm, frame.setting.norm), frame.setting.eps, frame.setting.radius,
                     float(frame.p_adv_submitted[row, -1]),
                 )
             )  # fmt: skip
@@ -110,11 +132,14 @@ def draw(shown: Sequence[Shown]) -> Figure:
         texts = (
             f"clean: {image.was}",
             f"submitted: {image.now} (undefended)\ndefended errs in {100 * image.p_adv:.0f} %",
-            f"perturbation × {image.gain:.3g}\n{image.norm} distance {image.distance:.3g}",
+            f"perturbation × {image.gain:.3g}\n{image.reach()}",
         )
         for place, picture, text in zip(axes, (image.clean, image.submitted, image.amplified), texts, strict=True):
             _show(place, picture)
             place.set_title(text, fontsize=8)
+        if not image.inside:
+            for spine in axes[1].spines.values():
+                spine.set(visible=True, color=OUTSIDE, linewidth=2, linestyle=(0, (4, 2)))
         axes[0].set_ylabel(image.run.replace(", ", "\n"), fontsize=8, rotation=0, ha="right", va="center")
     return figure
 

@@ -1,60 +1,155 @@
-"""One self-contained HTML page: no script, no network, readable on paper."""
+"""One self-contained HTML page: it needs no network, stands without scripts, and is readable on paper."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import math
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 
 from sndcli import __version__
-from sndcli.analysis.baseline import Comparison
-from sndcli.analysis.flags import flags
-from sndcli.analysis.frame import Frame
-from sndcli.analysis.measures import MEASURES
+from sndcli.analysis.comparison import Comparison
+from sndcli.analysis.frame import Frame, grouped
+from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary
+from sndcli.analysis.verdict import Headline, Verdict
 from sndcli.errors import DataError, SndError
-from sndcli.reports import gallery, tables
+from sndcli.reports import charts, gallery, plots
+from sndcli.reports.grid import Grid, Line, caption, grids, shown
 
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #111; background: #fff; max-width: 72rem;
-  margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: .2rem }
-h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc }
-table { border-collapse: collapse; margin: .8rem 0 1.4rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem }
-th, td { padding: .15rem .7rem; text-align: right; white-space: nowrap }
-th { border-bottom: 1px solid #888 }
-th:nth-child(-n+2), td:nth-child(-n+2), table.left th, table.left td { text-align: left }
-table.left td { white-space: normal; overflow-wrap: anywhere }
-tr.first td { border-top: 1px solid #ddd }
-.scroll { overflow-x: auto }
-.note { color: #555; font-size: .9em }
-.flag { border-left: .3rem solid #D55E00; padding-left: .8rem }
-svg { max-width: 100%; height: auto }
-figure { margin: 1rem 0; break-inside: avoid }
-.trio { display: flex; gap: .6rem }
-.trio img { width: 9rem; height: 9rem; object-fit: contain; image-rendering: pixelated }
-@media print {
-  body { max-width: none; margin: 0; font-size: 9pt }
-  .scroll { overflow: visible }
-  h2 { break-after: avoid }
-  th, td { padding: .1rem .35rem }
-  tr { break-inside: avoid }
-  figure.images { display: inline-block; width: 48% }
-  .trio img { width: 5rem; height: 5rem }
-}
-"""
+WORDS = ("attack", "defense")  # columns of text
+KINDS = {"queries": "Success against queries", "distance": "Distance against queries", "eps": "Success against ε"}
+MOST_LINES = 10  # of a picture; with more there is one for each defense
+
+
+@dataclass(frozen=True)
+class Head:
+    """A heading of a table."""
+
+    name: str
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: what stands there, what it is sorted by; of rates the interval and the length of a bar in percent."""
+
+    text: str
+    value: str | None = None
+    left: bool = False
+    ends: str = ""
+    share: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Lines of a table under a title of their own."""
+
+    title: str
+    lines: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be sorted within its parts."""
+
+    title: str
+    heads: tuple[Head, ...]
+    parts: tuple[Part, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A headline figure in words."""
+
+    victim: str
+    figure: str
+    interval: str
+    by: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One kind of curves: a picture, and where the extra is installed the charts that take its place on a screen."""
+
+    title: str
+    svg: str
+    charts: tuple[charts.Chart, ...]
+
+
+@dataclass(frozen=True)
+class CurveGroup:
+    """The curves of settings that are drawn together, and a legend of them."""
+
+    title: str
+    members: tuple[Curves, ...]
+    legend: tuple[charts.Style, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture and what it shows."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Clean, submitted and amplified perturbation of one image."""
+
+    caption: str
+    outside: bool
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """The pictures of a run."""
+
+    title: str
+    members: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's config and provenance."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows, in its order."""
+
+    written: str
+    verdict: Verdict
+    sentence: str
+    headlines: tuple[Card, ...]
+    tables: tuple[Table, ...]
+    meanings: tuple[tuple[str, str], ...]
+    baseline: Table | None
+    curves: tuple[CurveGroup, ...]
+    curve_notes: tuple[str, ...]
+    gallery: tuple[PictureGroup, ...]
+    gallery_note: str
+    runs: tuple[Run, ...]
 
 
 def render(
     frames: Sequence[Frame],
     rows: Sequence[Summary],
-    notes: Sequence[str] = (),
-    comparisons: Sequence[Comparison] = (),
+    verdict: Verdict,
     method: str = "wilson",
     eps: float | None = None,
 ) -> str:
@@ -63,123 +158,187 @@ def render(
     Args:
         frames: the runs, with their events where curves are wanted.
         rows: their summaries.
-        notes: lines that the reader must know, such as files that were skipped.
-        comparisons: with a baseline, if there is one.
+        verdict: on them; its comparisons, flags and notes are shown too.
         method: of the intervals.
         eps: the bound of the rows where it is not the runs' own.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    drawn, drawn_notes = _curves(frames, eps)
+    pictures, pictures_note = _gallery(frames)
+    number = f"{len(frames)} result file{'s' * (len(frames) != 1)}"
+    page = Page(
+        f"{number}, read by snd {__version__}.", verdict, _after(verdict), tuple(map(_card, verdict.headlines)),
+        tuple(_table(grid, method) for grid in grids(rows)),
+        tuple((MEASURES[key].label, MEASURES[key].meaning) for key in shown(rows)),
+        _baseline(verdict.comparisons) if verdict.comparisons else None,
+        drawn, drawn_notes, pictures, pictures_note, tuple(map(_run, frames)),
+    )  # fmt: skip
+    live = any(curve.charts for group in drawn for curve in group.members)
+    scripts = [*([charts.scripts()] if live else []), _asset("page.js")]
+    environment = Environment(
+        loader=FileSystemLoader(str(files("sndcli.reports") / "templates")), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return environment.get_template("page.html").render(
+        page=page, style=_asset("page.css"), scripts=scripts, script_hashes=hashes
+    ).lstrip()  # fmt: skip
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("sndcli.reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _after(verdict: Verdict) -> str:
+    """The verdict's sentence without its title, which stands above it."""
+    return verdict.sentence.removeprefix(verdict.title).lstrip(":. ")
+
+
+def _card(head: Headline) -> Card:
+    value = head.value.value or 0.0
+    beside = [f"seen {100 * (head.seen.value or 0.0):.1f} %"] if head.seen and head.measure != "success_seen" else []
+    beside += [f"floor {100 * head.floor:.1f} %"] if head.floor is not None else []
+    beside += [f"median distance {head.distance:.3g}"] if head.distance is not None else []
+    known = "" if head.aware else ", none of which knows of noise"
+    attacks = f"the strongest of {head.attacks} attacks" if head.attacks > 1 else "the only attack"
+    return Card(
+        head.victim, f"{100 * value:.1f} %{' seen' if head.measure == 'success_seen' else ''}",
+        f"[{100 * head.value.lo:.1f}, {100 * head.value.hi:.1f}], n = {head.n}",
+        f"{head.attack} at {head.budget:,} queries: {attacks}{known}", ", ".join(beside),
+    )  # fmt: skip
+
+
+def _table(grid: Grid, method: str) -> Table:
+    """The largest budget comes first."""
+    apart = "Q" in grid.keys and len(grid.keys) > 1
+    keys = grid.keys[1:] if apart else grid.keys
+    heads = [Head(name, name in WORDS) for name in keys]
+    heads += [Head(grid.heading(key)) for key in grid.measures]
     parts = [
-        "<h1>Query-based attacks</h1>",
-        f"<p class=note>{len(frames)} result file{'s' * (len(frames) != 1)}, written by snd {escape(__version__)}.</p>",
-        *(f"<p class=note>Note: {escape(note)}</p>" for note in notes),
-        "<h2>Flags</h2>" + _flags(rows),
-        "<h2>Success and distance</h2>", _meaning(rows),
-        *(_table(title, *tables.grid(members)) for title, members in tables.sections(rows).items()),
-        f"<p class=note>{escape(tables.caption(rows, method))}</p>",
-        "<h2>Against the baseline</h2>" + _comparisons(comparisons) if comparisons else "",
-        "<h2>Curves</h2>" + _curves(frames, eps),
-        "<h2>Gallery</h2>" + _gallery(frames),
-        "<h2>Runs</h2>" + "".join(_run(frame) for frame in frames),
-    ]  # fmt: skip
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>snd report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def _meaning(rows: Sequence[Summary]) -> str:
-    """What the measures of the tables are."""
-    told = [f"<b>{escape(MEASURES[key].label)}</b>: {escape(MEASURES[key].meaning)}." for key in tables.shown(rows)]
-    return f"<p class=note>{' '.join(told)}</p>"
-
-
-def _table(title: str, header: Sequence[str], body: Sequence[Sequence[str]], left: bool = False) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    lines = []
-    for line in body:
-        kind = " class=first" if line[0] and not left else ""
-        lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>")
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    table = f"<table{' class=left' if left else ''}>{caption}<thead><tr>{head}</tr></thead>"
-    return f"<div class=scroll>{table}<tbody>{''.join(lines)}</tbody></table></div>"
-
-
-def _flags(rows: Sequence[Summary]) -> str:
-    lines = [
-        f"<p class=flag><b>{escape(flag.name)}</b>: {escape(flag.where)}: {escape(flag.text)}</p>"
-        for flag in flags(rows)
+        Part(
+            f"{part[0].cells[0]} queries" if apart else "",
+            tuple(_line(line, grid, heads, line.cells[1:] if apart else line.cells) for line in part),
+        )
+        for part in (reversed(grid.parts) if apart else grid.parts)
     ]
-    return "".join(lines) or "<p>None.</p>"
+    return Table(grid.title, tuple(heads), tuple(parts), caption(grid.measures, method))
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> str:
-    header = ["attack", "measure", "old", "new", "Q", "n", "old %", "new %", "Δ points [95 %]", "worse/better", "p", ""]
-    body = [
-        [
-            c.attack, c.measure.removeprefix("success_"), c.old, c.new, f"{c.budget:,}", str(c.n),
-            f"{100 * c.old_rate:.1f}", f"{100 * c.new_rate:.1f}",
-            f"{100 * c.difference:+.1f} [{100 * c.lo:+.1f}, {100 * c.hi:+.1f}]", f"{c.worse}/{c.better}",
-            f"{c.p_adjusted:.2g}", "REGRESSION" if c.regression else "",
-        ]
+def _line(line: Line, grid: Grid, heads: Sequence[Head], keys: Sequence[str]) -> tuple[Cell, ...]:
+    told = [
+        Cell(text, None if head.left else text.replace(",", "").split("×")[0], head.left)
+        for text, head in zip(keys, heads, strict=False)
+    ]
+    return (*told, *(_figure(line.summary, key) for key in grid.measures))
+
+
+def _figure(row: Summary, key: str) -> Cell:
+    figure, text = row.figures.get(key), row.text(key)
+    value = figure.value if isinstance(figure, Interval) else figure
+    sorted_by = None if value is None else ("Infinity" if math.isinf(value) else f"{value:.6g}")
+    if not isinstance(figure, Interval) or value is None:
+        return Cell(text, sorted_by)
+    before, _, ends = text.partition(" [")
+    return Cell(before, sorted_by, ends=f"[{ends}", share=f"{100 * value:.1f}")
+
+
+def _baseline(comparisons: Sequence[Comparison]) -> Table:
+    names = ("attack", "old", "new", "Q", "measure", "n", "old %", "new %", "change", "worse/better", "p", "")
+    left = ("attack", "old", "new", "measure", "")
+    lines = tuple(
+        (
+            Cell(c.attack), Cell(c.old, left=True), Cell(c.new, left=True), Cell(f"{c.budget:,}", str(c.budget)),
+            Cell(c.measure.removeprefix("success_"), left=True), Cell(str(c.n), str(c.n)),
+            Cell(f"{100 * c.old_rate:.1f}", f"{c.old_rate:.6g}"), Cell(f"{100 * c.new_rate:.1f}", f"{c.new_rate:.6g}"),
+            Cell(f"{100 * c.difference:+.1f}", f"{c.difference:.6g}", ends=f"[{100 * c.lo:+.1f}, {100 * c.hi:+.1f}]"),
+            Cell(f"{c.worse}/{c.better}", str(c.worse - c.better)), Cell(f"{c.p_adjusted:.2g}", f"{c.p_adjusted:.6g}"),
+            Cell("regression" if c.regression else "", left=True),
+        )
         for c in comparisons
-    ]  # fmt: skip
-    note = "<p class=note>p: exact McNemar test on the same images, adjusted for the number of comparisons (Holm).</p>"
-    return _table("", header, body) + note
+    )  # fmt: skip
+    note = "change: points [95 %]; p: exact McNemar test on the same images, adjusted for the comparisons (Holm)"
+    heads = tuple(Head(name, name in left) for name in names)
+    return Table("Paired on the same images", heads, (Part("", lines),), note)
 
 
-def _curves(frames: Sequence[Frame], eps: float | None) -> str:
-    from sndcli.reports import plots
-
+def _curves(frames: Sequence[Frame], eps: float | None) -> tuple[tuple[CurveGroup, ...], tuple[str, ...]]:
+    """Curves, and a line for each that cannot be drawn."""
     try:
         plots.check(None)
     except SndError as error:
-        return f"<p class=note>{escape(str(error))}</p>"
-    found = []
-    titles = {"queries": "Success against queries", "distance": "Distance against queries", "eps": "Success against ε"}
-    for kind, title in titles.items():
-        try:
-            picture = plots.inline_svg(plots.draw(frames, kind, eps=eps), title)
-        except DataError as error:
-            picture = f"<p class=note>{escape(str(error))}</p>"
-        found.append(f"<figure><figcaption>{title}</figcaption>{picture}</figure>")
-    return "".join(found)
+        return (), (str(error),)
+    groups, notes = [], list[str]()
+    for title, members in _together(frames):
+        found = []
+        for kind, name in KINDS.items():
+            try:
+                svg = plots.inline_svg(plots.draw(members, kind, eps=eps), f"{name}, {title}")
+                live = charts.draw(members, kind, eps) if charts.able() else []
+            except DataError as error:
+                notes.append(f"{name}, {title}: {error}")
+                continue
+            found.append(Curves(name, svg, tuple(live)))
+        groups.append(CurveGroup(title, tuple(found), tuple(charts.styles(members))))
+    return tuple(groups), tuple(notes)
 
 
-def _gallery(frames: Sequence[Frame]) -> str:
+def _together(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
+    """Runs of one model, data set and bound; where they are too many lines, those of each defense, and then in turn."""
+    found: dict[str, list[Frame]] = {}
+    for frame in frames:
+        s = frame.setting
+        found.setdefault(f"{s.modelled}, {s.data}, {s.bound}", []).append(frame)
+    groups = []
+    for title, members in found.items():
+        if _lines(members) <= MOST_LINES:
+            groups.append((title, members))
+            continue
+        for defense in dict.fromkeys(f.setting.defended for f in members):
+            mine = [f for f in members if f.setting.defended == defense]
+            groups.append((f"{title}, {defense}", mine))
+    return groups
+
+
+def _lines(frames: Sequence[Frame]) -> int:
+    return len(grouped(frames))
+
+
+def _gallery(frames: Sequence[Frame]) -> tuple[tuple[PictureGroup, ...], str]:
     try:
-        shown = gallery.choose(frames)
+        found = gallery.choose(frames)
     except DataError as error:
-        return f"<p class=note>{escape(str(error))}</p>"
-    figures = []
-    for image in shown:
+        return (), str(error)
+    groups: dict[str, list[Picture]] = {}
+    for image in found:
         pictures = (
             (image.clean, f"clean image, {image.was}"),
-            (image.submitted, "image submitted"),
+            (image.submitted, f"image submitted, {image.now}"),
             (image.amplified, f"perturbation times {image.gain:.3g}"),
         )
-        trio = "".join(f'<img alt="{escape(text)}" title="{escape(text)}" src="{_png(p)}">' for p, text in pictures)
-        caption = f"{image.run}: {image.caption()}; perturbation × {image.gain:.3g}"
-        figures.append(
-            f"<figure class=images><div class=trio>{trio}</div><figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    return "<p class=note>Clean, submitted, perturbation amplified.</p>" + "".join(figures)
+        told = f"{image.caption()}; perturbation × {image.gain:.3g}"
+        shown_ = tuple(Image(text, _png(pixels)) for pixels, text in pictures)
+        groups.setdefault(image.run, []).append(Picture(told, not image.inside, shown_))
+    note = "Clean, submitted, and the perturbation amplified: the first images of each run. A dashed frame: outside ε."
+    return tuple(PictureGroup(run, tuple(members)) for run, members in groups.items()), note
 
 
 def _png(pixels: gallery.Pixels) -> str:
-    from PIL import Image
+    from PIL import Image as Pillow
 
     out = io.BytesIO()
-    Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8).squeeze()).save(out, "png")
+    Pillow.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8).squeeze()).save(out, "png")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _run(frame: Frame) -> str:
+def _run(frame: Frame) -> Run:
     run = frame.run
     known = {key: run.get(key) for key in ("id", "made", "command", "commit", "wall_s")}
     known |= {f"version of {k}": v for k, v in run.get("versions", {}).items()}
-    lines = [[str(k), v if isinstance(v, str) else json.dumps(v)] for k, v in {**known, **run["config"]}.items()]
-    name = frame.path.name if frame.path else run["id"]
-    return f"<details><summary>{escape(name)}</summary>{_table('', ['what', 'value'], lines, left=True)}</details>"
+    facts = [(str(k), v if isinstance(v, str) else json.dumps(v)) for k, v in {**known, **run["config"]}.items()]
+    return Run(frame.path.name if frame.path else run["id"], tuple(facts))

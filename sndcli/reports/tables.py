@@ -1,123 +1,116 @@
-"""Summaries as rich tables, Markdown, LaTeX and CSV. Rates are percent in tables and fractions in JSON and CSV."""
+"""Summaries as tables for a terminal, as Markdown and as CSV. Rates are percent in tables, fractions in CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
-from sndcli.analysis.measures import MEASURES, TABLE, Interval
+from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary
+from sndcli.reports.grid import Grid, Line, caption, grids
 
-CAPTION = "success in % [95 % {}]; last: mean distance of the last query; best: median over all images"
-DISTANCES = (
-    "; submitted, verified, boundary: median distances of the point submitted, of the closest that fresh draws "
-    "confirm, and at which the majority flips on its ray"
-)
-NAMES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}
+LABELS = ("attack", "defense")  # columns of words
+LEAST = 3  # figures of the narrowest table: the three successes
 
 
-def caption(rows: Sequence[Summary], method: str = "wilson") -> str:
-    """What the figures of a table are."""
-    measured = any(row.boundary_measured for row in rows)
-    return CAPTION.format(NAMES[method]) + (DISTANCES if measured else "")
+@dataclass(frozen=True)
+class Fitted:
+    """A grid as a terminal of any width shows it: as many figures as fit, intervals never broken."""
+
+    grid: Grid
+    method: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The best table that fits."""
+        for measures, brief, wrapped in self._forms():
+            columns = _columns(self.grid, measures, brief)
+            widths = [column.wrapped if wrapped else column.plain for column in columns]
+            if sum(widths) + (1 if brief else 2) * (len(widths) - 1) <= options.max_width:
+                break
+        below, more = caption(measures, self.method), "; --format md has more"
+        cut = len(measures) < len(self.grid.measures) and len(below + more) <= options.max_width
+        yield Text(self.grid.title, style="bold")
+        yield _table(self.grid, columns, widths, brief)
+        yield Text(below + (more if cut else ""), style="dim")
+
+    def _forms(self) -> Iterator[tuple[tuple[str, ...], bool, bool]]:
+        """Figures, whether intervals are brief, and whether labels may be wrapped: the best first."""
+        every, narrow = len(self.grid.measures), len(self.grid.narrow())
+        yield from ((self.grid.measures[:k], False, False) for k in range(every, narrow - 1, -1))
+        yield from ((self.grid.measures[:k], True, False) for k in range(every, LEAST - 1, -1))
+        yield from ((self.grid.measures[:k], True, True) for k in range(narrow, LEAST - 1, -1))
 
 
-def shown(rows: Iterable[Summary]) -> list[str]:
-    """The measures that a table of these rows has, in its order."""
-    wanted = {"always"}
-    for row in rows:
-        wanted |= {"boundary"} if row.boundary_measured else set()
-        wanted |= {"mismatch"} if row.figures.get("p_mis") is not None else set()
-    return [measure.key for measure in TABLE if measure.shown in wanted]
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, which may be wrapped, and its cells."""
+
+    name: str
+    cells: tuple[str, ...]
+    left: bool = False
+
+    @property
+    def plain(self) -> int:
+        """Its width where no cell is wrapped."""
+        return max(map(len, (*self.name.split(), *self.cells)))
+
+    @property
+    def wrapped(self) -> int:
+        """Its width where labels are wrapped at spaces, figures never."""
+        return max(len(word) for text in (self.name, *self.cells) for word in text.split()) if self.left else self.plain
 
 
-def sections(rows: Sequence[Summary]) -> dict[str, list[Summary]]:
-    """Summaries by what a table's title says: attack, victim, bound."""
-    titled: dict[str, list[Summary]] = {}
-    for row in rows:
-        s = row.setting
-        titled.setdefault(f"{s.attacked} on {s.modelled}, {s.data}, {s.bound}", []).append(row)
-    return titled
-
-
-def grid(rows: Sequence[Summary]) -> tuple[list[str], list[list[str]]]:
-    """Header and body of one section: a line for each defense and measure, a column for each budget."""
-    budgets = sorted({row.budget for row in rows})
-    defenses: dict[str, dict[int, Summary]] = {}
-    for row in rows:
-        label = f"{row.setting.defended} (n={row.n})"
-        defenses.setdefault(label, {})[row.budget] = row
-    body = []
-    for defense, by_budget in defenses.items():
-        for k, key in enumerate(shown(by_budget.values())):
-            values = [by_budget[b].text(key) if b in by_budget else "" for b in budgets]
-            body.append([defense if k == 0 else "", MEASURES[key].label, *values])
-    votes = {row.setting.votes for row in rows}
-    t = votes.pop() if len(votes) == 1 else 1
-    asked = [f"Q={b // t:,}×{t}" if t > 1 and b % t == 0 else f"Q={b:,}" for b in budgets]  # as the paper has them
-    return ["defense", "", *asked], body
-
-
-def rich_tables(rows: Sequence[Summary], method: str = "wilson") -> list[Table]:
-    """One table a section, for a terminal."""
-    found = []
-    for title, members in sections(rows).items():
-        header, body = grid(members)
-        table = Table(title=title, caption=caption(members, method), title_justify="left", caption_justify="left")
-        for k, name in enumerate(header):
-            table.add_column(name, justify="left" if k < 2 else "right")
-        for line, following in zip(body, [*body[1:], [""]], strict=True):
-            table.add_row(*line, end_section=following[0] != "")
-        found.append(table)
+def rich_tables(rows: Sequence[Summary], method: str = "wilson") -> list[Fitted | Text]:
+    """One table a comparison, for a terminal."""
+    found: list[Fitted | Text] = []
+    for grid in grids(rows):
+        found += [Text(""), Fitted(grid, method)] if found else [Fitted(grid, method)]
     return found
 
 
+def _columns(grid: Grid, measures: Sequence[str], brief: bool) -> list[Column]:
+    names = [*grid.keys, *(grid.heading(key) for key in measures)]
+    lines = [cells_of(line, measures, brief) for part in grid.parts for line in part]
+    return [Column(name, cells, name in LABELS) for name, cells in zip(names, zip(*lines, strict=True), strict=True)]
+
+
+def _table(grid: Grid, columns: Sequence[Column], widths: Sequence[int], brief: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0 if brief else 1, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column.name, justify="left" if column.left else "right", width=width)
+    lines = [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
+    several = len(lines) > len(grid.parts)
+    for part in grid.parts:
+        for k, cells in enumerate(lines[: len(part)]):
+            once = ["", *cells[1:]] if k and grid.keys[0] == "Q" else cells  # a budget stands in the first of its lines
+            table.add_row(*once, end_section=several and k == len(part) - 1)
+        del lines[: len(part)]
+    return table
+
+
+def cells_of(line: Line, measures: Sequence[str], brief: bool = False) -> list[str]:
+    """What a line says."""
+    figure = line.summary.brief if brief else line.summary.text
+    return [*line.cells, *(figure(key) for key in measures)]
+
+
 def markdown(rows: Sequence[Summary], method: str = "wilson") -> str:
-    """The sections as Markdown tables."""
+    """The comparisons as Markdown tables with all figures."""
     parts = []
-    for title, members in sections(rows).items():
-        header, body = grid(members)
-        lines = [header, ["---", "---", *["---:"] * (len(header) - 2)], *body]
-        parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join([*parts, caption(rows, method)]) if parts else ""
-
-
-LATEX = str.maketrans(
-    {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "∞": r"$\infty$", "≤": r"$\leq$",
-     "×": r"$\times$", "±": r"$\pm$", "β": r"$\beta$", "σ": r"$\sigma$", "′": r"$'$"}
-)  # fmt: skip
-
-
-def latex(rows: Sequence[Summary], method: str = "wilson") -> str:
-    """The sections as LaTeX tables (packages: booktabs)."""
-    parts = []
-    for title, members in sections(rows).items():
-        header, body = grid(members)
-        lines = [" & ".join(text.translate(LATEX) for text in line) + r" \\" for line in body]
-        spaced = [lines[0]]
-        for text, line in zip(lines[1:], body[1:], strict=True):
-            spaced += [r"\addlinespace", text] if line[0] else [text]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    rf"\caption{{{title.translate(LATEX)}; {caption(members, method).translate(LATEX)}}}",
-                    rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}",
-                    r"\toprule",
-                    " & ".join(text.translate(LATEX) for text in header) + r" \\",
-                    r"\midrule",
-                    *spaced,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
+    for grid in grids(rows):
+        head = [*grid.keys, *(grid.heading(key) for key in grid.measures)]
+        rule = ["---" if name in LABELS else "---:" for name in head]
+        lines = [head, rule, *(cells_of(line, grid.measures) for part in grid.parts for line in part)]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"**{grid.title}**\n\n{table}\n\n{caption(grid.measures, method)}")
     return "\n\n".join(parts)
 
 

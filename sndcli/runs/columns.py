@@ -145,6 +145,33 @@ SCHEMA = pa.schema([(column.name, column.type) for column in COLUMNS])
 EVENTS = ("event_query", "event_distance")  # most of a file's bytes
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One entry of what a file says of its run, ``run`` in the schema's metadata (`results.Metadata`)."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+METADATA = (
+    Entry("id", "text", "of the run, as `run_id`"),
+    Entry("config", "object", "what decides the run's figures; the columns from `protocol` to `plugins` are of it"),
+    Entry("protocol", "number", "as the column"),
+    Entry("made", "text", "when it was finished, UTC"),
+    Entry("command", "text", "the command line as it was typed"),
+    Entry("commit", "text or null", "of the package, where it was run from a checkout; `-dirty` where it was changed"),
+    Entry("versions", "object", "sndcli, Python, torch, torchvision, NumPy, SciPy, PyArrow, Foolbox where it was used, "
+          "the packages of plug-ins, and the device"),
+    Entry("streams", "text", "`image`, or `unit` where the images of a unit share a stream of draws"),
+    Entry("unit", "number", "images that shared a loop"),
+    Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
+    Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
+    Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
+    Entry("answers_to_choose", "number", "unpaid answers whose majority chose the images, without a bare model"),
+)  # fmt: skip
+
+
 def of_config(config: Config) -> dict[str, object]:
     """The columns that are the same for all rows of a run.
 
@@ -174,6 +201,12 @@ def markdown() -> str:
     """The columns as a Markdown table."""
     lines = [f"| `{c.name}` | {_type(c.type)} | {c.meaning} |" for c in COLUMNS]
     return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *lines])
+
+
+def metadata_markdown() -> str:
+    """What a file says of its run, as a Markdown table."""
+    lines = [f"| `{entry.name}` | {entry.type} | {entry.meaning} |" for entry in METADATA]
+    return "\n".join(["| entry | type | meaning |", "| --- | --- | --- |", *lines])
 
 
 def _type(type: pa.DataType) -> str:

@@ -17,6 +17,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
+from sndcli.runs.words import attack_words, defense_words, slug
 
 PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of an old law passes for a new one
 
@@ -28,7 +29,7 @@ class RunConfig:
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
     are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
     is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
-    share a batch: nothing but time depends on it, so it is no part of the run's identity.
+    share a loop, None where the run settles it: nothing but time depends on it, so it is no part of the run's identity.
     """
 
     attack: str
@@ -52,7 +53,7 @@ class RunConfig:
     seed: int = 0
     repeats: int = 1
     verify: int = 100
-    unit: int = 100
+    unit: int | None = None
     quantize: bool = False
     mismatch: bool = False
     boundary: bool = True
@@ -74,8 +75,11 @@ class RunConfig:
         if self.votes > self.budget >= 1:
             raise ConfigError(f"Expected `--budget` of at least one question of {self.votes} but got {self.budget}.")
         for name in ("budget", "votes", "repeats", "verify", "unit"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {getattr(self, name)}.")
+            value: int | None = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"Expected `--{name}` to be at least 1 but got {value}.")
+        if not 0 <= self.seed <= 2**63 - self.repeats:
+            raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
@@ -115,10 +119,21 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     @property
+    def attacked(self) -> str:
+        """The attack in words."""
+        return attack_words(self.attack, self.engine, self.preset, self.settings)
+
+    @property
+    def defended(self) -> str:
+        """The defense in words, and what of the run is not as usual."""
+        return defense_words(
+            self.defense, self.votes, self.quantize, self.precision, self.select, self.select_by or None
+        )
+
+    @property
     def file_name(self) -> str:
         """A readable name that no other config has."""
-        defense = self.defense.name + (f"-{self.defense.sigma:g}" if self.defense.sigma else "")
-        engine = "-foolbox" if self.engine == "foolbox" else ""
-        model = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.model.split("/")[-1])
-        data = self.dataset.replace(":", "-")
-        return f"{self.attack}{engine}_{data}_{model}_{defense}_q{self.budget}_{self.run_id[:8]}.parquet"
+        model = slug(self.model.split("/")[-1])
+        data = slug(self.dataset)
+        parts = (slug(self.attacked), data, model, slug(self.defended), f"q{self.budget}", self.run_id[:8])
+        return "_".join(parts) + ".parquet"

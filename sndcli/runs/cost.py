@@ -113,7 +113,7 @@ def of_run(
     Args:
         config: of the run, with its defense.
         available: images of the data set.
-        save_points: whether the final points are kept, with the bare model's labels.
+        save_points: whether the final points are kept, with the bare model's labels of them and of their pictures.
         draws: whether the model draws by itself; it is verified as a defense is, and a majority of its answers names
             an image.
     """
@@ -132,7 +132,8 @@ def of_run(
             boundary=majorities * questions,
             clean=images * (CLEAN_DRAWS_PER_VERIFY * each if random else 1) + SELF_TEST * config.defense.random,
             mismatch=paid // config.votes if config.mismatch else 0,
-            answers=(0 if draws else verified + images) + (images * (ANSWERS if draws else 1) if save_points else 0),
+            answers=(0 if draws else verified + images)
+            + (2 * images * (ANSWERS if draws else 1) if save_points else 0),
             selection=looked_at * (ANSWERS if draws else 1) if right else 0,
         )
 

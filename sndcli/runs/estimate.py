@@ -109,9 +109,9 @@ def estimates(runs: Sequence[Planned]) -> list[Estimate]:
     Raises:
         ConfigError: the model, the defense or the data do not fit, or there are too few images.
     """
-    job = runs[0].job
-    if job.config.images > len(job.data):
-        raise ConfigError(f"Expected `--images` of at most {len(job.data)} but got {job.config.images}.")
+    for job in (run.job for run in runs):
+        if job.config.images > len(job.data):
+            raise ConfigError(f"Expected `--images` of at most {len(job.data)} but got {job.config.images}.")
     speeds = Speeds()
     return [_estimate(run, speeds) for run in runs]
 

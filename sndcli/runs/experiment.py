@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,44 +14,34 @@ from torch import Tensor
 
 from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import Options, options_of
-from sndcli.ball import moved_out
+from sndcli.ball import as_sent, moved_out
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
+from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
-from sndcli.runs import points, results
+from sndcli.runs import answers, points, results
+from sndcli.runs.answers import AnswerLog, Diverged, Recalling
 from sndcli.runs.config import PROTOCOL, RunConfig
 from sndcli.runs.files import RunFiles
+from sndcli.runs.meter import Meter, Tick
 from sndcli.runs.provenance import command_line, commit, versions
 from sndcli.runs.rows import Checked, table_of
 from sndcli.runs.success import HALF
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
-from sndcli.streams import Purpose, Streams, hashed
+from sndcli.streams import ImageStreams, Purpose, Streams, hashed
 
 Warn = Callable[[str], None]
+UNIT = 100  # images that share a loop; of 25, small networks take a quarter longer for each
 
 
 def _silent(_: object) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Progress: paid queries so far in this process and images finished of all; successes seen among them."""
-
-    queries: int
-    images: int
-    total: int
-    seen: int
-
-
-def _advance(progress: Callable[[Tick], None], base: Tick, paid: int) -> None:
-    progress(replace(base, queries=base.queries + paid))
 
 
 class Experiment:
@@ -88,6 +76,7 @@ class Experiment:
         self.references, self.save_points = references, save_points
         self.files = RunFiles(out, config, save_points)
         self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.unit = config.unit or 0  # images that share a loop and a part file, once it is known
         self.random = config.defense.random or victim.random  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
@@ -96,7 +85,15 @@ class Experiment:
 
         Raises:
             ConfigError: the result file holds another config.
+            IncompleteError: another process is at it, or the machine failed.
         """
+        done = None if fresh else self.files.finished()
+        if done is not None:
+            return done
+        with self.files.alone():
+            return self._run(fresh, progress)
+
+    def _run(self, fresh: bool, progress: Callable[[Tick], None]) -> pa.Table:
         if fresh:
             self.files.discard()
         done = self.files.finished()
@@ -105,26 +102,21 @@ class Experiment:
         start = time.perf_counter()
         self.files.make_folder(self.warn)
         chosen = self._choose()
+        self.unit = self.config.unit or self.files.unit() or UNIT
         units = [
             (self.config.seed + repeat, number, index)
             for repeat in range(self.config.repeats)
-            for number, index in enumerate(chosen.split(self.config.unit))
+            for number, index in enumerate(chosen.split(self.unit))
         ]
         self.passes_differ = self._passes_differ(chosen)
-        ended, seen, queries = 0, 0, 0
-        total = sum(len(index) for _, _, index in units)
+        meter = Meter(self.config, sum(len(index) for _, _, index in units), progress)
         for seed, number, index in units:
             part = self.files.part(seed, number)
             rows = self.files.rows_of(part, self.warn, self.data.ids[index].tolist())
+            missing = rows is None
             if rows is None:
-                began = time.perf_counter()
-                base = Tick(queries, ended, total, seen)
-                rows = self._unit(seed, number, index, partial(_advance, progress, base))
-                results.write_table(part, rows, self._metadata(time.perf_counter() - began))
-                queries += sum(rows.column("queries").to_pylist())
-            ended += len(rows)
-            seen += sum(along[-1] for along in rows.column("seen").to_pylist())
-            progress(Tick(queries, ended, total, seen))
+                rows = self._kept(part, seed, number, index, meter)
+            meter.ended(rows, missing)
         parts = [self.files.part(seed, number) for seed, number, _ in units]
         return self.files.merge(parts, self._metadata, time.perf_counter() - start)
 
@@ -135,7 +127,25 @@ class Experiment:
             torch.manual_seed(hashed(c.seed, 0, "selection"))
             return choose(data, c.images, c.select, c.seed, model.labels)
 
-    def _unit(self, seed: int, number: int, index: Tensor, progress: Callable[[int], None]) -> pa.Table:
+    def _kept(self, part: Path, seed: int, number: int, index: Tensor, meter: Meter) -> pa.Table:
+        """The rows of a unit that is run, and kept as a part; it goes on with the answers that an earlier one had."""
+        log = None
+        if self.config.engine == "native" and self.victim.streams_are == "image":
+            identity = answers.identity_of(self.config.run_id, seed, self.data.ids[index].tolist())
+            log = AnswerLog(answers.path_of(part), identity)
+        spent, began = log.seconds if log else 0.0, time.perf_counter()
+        try:
+            rows = self._unit(seed, number, index, meter, log)
+        except Diverged:
+            self.warn(f"{part.stem}: the questions are others than before the interruption. It is run again.")
+            answers.path_of(part).unlink(missing_ok=True)
+            spent, began = 0.0, time.perf_counter()
+            rows = self._unit(seed, number, index, meter, None)
+        results.write_table(part, rows, self._metadata(spent + time.perf_counter() - began))
+        answers.path_of(part).unlink(missing_ok=True)
+        return rows
+
+    def _unit(self, seed: int, number: int, index: Tensor, meter: Meter, log: AnswerLog | None) -> pa.Table:
         c, device = self.config, self.victim.defended.device
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
         ids = self.data.ids[index]
@@ -143,22 +153,22 @@ class Experiment:
         def streams(purpose: Purpose) -> Streams:
             return self.victim.streams(seed, ids, number, purpose)
 
-        def defended(x: Tensor) -> Tensor:
-            logits = self.victim.defended(x)
-            progress(int(oracle.ledger.used.sum()))
-            return logits
-
-        oracle = Oracle(
-            defended, x0, y, budget=c.budget, budgets=c.report_points, norm=c.norm,
-            eps=c.eps, votes=c.votes,
+        draws = streams("defense")
+        oracle = Recalling(
+            meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
+            budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
             quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
-            streams=streams("defense"),
+            streams=draws,
         )  # fmt: skip
+        if log is not None and isinstance(draws, ImageStreams):
+            oracle.remember(log, draws)
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
             self._attack(oracle, streams("attack"))
+            oracle.remembered()
             ledger = oracle.close()
-            check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion)
+            defended = meter.verified(self.victim.defended, ledger)
+            check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion, defended)
             p0, p_mis = check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
             radii = (c.eps, *c.eps_also)
@@ -196,6 +206,7 @@ class Experiment:
             clean=(clean * 255).round().to(torch.uint8),
             submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
             bare_label=self.victim.labels(ledger.submitted[-1]),
+            rounded_label=self.victim.labels(as_sent(ledger.submitted[-1], quantize=True)),
             classes=(*self.data.classes, *map(str, range(len(self.data.classes), self.victim.classes))),
             run_id=self.config.run_id,
         )  # fmt: skip
@@ -222,11 +233,12 @@ class Experiment:
             "command": command_line(),
             "commit": commit(),
             "streams": self.victim.streams_are,
-            "unit": self.config.unit,
+            "unit": self.unit,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
+            "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),
         }
 

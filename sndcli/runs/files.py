@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 
 from sndcli.errors import ConfigError, DataError
-from sndcli.runs import points, results
+from sndcli.runs import answers, points, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.lock import alone
+
+PARTS = ".parts"
 
 
 class RunFiles:
@@ -23,8 +27,8 @@ class RunFiles:
     """
 
     def __init__(self, out: Path, config: RunConfig, save_points: bool = False) -> None:
-        self.path = out if out.suffix == ".parquet" else out / config.file_name
-        self.parts = self.path.with_suffix(".parts")
+        self.path = out if out.suffix == ".parquet" else _named(out, config)
+        self.parts = parts_of(self.path)
         self.config, self.save_points = config, save_points
 
     def finished(self) -> pa.Table | None:
@@ -33,6 +37,8 @@ class RunFiles:
         Raises:
             ConfigError: the file holds another config, or the points that are wanted were not saved.
         """
+        if self.path.is_dir():
+            raise ConfigError(f"Expected `--out` to be a file or a folder for it, but {self.path} is a folder.")
         if not self.path.is_file():
             return None
         table = results.read(self.path)
@@ -60,6 +66,15 @@ class RunFiles:
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
 
+    def alone(self) -> AbstractContextManager[None]:
+        """While inside, no other process runs this; the folder of parts is there, and goes where it ends empty.
+
+        Raises:
+            ConfigError: it cannot be written.
+            IncompleteError: another process runs it.
+        """
+        return alone(self.parts, self.path)
+
     def make_folder(self, warn: Callable[[str], None]) -> None:
         """Before any work: the folder can be written, and holds no parts of another config.
 
@@ -74,6 +89,15 @@ class RunFiles:
             raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
         for part in self.parts.glob("*.parquet"):
             self.rows_of(part, warn)
+
+    def unit(self) -> int | None:
+        """Images of a unit in the process that left parts here; None where there are none, or it is not known."""
+        for part in sorted(self.parts.glob("*.parquet")):
+            try:
+                return results.run_of(results.read(part)).get("unit")
+            except DataError:
+                continue
+        return None
 
     def part(self, seed: int, number: int) -> Path:
         """Where a unit's rows go."""
@@ -122,5 +146,41 @@ class RunFiles:
             points.merge(kept, points.path_of(self.path))
         merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
         self._discard_parts()  # of other --unit too
-        self.parts.rmdir()
         return merged
+
+
+def parts_of(result: Path) -> Path:
+    """Where the parts of a result are while its run goes on."""
+    return result.with_suffix(PARTS)
+
+
+def begun(parts: Path) -> pa.Table:
+    """The images that are finished of a run in progress; its metadata has the ``progress``.
+
+    Args:
+        parts: the folder of its parts.
+
+    Raises:
+        DataError: there are none, or they cannot be read or belong to different runs.
+    """
+    tables = [results.read(part) for part in sorted(parts.glob("*.parquet"))]
+    if not tables:
+        raise DataError(f"{parts}: in progress, {answers.paid(parts):,} queries paid, no image is finished yet.")
+    run = results.run_of(tables[0])
+    if any(results.run_of(table)["id"] != run["id"] for table in tables):
+        raise DataError(f"{parts} holds parts of several runs.")
+    rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    keys = zip(rows.column("seed").to_pylist(), rows.column("image_id").to_pylist(), strict=True)
+    first = {key: k for k, key in reversed([*enumerate(keys)])}  # parts of another --unit may have an image too
+    rows = rows.take(sorted(first.values()))
+    spent = sum(results.run_of(table).get("wall_s", 0.0) for table in tables)
+    planned = run["config"]["images"] * run["config"]["repeats"]
+    told: results.Metadata = {**run, "wall_s": spent, "progress": {"images": len(rows), "of": planned}}
+    return rows.replace_schema_metadata(results.metadata_of(told))
+
+
+def _named(folder: Path, config: RunConfig) -> Path:
+    """Where a run's result is or would be; where an earlier version called it otherwise, under that name."""
+    path = folder / config.file_name
+    known = [*folder.glob(f"*_{config.run_id[:8]}.parquet"), *folder.glob(f"*_{config.run_id[:8]}.parts")]
+    return path if not known or path.exists() else known[0].with_suffix(".parquet")

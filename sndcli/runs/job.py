@@ -13,13 +13,14 @@ import torch
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec, settle
 from sndcli.errors import ConfigError
-from sndcli.models.opaque import Model
+from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
-from sndcli.runs.experiment import Experiment, Tick
+from sndcli.runs.experiment import Experiment
 from sndcli.runs.files import RunFiles
 from sndcli.runs.listener import Listener
+from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 
@@ -82,17 +83,23 @@ class Job:
             c, self.data, victim() if victim else self.victim(defense), self.out, self.listener.warn, self.debug,
             self.references, self.save_points, self._chooser(),
         )  # fmt: skip
-        total = float(c.images * c.repeats * c.budget)
         start = time.perf_counter()
-        what = f"{c.attack} {c.defense.name} {c.defense.sigma:g}" if c.defense.random else c.attack
-        with self.listener.progress(total, what) as update:
+        what = f"{c.attacked} against {c.defended}"
+        with self.listener.progress(1.0, what) as update:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                done = max(float(tick.queries), total * tick.images / tick.total)
-                update(done, f"{tick.images}/{tick.total} images, {rate:.0f} queries/s, {tick.seen} seen")
+                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             table = experiment.run(self.fresh, progress)
+        if unpaid := experiment.chooser[1].answers_to_name:
+            self.listener.note(f"images were chosen by a majority of 9 answers each: {unpaid:,} unpaid answers")
+        if isinstance(self.model, OpaqueModel) and (sent := self.model.sent()):
+            self.listener.note(
+                f"{self.model.name} was sent {sent['requests']:,} requests about {sent['images']:,} images; "
+                f"{sent['retries']:,} retries, {sent['failed']:,} failed"
+            )
         self.listener.note(f"written: {files.path}")
         return Run(table, files.path)
 

@@ -20,6 +20,7 @@ from sndcli.runs.writing import replacing
 
 FORMER = {"submitted": "held", "has_submitted": "has_held"}  # names in files of version 0.1, which are still read
 TENSORS = ("image_id", "seed", "label", "clean", "submitted", "has_submitted", "bare_label")
+LATER = "rounded_label"  # not in the first files
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Points:
             `has_submitted` is false.
         has_submitted: bool ``[n]``.
         bare_label: int64 ``[n]``, what the undefended model calls `submitted`.
+        rounded_label: int64 ``[n]``, what it calls `submitted` rounded to 8 bits; None in files that lack it.
         classes: names of the labels.
         run_id: of the run.
     """
@@ -46,6 +48,7 @@ class Points:
     bare_label: Tensor
     classes: tuple[str, ...]
     run_id: str
+    rounded_label: Tensor | None = None
 
 
 def path_of(result: Path) -> Path:
@@ -55,7 +58,8 @@ def path_of(result: Path) -> Path:
 
 def write(path: Path, points: Points) -> None:
     """Writes under a temporary name, then renames."""
-    tensors = {name: getattr(points, name).cpu().contiguous() for name in TENSORS}
+    kept = [*TENSORS, *([LATER] if points.rounded_label is not None else [])]
+    tensors = {name: getattr(points, name).cpu().contiguous() for name in kept}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, {"run": points.run_id, "classes": json.dumps(points.classes)}))
 
@@ -71,6 +75,7 @@ def read(path: Path) -> Points:
             metadata = file.metadata() or {}
             there = set(file.keys())
             tensors = {name: file.get_tensor(name if name in there else FORMER.get(name, name)) for name in TENSORS}
+            tensors |= {LATER: file.get_tensor(LATER)} if LATER in there else {}
         return Points(**tensors, classes=tuple(json.loads(metadata["classes"])), run_id=metadata["run"])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. `snd attack --save-points` writes it.") from None
@@ -85,5 +90,6 @@ def merge(paths: Sequence[Path], into: Path) -> None:
         DataError: one of them cannot be read.
     """
     parts = [read(path) for path in paths]
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
+    kept = [*TENSORS, *([LATER] if all(part.rounded_label is not None for part in parts) else [])]
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in kept}
     write(into, Points(**joined, classes=parts[0].classes, run_id=parts[0].run_id))

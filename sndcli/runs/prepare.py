@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -33,7 +34,7 @@ def open_source(source: Source, listener: Listener) -> tuple[Model, ImageSet]:
         ConfigError: an unknown name.
         DataError: data or weights are missing or broken.
     """
-    model = open_model(source.model, source.download)
+    model = open_model(source.model, source.download, source.remote)
     return model, open_data(source, model, listener)
 
 
@@ -49,13 +50,19 @@ def open_data(source: Source, model: Model, listener: Listener) -> ImageSet:
     return load(source.dataset, data_dir_of(source.data_dir), source.download, reading, source.classes)
 
 
-def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
+def prepare(
+    request: Request,
+    listener: Listener,
+    debug: bool = False,
+    opened: Callable[[], tuple[Model, ImageSet]] | None = None,
+) -> Job:
     """Makes the job.
 
     Args:
         request: what is wanted.
         listener: told how it goes.
         debug: let an attack's exception through instead of marking its images.
+        opened: gives the request's model and data set, each time the same, where several jobs share them.
 
     Raises:
         ConfigError: something that cannot be; told before anything slow is loaded where it can.
@@ -75,11 +82,14 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
-    model = open_model(r.model, r.download)
+    model = opened()[0] if opened else open_model(r.model, r.download, r.remote)
     if spec.access == "scores" and isinstance(model, OpaqueModel) and model.facts.access == "labels":
         raise ConfigError(f"`{r.attack}` needs scores, but {model.name} answers with labels alone.")
+    eight_bits = isinstance(model, OpaqueModel) and model.facts.eight_bits
+    if eight_bits and not r.quantize:
+        listener.note(f"{model.name} is sent 8-bit images, so distances are of those")
     eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
-    data = open_data(r, model, listener)
+    data = opened()[1] if opened else open_data(r, model, listener)
     networks = [load_model(source, r.download) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
@@ -89,8 +99,8 @@ def prepare(request: Request, listener: Listener, debug: bool = False) -> Job:
         model=model.name, model_digest=digest(model), defense=settle(r.defense, model), engine=r.engine,
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
-        seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize, mismatch=r.mismatch,
-        boundary=r.boundary, precision=r.precision, compiled=r.compiled,
+        seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
+        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
     device = resolve_device(r.device)
@@ -119,7 +129,7 @@ def _chooser(
     if not request.select_by:
         return "", None
     if data.name == "cifar10":  # whose images are the same for every model
-        other, seen = open_model(request.select_by, request.download), data
+        other, seen = open_model(request.select_by, request.download, request.remote), data
     else:
         other, seen = open_source(replace(request, model=request.select_by), listener)
     told = [(m.name, digest(m), d.digest()) for m, d in ((other, seen), (model, data))]

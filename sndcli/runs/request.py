@@ -15,17 +15,15 @@ from pydantic.dataclasses import dataclass
 
 from sndcli.datasets.load import Select
 from sndcli.defenses.parse import DefenseSpec
-from sndcli.errors import ConfigError
+from sndcli.errors import ConfigError, wanted
 from sndcli.models.inference import Precision
+from sndcli.models.remote.settings import Remote
 
 Norm = Literal["l2", "linf"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-WANTED = {  # type of pydantic's errors -> what was expected
-    "greater_than": "more than {gt}", "greater_than_equal": "at least {ge}", "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}", "finite_number": "a finite number", "int_parsing": "a whole number",
-    "int_type": "a whole number", "float_parsing": "a number", "float_type": "a number", "string_type": "text",
-    "bool_type": "true or false",
-}  # fmt: skip
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Radius = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -39,14 +37,16 @@ class Source:
         download: fetch the data set, and weights that are not on this machine.
         classes: a file that says which output of the model each folder of pictures is.
         skip_broken: leave out pictures that cannot be decoded.
+        remote: how a model at an address is asked.
     """
 
-    model: str = "resnet20"
-    dataset: str = "cifar10"
+    model: Text = "resnet20"
+    dataset: Text = "cifar10"
     data_dir: Path | None = None
     download: bool = False
     classes: Path | None = None
     skip_broken: bool = False
+    remote: Remote = Remote()
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -60,9 +60,9 @@ class Machine:
         compiled: whether networks are compiled.
     """
 
-    device: str = "auto"
+    device: Text = "auto"
     precision: Precision = "fp32"
-    batch_rows: Annotated[int, Field(ge=0)] = 0
+    batch_rows: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compiled: bool = False
 
 
@@ -88,7 +88,7 @@ class Request(Source, Machine):
         seed: of the choice of images and of all randomness.
         repeats: with seed, seed + 1, ...
         verify: fresh draws for `success_noisy`.
-        unit: images that share a loop and a part file.
+        unit: images that share a loop and a part file; None: as the run began, else 100.
         quantize: queries are 8-bit images.
         mismatch: count P_mis.
         boundary: find where the majority flips.
@@ -97,24 +97,24 @@ class Request(Source, Machine):
         save_points: keep the final points beside the result.
     """
 
-    attack: str
+    attack: Text
     defense: DefenseSpec = DefenseSpec()
     engine: Literal["native", "foolbox"] = "native"
     preset: str | None = None
     settings: tuple[str, ...] = ()
     references: tuple[str, ...] | None = None
-    votes: int = 1
+    votes: Count = 1
     norm: Norm | None = None
-    eps: tuple[float, ...] = ()
-    budget: int | None = None
-    budgets: tuple[int, ...] = ()
-    images: int | None = None
+    eps: tuple[Radius, ...] = ()
+    budget: Count | None = None
+    budgets: tuple[Count, ...] = ()
+    images: Count | None = None
     select: Select = "correct"
     select_by: str | None = None
     seed: Seed = 0
-    repeats: int = 1
-    verify: int = 100
-    unit: int = 100
+    repeats: Count = 1
+    verify: Count = 100
+    unit: Count | None = None
     quantize: bool = False
     mismatch: bool = False
     boundary: bool = True
@@ -140,6 +140,4 @@ def told(error: ValidationError) -> ConfigError:
     """The first thing that is wrong: what was expected and what was given."""
     first = error.errors()[0]
     name = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the request"
-    context = first.get("ctx", {})
-    wanted = str(context.get("expected", "")).replace("'", "") or WANTED.get(first["type"], "").format(**context)
-    return ConfigError(f"Expected `{name}` to be {wanted or first['msg']} but got `{first['input']}`.")
+    return ConfigError(f"Expected `{name}` to be {wanted(error)} but got `{first['input']}`.")

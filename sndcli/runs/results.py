@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sndcli.ball import within
 from sndcli.errors import DataError, first_line
+from sndcli.runs.checks import check_metadata, check_table
 from sndcli.runs.columns import OF_RUN, SCHEMA, repeated
 from sndcli.runs.success import confirmed, fools_bare
 from sndcli.runs.writing import replacing
@@ -36,6 +37,13 @@ LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the firs
 DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
 
+class Progress(TypedDict):
+    """How many images of a run are finished: of ``of``, all seeds together."""
+
+    images: int
+    of: int
+
+
 class Metadata(TypedDict):
     """What a file says of its run; older ones lack some of it.
 
@@ -53,6 +61,8 @@ class Metadata(TypedDict):
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
+        progress: of a run that is not finished, where its parts are read; never in a file.
+        sent: requests, retries and failures of a remote model, by the process that wrote the file.
     """
 
     id: str
@@ -68,15 +78,21 @@ class Metadata(TypedDict):
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
     answers_to_choose: NotRequired[int]
+    progress: NotRequired[Progress]
+    sent: NotRequired[dict[str, int | float]]
 
 
 def write_table(path: Path, table: pa.Table, run: Metadata) -> pa.Table:
     """Writes under a temporary name, then renames: a reader never sees half a file. Returns what was written."""
-    metadata = {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
-    table = table.replace_schema_metadata(metadata)
+    table = table.replace_schema_metadata(metadata_of(run))
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return table
+
+
+def metadata_of(run: Metadata) -> dict[bytes, bytes]:
+    """The metadata of a table's schema that says of which run it is."""
+    return {b"schema_version": str(SCHEMA_VERSION).encode(), b"run": json.dumps(run).encode()}
 
 
 def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
@@ -100,6 +116,7 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
         raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     if table.schema.metadata[b"schema_version"] == b"1":
         table = _upgraded(table, [present[name] for name in kept], without)
+    check_table(path, table)
     return table.select([name for name in SCHEMA.names if name not in without])
 
 
@@ -130,10 +147,7 @@ def _checked(path: Path, schema: pa.Schema) -> dict[str, str]:
     wrong = [name for name, now in present.items() if schema.field(name).type != SCHEMA.field(now).type]
     if wrong:
         raise DataError(f"{path} has columns of another type: {', '.join(wrong)}.")
-    try:
-        json.loads(metadata[b"run"])["config"]["budget"]
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} does not say of which run it is: its metadata is damaged.") from None
+    check_metadata(path, metadata[b"run"])
     return present
 
 

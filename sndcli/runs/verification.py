@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sndcli.queries.criterion import Criterion
-from sndcli.queries.draws import fresh_labels, labels_of, share_met
+from sndcli.queries.draws import Logits, fresh_labels, labels_of, share_met
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.boundary import DRAWS, boundary_points, majority_wrong
@@ -29,6 +29,7 @@ class Verification:
         random: whether two answers to one question can differ.
         streams: of the images, for a purpose; those of one purpose go on from call to call.
         criterion: which answers are adversarial.
+        defended: asks the defended model; the victim's by default.
     """
 
     victim: Victim
@@ -36,6 +37,11 @@ class Verification:
     random: bool
     streams: Callable[[Purpose], Streams]
     criterion: Criterion
+    defended: Logits | None = None
+
+    def _ask(self, x: Tensor) -> Tensor:
+        """Logits of the defended model."""
+        return (self.defended or self.victim.defended)(x)
 
     @property
     def draws(self) -> int:
@@ -70,7 +76,7 @@ class Verification:
                 p_adv[same, k], adv_clean[same, k] = p_adv[same, j], adv_clean[same, j]
                 new[same.to(new.device)] = False
             who = new.nonzero().squeeze(1)
-            labels = fresh_labels(self.victim.defended, now[who], who, self.draws, streams)
+            labels = fresh_labels(self._ask, now[who], who, self.draws, streams)
             p_adv[who.cpu(), k] = share_met(self.criterion.met(labels, who), labels).cpu()
             if len(who) and bare is not None:
                 adv_clean[who.cpu(), k] = self.criterion.met(labels_of(bare(now[who])), who).cpu()
@@ -83,7 +89,7 @@ class Verification:
         for k in range(found.shape[1]):
             who, same = _new(ledger, k)
             found[same, k] = found[same, k - 1]
-            wrong = majority_wrong(self.victim.defended, self.criterion, who, draws, streams)
+            wrong = majority_wrong(self._ask, self.criterion, who, draws, streams)
             at, flips = boundary_points(wrong, oracle.x0[who], ledger.submitted[k][who])
             found[who[flips].cpu(), k] = oracle.distance(at[flips], who[flips]).cpu()
         return found
@@ -94,7 +100,7 @@ class Verification:
         NaN where no draw was answered, P_mis also without a bare model.
         """
         everyone = torch.arange(len(x0), device=x0.device)
-        labels = fresh_labels(self.victim.defended, x0, everyone, self.clean_draws, self.streams("clean"))
+        labels = fresh_labels(self._ask, x0, everyone, self.clean_draws, self.streams("clean"))
         p0 = share_met(self.criterion.met(labels, everyone), labels)
         if self.victim.bare is None:
             return p0, torch.full_like(p0, float("nan"))

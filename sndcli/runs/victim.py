@@ -198,7 +198,12 @@ def _ready(
 def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
     """Logits of `x`, or one line on why not: each architecture has its own complaint about a size."""
     try:
-        return forward(x)
-    except (RuntimeError, ValueError, AssertionError) as error:
+        logits = forward(x)
+        if logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
+            raise ValueError(f"expected logits [{len(x)}, K] but got {list(logits.shape)}")
+        return logits
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a user's network does
         shape = " x ".join(map(str, x.shape[2:]))
         raise ConfigError(f"{what} fails on images of {shape}: {first_line(error)}") from None

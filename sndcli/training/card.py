@@ -16,7 +16,7 @@ from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
 from sndcli.models.zoo import Card, Robust, checksum
 from sndcli.runs.accuracy import accuracy
-from sndcli.runs.writing import write_text
+from sndcli.runs.writing import replacing, write_text
 from sndcli.training.loop import train_form_state
 from sndcli.training.recipe import Recipe
 from sndcli.training.robustness import PGD, robust_accuracy
@@ -49,7 +49,8 @@ def ship(
         pgd_images: 0 leaves robust accuracy out.
     """
     classifier, state, extra = train_form_state(recipe, model)
-    save_weights(classifier, recipe.arch, path, state, extra)
+    with replacing(path) as temporary:
+        save_weights(classifier, recipe.arch, temporary, state, extra)
     defended = reload(recipe, path, device)
     (value,) = accuracy(Forward(defended, device, 200), test_set, [0])
     robust: list[Robust] = [

@@ -15,6 +15,7 @@ from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, norms, per_image, straight, uniform_start
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, majority, noise_scale
 from sndcli.attacks.decision import boundary_art
+from sndcli.attacks.ranges import Count, Factor, NonNegative, Odd, Positive, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -46,19 +47,19 @@ class Options:
             each retest, that so many answers confirm (ours).
     """
 
-    steps: int = 25_000
-    spherical_step: float = 1e-2
-    source_step: float = 1e-2
-    adaptation: float = 1.5
-    source_step_convergence: float = 1e-7
-    update_every: int = 10
-    start_draws: int = 1_000
-    blend_steps: int = 50
-    votes: int = 1
-    retest: int = 0
+    steps: Count = 25_000
+    spherical_step: Positive = 1e-2
+    source_step: Positive = 1e-2
+    adaptation: Factor = 1.5
+    source_step_convergence: NonNegative = 1e-7
+    update_every: Count = 10
+    start_draws: Count = 1_000
+    blend_steps: Count = 50
+    votes: Odd = 1
+    retest: Whole = 0
     sigma_hat: str = "0"
-    floor: float = 0.1
-    confirm: int = 0
+    floor: NonNegative = 0.1
+    confirm: Whole = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -235,7 +236,7 @@ SPEC = AttackSpec[Options | boundary_art.Options](
     summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",
     run=run,
     scales=scales,
-    wider=("spherical_step=0.1",),
+    wider=("spherical_step=0.1", "delta=0.1"),
     told="sigma_hat={}",
     uses_eps="confirm",
 )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image, uniform_start
+from sndcli.attacks.ranges import Count, Positive, PositiveShare
 from sndcli.ball import COLLAPSED
 from sndcli.queries.call import Phase, leads
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -45,13 +46,13 @@ class Options:
         project: orthogonal steps are orthogonal to the way to the clean image, else what ART 1.2 took for it.
     """
 
-    iterations: int = 5_000
-    delta: float = 0.01
-    epsilon: float = 0.01
-    step_adapt: float = 0.667
-    samples: int = 20
-    trials: int = 25
-    start_draws: int = 1_000
+    iterations: Count = 5_000
+    delta: Positive = 0.01
+    epsilon: Positive = 0.01
+    step_adapt: PositiveShare = 0.667
+    samples: Count = 20
+    trials: Count = 25
+    start_draws: Count = 1_000
     keep_class: bool = False
     closest: bool = True
     sphere: bool = True

@@ -26,6 +26,7 @@ from sndcli.attacks.common.dct import dct_rows, low_frequencies
 from sndcli.attacks.common.geometry import block_size, norms, per_image, submit_closer, take_turns
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.geoda_plan import PROBE, RESERVE, STEP, TOLERANCE, allocate, rescaled
+from sndcli.attacks.ranges import Count, NonNegative, Odd, Positive, Side, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -53,16 +54,16 @@ class Options:
         confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
-    probe: float = 0.0
-    tolerance: float = 0.0
-    sub_dim: int = 0
-    allocation: float = 0.6
-    step: float = 0.0
-    steps: int = 100
-    start_draws: int = 1_000
+    probe: NonNegative = 0.0
+    tolerance: NonNegative = 0.0
+    sub_dim: Side = 0
+    allocation: Positive = 0.6
+    step: NonNegative = 0.0
+    steps: Count = 100
+    start_draws: Count = 1_000
     sigma_hat: str = "0"
-    votes: int = 1
-    confirm: int = 0
+    votes: Odd = 1
+    confirm: Whole = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)

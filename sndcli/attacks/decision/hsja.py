@@ -30,6 +30,7 @@ from sndcli.attacks.common.geometry import (
     uniform_start,
     unit,
 )
+from sndcli.attacks.ranges import Count, NonNegative, Positive
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -56,16 +57,16 @@ class Options:
         floor: the projections' last interval is at least this long (ours; for noisy models).
     """
 
-    iterations: int = 64
-    initial_evals: int = 100
-    max_evals: int = 10_000
-    gamma: float = 1.0
+    iterations: Count = 64
+    initial_evals: Count = 100
+    max_evals: Count = 10_000
+    gamma: Positive = 1.0
     power: float = -1.5
-    first_radius: float = 0.1
-    start_draws: int = 10_000
+    first_radius: Positive = 0.1
+    start_draws: Count = 10_000
     projected: bool = True
-    probe_scale: float = 1.0
-    floor: float = 0.0
+    probe_scale: Positive = 1.0
+    floor: NonNegative = 0.0
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:

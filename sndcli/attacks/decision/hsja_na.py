@@ -38,6 +38,7 @@ from sndcli.attacks.common.noise import (
 )
 from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.decision.hsja import FEWEST_PROBES, gradient_direction
+from sndcli.attacks.ranges import Count, NonNegative, Odd, Positive, Share, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
@@ -73,24 +74,24 @@ class Options:
     """
 
     sigma_hat: str = ESTIMATE
-    pairs: int = PAIRS
-    floor: float = 1.0
-    grid: int = 300
-    votes: int = 9
-    lead: int = 0
-    fineness: float = 0.2
-    initial_evals: int = 100
-    max_evals: int = 10_000
-    step: float = 1.0
-    outward: float = 0.5
-    overshoot: float = 0.0
-    safety: float = 0.0
-    confirm: int = 0
-    confirm_lead: int = 3
-    start_scale: float = 0.0
-    start_draws: int = 10_000
-    colour: float = 0.0
-    window: float = 0.0
+    pairs: Count = PAIRS
+    floor: NonNegative = 1.0
+    grid: Count = 300
+    votes: Odd = 9
+    lead: Whole = 0
+    fineness: Positive = 0.2
+    initial_evals: Count = 100
+    max_evals: Count = 10_000
+    step: Positive = 1.0
+    outward: NonNegative = 0.5
+    overshoot: NonNegative = 0.0
+    safety: NonNegative = 0.0
+    confirm: Whole = 0
+    confirm_lead: Whole = 3
+    start_scale: NonNegative = 0.0
+    start_draws: Count = 10_000
+    colour: Share = 0.0
+    window: NonNegative = 0.0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)

@@ -26,6 +26,7 @@ from sndcli.attacks.common.geometry import active, per_image, straight, uniform_
 from sndcli.attacks.common.noise import voted
 from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.decision.infomax import infomax, sigmoids_of
+from sndcli.attacks.ranges import Count, NonNegative, Odd, PositiveShare, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
@@ -51,15 +52,15 @@ class Options:
         start_votes: answers behind a start.
     """
 
-    grid: int = 300
-    iterations: int = 10_000
-    initial_evals: int = 100
-    max_evals: int = 50_000
-    max_share: float = 1.0
-    reserve: int = 100
-    outward: float = 0.0
-    start_draws: int = 10_000
-    start_votes: int = 5
+    grid: Count = 300
+    iterations: Count = 10_000
+    initial_evals: Count = 100
+    max_evals: Count = 50_000
+    max_share: PositiveShare = 1.0
+    reserve: Whole = 100
+    outward: NonNegative = 0.0
+    start_draws: Count = 10_000
+    start_votes: Odd = 5
 
 
 def alpha(s: Tensor, theta: float) -> Tensor:

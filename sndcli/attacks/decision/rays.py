@@ -18,6 +18,7 @@ from torch import Tensor
 from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, per_image
 from sndcli.attacks.common.noise import majority
+from sndcli.attacks.ranges import Odd, Positive, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -39,10 +40,10 @@ class Options:
             confirm (ours).
     """
 
-    tolerance: float = 1e-3
-    votes: int = 1
-    retest: int = 0
-    confirm: int = 0
+    tolerance: Positive = 1e-3
+    votes: Odd = 1
+    retest: Whole = 0
+    confirm: Whole = 0
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:  # noqa: ARG001

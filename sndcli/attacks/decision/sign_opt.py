@@ -20,6 +20,7 @@ from sndcli.attacks.common.confirm import submitting
 from sndcli.attacks.common.geometry import active, block_size, per_image, take_turns, unit
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, noise_scale, voted_but_first
 from sndcli.attacks.decision.sign_opt_search import CHECK, FIRST, GRADIENT, HALVE, IN, OUT, REFINE, TEST, RaySearch
+from sndcli.attacks.ranges import Count, Odd, Positive, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
@@ -49,19 +50,19 @@ class Options:
         confirm: with a number, a point 2 % and 2σ̂ further out is submitted that so many answers confirm (ours).
     """
 
-    directions: int = 200
-    alpha: float = 0.2
-    beta: float = 1e-3
-    starts: int = 100
-    start_tolerance: float = 1e-3
-    iterations: int = 1_000
-    trials: int = 15
-    limit: float = 20.0
+    directions: Count = 200
+    alpha: Positive = 0.2
+    beta: Positive = 1e-3
+    starts: Count = 100
+    start_tolerance: Positive = 1e-3
+    iterations: Count = 1_000
+    trials: Count = 15
+    limit: Positive = 20.0
     saving: bool = False
     sigma_hat: str = "0"
-    votes: int = 1
+    votes: Odd = 1
     remeasure: bool = False
-    confirm: int = 0
+    confirm: Whole = 0
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)

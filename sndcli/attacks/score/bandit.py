@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
 from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
+from sndcli.attacks.ranges import Positive, Side
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -36,12 +37,12 @@ class Options:
             surface lie inside ε too, where a wrong answer counts.
     """
 
-    fd_eta: float = 0.01
-    exploration: float = 0.01
-    online_lr: float = 0.1
-    image_lr: float = 0.5
-    tiles: int = 0
-    ball: float = 1.0
+    fd_eta: Positive = 0.01
+    exploration: Positive = 0.01
+    online_lr: Positive = 0.1
+    image_lr: Positive = 0.5
+    tiles: Side = 0
+    ball: Positive = 1.0
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:

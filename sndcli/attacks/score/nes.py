@@ -13,18 +13,18 @@ it would halve the step of an attack that gets on, so here it halves where the l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
 from sndcli.attacks.common.scores import project, stop_at_iterate, stop_at_success
+from sndcli.attacks.ranges import Count, NonNegative, Positive, Rate, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
-from sndcli.errors import unknown
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
-LOSSES = ("cross-entropy", "margin")
 STEPS = {"linf": 0.01, "l2": 0.1}
 HALVED = 200  # the step ends at its two-hundredth
 
@@ -43,17 +43,13 @@ class Options:
         plateau: estimates over which the loss has to rise, or the step halves; 0 keeps the step.
     """
 
-    pairs: int = 25
-    probe: float = 0.001
-    lr: float = 0.0
-    iterations: int = 10_000
-    momentum: float = 0.9
-    loss: str = "cross-entropy"
-    plateau: int = 5
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+    pairs: Count = 25
+    probe: Positive = 0.001
+    lr: NonNegative = 0.0
+    iterations: Count = 10_000
+    momentum: Rate = 0.9
+    loss: Literal["cross-entropy", "margin"] = "cross-entropy"
+    plateau: Whole = 5
 
 
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:

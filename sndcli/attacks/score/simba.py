@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from sndcli.attacks.common.dct import dct_rows
 from sndcli.attacks.common.geometry import active
 from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
+from sndcli.attacks.ranges import Count, Positive, Side, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
@@ -48,15 +50,15 @@ class Options:
         relative: `epsilon` is a share of the run's ε (ours; the authors' step fits the large ε of ImageNet).
     """
 
-    epsilon: float = 0.2
-    basis: str = "pixel"
-    order: str = "rand"
-    freq_dims: int = 0
-    stride: int = 0
-    iterations: int = 0
-    draws: int = 1
+    epsilon: Positive = 0.2
+    basis: Literal["pixel", "dct"] = "pixel"
+    order: Literal["rand", "strided", "auto"] = "rand"
+    freq_dims: Side = 0
+    stride: Side = 0
+    iterations: Whole = 0
+    draws: Count = 1
     requery: bool = False
-    confirm: int = 0
+    confirm: Whole = 0
     anywhere: bool = False
     relative: bool = False
 

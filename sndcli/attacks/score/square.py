@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, norms, per_image
 from sndcli.attacks.common.scores import Incumbent, averaged, stop_at_success
+from sndcli.attacks.ranges import Count, PositiveShare, Whole
 from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
@@ -33,11 +34,11 @@ class Options:
         confirm: further answers, at most, most of which must be wrong before an attack ends (ours); 0 asks none.
     """
 
-    p_init: float = 0.8
+    p_init: PositiveShare = 0.8
     rescale: bool = False
-    draws: int = 1
+    draws: Count = 1
     requery: bool = False
-    confirm: int = 0
+    confirm: Whole = 0
 
 
 def share(iteration: int, budget: int, options: Options) -> float:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sndcli.attacks.common.geometry import active, per_image, unit
 from sndcli.attacks.common.scores import project, stop_at_success
+from sndcli.attacks.ranges import NonNegative, Positive, Rate, Whole
 from sndcli.attacks.spec import AttackSpec, Preset
 from sndcli.models.reference import Reference
 from sndcli.queries.criterion import log_probabilities
@@ -44,13 +45,13 @@ class Options:
         authors_count: budgets are the authors' count, two an iteration.
     """
 
-    image_lr: float = 1 / 255
-    fd_eta: float = 0.1
-    exploration: float = 0.1
-    prior_lr: float = 1.0
-    max_drop: float = 0.5
-    drop_start: int = 10
-    drop_gamma: float = 0.01
+    image_lr: Positive = 1 / 255
+    fd_eta: Positive = 0.1
+    exploration: Positive = 0.1
+    prior_lr: Positive = 1.0
+    max_drop: Rate = 0.5
+    drop_start: Whole = 10
+    drop_gamma: NonNegative = 0.01
     authors_count: bool = False
 
     def paid(self, budget: int, votes: int = 1) -> int:

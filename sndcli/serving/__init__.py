@@ -1,0 +1,1 @@
+"""A defended model behind the Open Inference Protocol: what ``snd serve`` runs."""
