@@ -262,7 +262,7 @@ attack hsja --set gamma=inf => gamma
 attack hsja --set gamma=0 => gamma
 attack hsja --set gamma=-1 => gamma
 attack hsja --set iterations=-3 => iterations
-attack hsja --set iterations=0 => iterations
+attack hsja --set iterations=0.5 => iterations
 attack hsja --set iterations=1.5 => iterations
 attack hsja --set iterations=99999999999999999999 => iterations
 attack hsja --set projected=maybe => projected

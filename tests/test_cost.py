@@ -12,7 +12,7 @@ import torch
 from conftest import Done
 
 from sndcli.datasets.base import ImageSet
-from sndcli.datasets.load import load
+from sndcli.datasets.load import block_of, load
 from sndcli.defenses.parse import DefenseSpec, parse
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.queries.oracle import Oracle
@@ -69,7 +69,9 @@ def test_the_model_counts_what_is_evaluated(
     assert bare <= found.most.bare
     # Report points that share a point are verified once, which in runs this short is often so.
     assert 0.5 * found.usual.defended <= defended <= 1.25 * found.usual.defended
-    assert bare == pytest.approx(found.usual.bare, rel=0.25)
+    selected = -(-run.images // block_of(run.images)) * block_of(run.images)  # all are right here, not nine of ten
+    usual = found.usual.bare - found.usual.selection + selected
+    assert 0.5 * usual <= bare <= 1.25 * usual
 
 
 def test_what_a_run_is_made_of() -> None:
@@ -82,7 +84,7 @@ def test_what_a_run_is_made_of() -> None:
     assert found.usual.boundary == 20 * 2 * 25 * (1 + 2 + 9)
     assert found.most.clean == 20 * 3 * 20 + 16
     assert found.most.mismatch == 20 * 400 // 4
-    assert (found.most.selection, found.usual.selection) == (1200, 128)
+    assert (found.most.selection, found.usual.selection) == (1200, 20)
     assert found.most.total == found.most.defended + found.most.bare == found.most.paid + found.most.unpaid
     bare = cost.of_run(replace(run, defense=DefenseSpec()), 1200)
     assert (bare.most.verification, bare.most.boundary) == (20 * 2 * 2, 20 * 2 * 24)
