@@ -187,6 +187,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "evidence": ("--images", 2, "--queries", 20, "--draws", 4, "--noise-images", 2, "--sigmas", 0.01, "--probes", 0.03),
     "train": ("resnet20", "--epochs", 1, "--pgd-images", 0, "--data-dir", "data"),
     "ls": ("attacks",),
+    "explain": ("floor",),
     "doctor": (),
 }
 
@@ -200,7 +201,7 @@ def test_stdout_has_the_result_alone(snd: Snd, tmp_path: Path, monkeypatch: pyte
     named = {str(command.name) for command in app.registered_commands}
     assert set(COMMANDS) <= named
     for name, arguments in COMMANDS.items():
-        out = () if name in ("report", "reproduce", "evidence", "ls", "doctor", "accuracy") else ("--out", name)
+        out = () if name in ("report", "reproduce", "evidence", "ls", "explain", "doctor", "accuracy") else ("--out", name)
         done = snd(name, *arguments, *out, "--json")
         assert done.returncode == 0, (name, done.stderr)
         assert isinstance(json.loads(done.stdout), dict), name

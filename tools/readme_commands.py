@@ -24,6 +24,7 @@ SHORTER = {
     "accuracy": "",
     "report": "",
     "ls": "",
+    "explain": "",
     "doctor": "",
 }
 LEFT_OUT = {
