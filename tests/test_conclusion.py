@@ -82,6 +82,15 @@ def test_bounds_and_budgets_are_named_where_they_differ() -> None:
     assert "against snd 0.01 (L∞ ≤ 8/255) rays breaks 50 of 100 images in 1,000 queries" in sentence
 
 
+def test_votes_are_the_attackers_and_make_no_other_victim() -> None:
+    climbed = [row(5), row(30, votes=10), row(93, attack="hsja-na", preset=None)]
+    assert conclude(climbed) == (
+        "Within 2,000 queries an image, against snd 0.01 hsja breaks 30 of 100 images, and hsja-na, which knows of the "
+        "noise, 93 of 100."
+    )
+    assert "against snd 0.01, T=10 hsja breaks 97" in conclude([row(97, votes=10)])
+
+
 def test_many_victims_are_counted() -> None:
     rows = [row(10 * k, sigma=0.01 * k) for k in range(1, 6)]
     assert "2 more are in the table" in conclude(rows)

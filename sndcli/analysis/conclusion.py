@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sndcli.analysis.advice import next_command
 from sndcli.analysis.setting import Setting
@@ -84,7 +84,8 @@ def _stands(rows: Sequence[Summary]) -> list[Stand]:
     victims: dict[tuple[str, str, str], list[Summary]] = {}
     for row in rows:
         if row.setting.attack != "null":
-            victims.setdefault((row.setting.victim, row.setting.data, row.setting.bound), []).append(row)
+            asked_once = replace(row.setting, votes=1)  # how often it asks is the attacker's choice
+            victims.setdefault((asked_once.victim, asked_once.data, asked_once.bound), []).append(row)
     found = []
     for members in victims.values():
         knowing = [row for row in members if noise_aware(row.setting.attack, row.setting.preset)]
@@ -93,7 +94,9 @@ def _stands(rows: Sequence[Summary]) -> list[Stand]:
         unaware, aware = (next(iter(headlines(part)), None) for part in (others, knowing))
         advice = next_command(others[0].setting) if others else ""
         published = all(_published(row.setting) for row in others)
-        found.append(Stand(members[0].setting, random, unaware, aware, published, advice))
+        setting = members[0].setting
+        setting = setting if len({row.setting.votes for row in members}) == 1 else replace(setting, votes=1)
+        found.append(Stand(setting, random, unaware, aware, published, advice))
     return [stand for stand in found if stand.heads]
 
 
