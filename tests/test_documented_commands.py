@@ -59,7 +59,7 @@ def words(text: str) -> list[str]:
 
 def test_the_pages_have_commands() -> None:
     assert len(COMMANDS) > 40
-    assert ("README.md", "snd attack hsja --dataset cifar10 --sigma 0.01 --budget 10000") in COMMANDS
+    assert ("README.md", "snd attack hsja,hsja-na --sigma 0,0.01 --images 25 --budget 1000") in COMMANDS
 
 
 @pytest.mark.parametrize(("page", "text"), COMMANDS)

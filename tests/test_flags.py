@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -56,6 +57,56 @@ def test_a_clean_run_raises_nothing() -> None:
 def test_flags_of_one_row(name: str, raising: dict[str, Any], quiet: dict[str, Any]) -> None:
     assert names(row(**raising)) == {name}
     assert names(row(**quiet)) == set()
+
+
+WORST = [
+    ("seen_above_noisy", [{"success_noisy": rate(30)}]),
+    ("success_falls", [{"budget": 10_000}, {"budget": 20_000, "success_noisy": rate(52)}]),
+    ("floor_explains", [{"floor": 0.4}]),
+    ("probe_below_noise", [{"probe": 6e-6}]),
+    ("probe_below_noise", [{"probe": 4e-3}]),
+    ("search_below_noise", [{"search": 1e-6}]),
+    ("no_noise_aware", [{}]),
+    ("defense_off", [{"passes_differ": False}]),
+    ("too_few_images", [{"n": 10, "success_noisy": rate(6, 10), "success_seen": rate(6, 10)},
+                        {"n": 10, "success_noisy": rate(4, 10), "success_seen": rate(6, 10), "sigma": 0.005}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("attack", ["hsja", "simba", "hsja-na"])
+@pytest.mark.parametrize(("name", "changes"), WORST)
+def test_a_flag_is_read_by_anyone(name: str, changes: list[dict[str, Any]], attack: str, norm: str) -> None:
+    """What, so what, do this: at most 25 words, no symbols, and a command at the end."""
+    raised = flags([row(**{"attack": attack, "preset": None, "norm": norm} | change) for change in changes])
+    found = [flag.text for flag in raised if flag.name == name]
+    if name == "no_noise_aware" and attack == "hsja-na":
+        assert found == []
+        return
+    for text in found:
+        prose, _, command = text.partition("`")
+        assert len(text.split()) <= 25, text
+        assert re.fullmatch(r"[A-Za-z0-9 ,.;:']+", prose), text
+        assert re.fullmatch(r"snd [^`]+`", command), text
+    assert found
+
+
+def test_flags_of_test_steps_name_the_ratio() -> None:
+    (flag,) = flags([row(attack="hsja", preset=None, probe=0.01 / 1731), row()])
+    assert flag.text == (
+        "This attack's test steps are 1,700 times smaller than the noise: it cannot see. Failure proves nothing; "
+        "run `snd attack hsja-na`"
+    )
+
+
+def test_the_images_that_a_flag_asks_for_are_enough() -> None:
+    one = {"n": 10, "success_seen": rate(6, 10)}
+    (flag,) = flags([row(success_noisy=rate(6, 10), **one), row(sigma=0.005, success_noisy=rate(4, 10), **one)])
+    assert flag.where.endswith(", beside snd 0.005")
+    n = int(flag.text.split("--images ")[1].strip("`"))
+    more = {"n": n, "success_seen": rate(round(0.6 * n), n)}
+    shares = ((0.01, 0.6), (0.005, 0.4))
+    assert flags([row(sigma=sigma, success_noisy=rate(round(p * n), n), **more) for sigma, p in shares]) == []
 
 
 def test_success_that_falls_with_budget() -> None:

@@ -106,8 +106,10 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     options = ("--sigma", 0.01, "--images", 2, "--budget", 120, "--verify", 4, "--batch-size", 64, "--no-progress")
     done = snd("attack", "hsja", *options, "--out", tmp_path / "a.parquet")
     assert done.returncode == 0, done.stderr
-    for word in ("claimed", "verified", "border"):
-        assert word in done.stdout
+    table = snd("report", tmp_path / "a.parquet", "--format", "md").stdout
+    for word in ("submitted", "verified", "boundary"):
+        assert f"| {word} L2 |" in table
+    assert done.stdout.rstrip().endswith("run `snd attack hsja-na`.")
     for name in ("probe_below_noise", "search_below_noise", "no_noise_aware"):
         assert f"flag: {name}" in done.stderr
     (first, _) = results.read(tmp_path / "a.parquet").to_pylist()
@@ -115,8 +117,8 @@ def test_border_flags_and_plain_tables(snd: Snd, tmp_path: Path) -> None:
     assert "flag:" not in snd("report", tmp_path / "a.parquet", "-q").stderr
     flags = json.loads(snd("report", tmp_path / "a.parquet", "--json").stdout)["flags"]
     assert {"no_noise_aware", "probe_below_noise"} <= {flag["name"] for flag in flags}
-    bare = snd("attack", "hsja", *options, "--no-boundary", "--out", tmp_path / "b.parquet")
-    assert "claimed " not in bare.stdout
+    assert snd("attack", "hsja", *options, "--no-boundary", "--out", tmp_path / "b.parquet").returncode == 0
+    assert "boundary" not in snd("report", tmp_path / "b.parquet", "--format", "md").stdout
     assert results.read(tmp_path / "b.parquet").column("distance_boundary").null_count == 2
 
 

@@ -86,7 +86,7 @@ def test_attacks_and_sigmas_are_all_their_combinations(snd: Snd, tmp_path: Path)
     assert len(list((tmp_path / "all").glob("*.parquet"))) == 4
     alone = snd("attack", "hsja", "--sigma", 0.01, *SMALL, "--out", tmp_path / "one", "--json")
     one = json.loads(alone.stdout)
-    assert set(one) == {"schema", "rows", "run", "flags"}
+    assert set(one) == {"schema", "sentence", "rows", "run", "flags"}
     assert one["rows"] == [row for row in answer["rows"] if (row["attack"], row["sigma"]) == ("hsja", 0.01)]
     name = Path(one["run"]["path"]).name
     assert rows_of(tmp_path / "one" / name) == rows_of(tmp_path / "all" / name)
@@ -187,6 +187,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "evidence": ("--images", 2, "--queries", 20, "--draws", 4, "--noise-images", 2, "--sigmas", 0.01, "--probes", 0.03),
     "train": ("resnet20", "--epochs", 1, "--pgd-images", 0, "--data-dir", "data"),
     "ls": ("attacks",),
+    "explain": ("floor",),
     "doctor": (),
 }
 
@@ -200,7 +201,7 @@ def test_stdout_has_the_result_alone(snd: Snd, tmp_path: Path, monkeypatch: pyte
     named = {str(command.name) for command in app.registered_commands}
     assert set(COMMANDS) <= named
     for name, arguments in COMMANDS.items():
-        out = () if name in ("report", "reproduce", "evidence", "ls", "doctor", "accuracy") else ("--out", name)
+        out = () if name in ("report", "reproduce", "evidence", "ls", "explain", "doctor", "accuracy") else ("--out", name)
         done = snd(name, *arguments, *out, "--json")
         assert done.returncode == 0, (name, done.stderr)
         assert isinstance(json.loads(done.stdout), dict), name
@@ -208,7 +209,7 @@ def test_stdout_has_the_result_alone(snd: Snd, tmp_path: Path, monkeypatch: pyte
 
 def test_what_a_model_prints_goes_to_stderr(snd: Snd, tmp_path: Path) -> None:
     done = snd("attack", "null", *SMALL, "--out", tmp_path, "--json", "-q")
-    assert set(json.loads(done.stdout)) == {"schema", "rows", "run", "flags"}
+    assert set(json.loads(done.stdout)) == {"schema", "sentence", "rows", "run", "flags"}
     for word in ("imported", "made", "asked"):
         assert word in done.stderr
 

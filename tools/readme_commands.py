@@ -25,6 +25,7 @@ SHORTER = {
     "report": "",
     "compare": "",
     "ls": "",
+    "explain": "",
     "doctor": "",
 }
 LEFT_OUT = {

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from sndcli.analysis.advice import next_command
 from sndcli.analysis.measures import Interval
 from sndcli.analysis.setting import Setting
 from sndcli.analysis.summary import Summary
@@ -19,6 +20,8 @@ FALL = 0.05  # of success_noisy with a larger budget, and at least two images
 FLOOR_SHARE = 0.5  # of success_seen
 SEARCH_SHARE = 0.19  # of σ; the noise-aware attacks end at 0.2 and above by a majority
 PROBE_SHARE = 0.5  # of σ; where the boundary bends, probes a little below the noise are the best
+BLIND = 10  # noise in probes, from which nothing is seen
+Z = 1.96  # of 95 %
 CLAIM = 0.05  # a difference that a reader would take for one
 DEFENSE = ("defense", "sigma", "beta", "clip", "weights", "weights_digest")
 VICTIM = ("dataset", "dataset_digest", "model", "model_digest", *DEFENSE)
@@ -30,7 +33,7 @@ class Flag:
 
     Attributes:
         name: stable, a heading of docs/flags.md.
-        text: what was found and what it means, one line.
+        text: what was found, what it means and what to do, in at most 25 words without symbols; ends in a command.
         where: attack, defense and budget it was found at.
     """
 
@@ -62,13 +65,24 @@ def _of_setting(rows: Sequence[Summary]) -> list[Flag]:
     sigma, place = last.setting.sigma, _where(last, with_budget=False)
     probe, search = last.scales.probe, last.scales.search
     if sigma and probe is not None and probe < PROBE_SHARE * sigma:
-        text = f"probes reach {sigma / probe:.3g} times less far than the noise (σ√d/δ); a wider probe costs no queries"
+        sees = "it cannot see" if sigma / probe >= BLIND else "it sees little"
+        text = (
+            f"This attack's test steps are {_ratio(sigma / probe)} times smaller than the noise: {sees}. "
+            f"Failure proves nothing; run `{next_command(last.setting)}`"
+        )
         found.append(Flag("probe_below_noise", text, place))
     if sigma and search is not None and search < SEARCH_SHARE * sigma:
-        text = f"searches end at {search:.2g}, the noise is {sigma:g}: their last steps are coin flips"
+        text = (
+            f"Searches end {_ratio(sigma / search)} times below the noise, so their last answers are coin flips that "
+            f"waste queries; run `snd adaptive {last.setting.attack} --ladder`"
+        )
         found.append(Flag("search_below_noise", text, place))
     if last.scales.passes_differ is False:
-        found.append(Flag("defense_off", "passes on one image agree although a defense is on", place))
+        text = (
+            "The defense says it is random, but its answers do not change: it is off, and was not tested; "
+            f"run `snd doctor --defense {last.setting.defense}`"
+        )
+        found.append(Flag("defense_off", text, place))
     return found
 
 
@@ -78,7 +92,10 @@ def _seen_above_noisy(row: Summary) -> list[Flag]:
         return []
     if _value(seen) - _value(noisy) <= SEEN_ABOVE_NOISY or seen.lo <= noisy.hi:
         return []
-    text = f"seen {_percent(seen)}, but fresh draws confirm {_percent(noisy)}: most successes were luck"
+    text = (
+        f"Wrong answers came for {_percent(seen)} percent of images, new answers confirm {_percent(noisy)}: the rest "
+        f"was luck; run `{next_command(row.setting)}`"
+    )
     return [Flag("seen_above_noisy", text, _where(row))]
 
 
@@ -87,8 +104,8 @@ def _falls(rows: Sequence[Summary]) -> list[Flag]:
         one, two = before.number("success_noisy"), after.number("success_noisy")
         if one is not None and two is not None and one - two > max(FALL, 1.5 / max(1, after.n)) - 1e-12:
             text = (
-                f"success_noisy falls from {100 * one:.1f} % at {before.budget:,} queries to {100 * two:.1f} %: "
-                "the attack gives better points away, and a smaller budget is worth more than it shows"
+                f"Success falls from {100 * one:.0f} to {100 * two:.0f} percent between {before.budget:,} and "
+                f"{after.budget:,} queries, which flatters the defense; run `snd report results --at {before.budget}`"
             )
             return [Flag("success_falls", text, _where(after))]
     return []
@@ -100,7 +117,10 @@ def _floor(row: Summary) -> list[Flag]:
         return []
     if _value(seen) < 0.02 or floor <= FLOOR_SHARE * _value(seen):
         return []
-    text = f"resending the clean image would be seen to succeed on {100 * floor:.1f} % of {_percent(seen)}"
+    text = (
+        f"Of {_percent(seen)} percent seen, resending the clean image alone explains {100 * floor:.0f}: little is the "
+        "attack's merit; compare with `snd attack null`"
+    )
     return [Flag("floor_explains", text, _where(row))]
 
 
@@ -111,7 +131,10 @@ def _no_noise_aware(rows: Sequence[Summary]) -> list[Flag]:
         random = bool(setting.sigma) or members[0].scales.passes_differ is not None
         attacked = [row.setting for row in members if row.setting.attack != "null"]
         if random and attacked and not any(noise_aware(s.attack, s.preset) for s in attacked):
-            text = "no attack that knows of the noise is among these results; see `snd adaptive NAME --ladder`"
+            text = (
+                "No attack here knows of the noise, so surviving it is no evidence for the defense; "
+                f"run `{next_command(attacked[0])}`"
+            )
             found.append(Flag("no_noise_aware", text, setting.victim))
     return found
 
@@ -129,11 +152,12 @@ def _too_few_images(rows: Sequence[Summary]) -> list[Flag]:
                 high, low = (a, b) if _value(a) > _value(b) else (b, a)
                 apart = _value(high) - _value(low)
                 if apart < math.hypot(_value(high) - high.lo, low.hi - _value(low)):
+                    n, middle = min(one.n, two.n), (_value(high) + _value(low)) / 2
                     text = (
-                        f"{100 * apart:.0f} points from {two.setting.defended}, which {min(one.n, two.n)} images "
-                        "cannot tell from chance"
+                        f"These two defenses lie {100 * apart:.0f} points apart, which {n} images cannot tell from "
+                        f"chance; run `snd attack {one.setting.attack} --images {_enough(n, apart, middle)}`"
                     )
-                    found.append(Flag("too_few_images", text, _where(one)))
+                    found.append(Flag("too_few_images", text, f"{_where(one)}, beside {two.setting.defended}"))
     return found
 
 
@@ -164,4 +188,15 @@ def _value(rate: Interval) -> float:
 
 
 def _percent(rate: Interval) -> str:
-    return f"{100 * _value(rate):.1f} %"
+    return f"{100 * _value(rate):.0f}"
+
+
+def _ratio(number: float) -> str:
+    """Two figures of it: ``1,700``, ``2.4``."""
+    return f"{number:.1f}" if number < 10 else f"{float(f'{number:.2g}'):,.0f}"
+
+
+def _enough(n: int, apart: float, middle: float) -> int:
+    """Images at which two shares so far apart would be told from chance: twice n at least, in steps of 50."""
+    wanted = max(2 * n, 2 * (Z / apart) ** 2 * middle * (1 - middle))
+    return 50 * math.ceil(wanted / 50)

@@ -39,6 +39,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
     sigma_hat: Annotated[
         str, typer.Option("--sigma-hat", help="What --ladder's noise-aware rungs know of σ: a number, or estimate.")
     ] = "estimate"
+    details: o.Details = False
 
     def run(self, listener: "Listener") -> "Shown":
         """One run, or with --ladder one for each rung."""
@@ -56,7 +57,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         job = prepare(request, listener, self.debug)
         if self.dry_run:
             return planned([Planned(job, defense)])
-        return results([job.run(defense)], listener)
+        return results([job.run(defense)], listener, details=self.details)
 
     def _of_questions(self, request: "Request") -> "Request":
         """Budgets in paid queries, where they were given in questions."""
@@ -101,4 +102,4 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         victim = cache(partial(job.victim, defense))
         runs = [j.run(defense, victim) for j in jobs]
         found = ladder([Climb(rung, frame_of(run.table)) for rung, run in zip(climbs, runs, strict=True)])
-        return results(runs, listener, {"ladder": found.as_dict()}, table(found))
+        return results(runs, listener, {"ladder": found.as_dict()}, table(found), self.details)

@@ -12,6 +12,7 @@ from sndcli.cli.command import Program, Runner
 from sndcli.cli.compare import Compare
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
+from sndcli.cli.explain import Explain
 from sndcli.cli.ls import Ls
 from sndcli.cli.report import Report, Spreading
 from sndcli.cli.reproduce import Reproduce
@@ -56,4 +57,5 @@ app.command("evidence", cls=Runner)(Evidence)
 app.command("train", cls=Runner)(Train)
 app.command("serve", cls=Runner)(Serve)
 app.command("ls", cls=Runner)(Ls)
+app.command("explain", cls=Runner)(Explain)
 app.command("doctor", cls=Runner)(Doctor)

@@ -39,6 +39,7 @@ class Attack(o.AttackOptions):
         Path | None,
         typer.Option(help="A folder for pictures of each image: clean, attacked, and their difference.", metavar="DIR"),
     ] = None
+    details: o.Details = False
 
     def run(self, listener: "Listener") -> "Shown":
         """One run for each attack and σ."""
@@ -52,7 +53,7 @@ class Attack(o.AttackOptions):
         if self.save_png is not None:
             for run in done:
                 listener.note(pictures.save(run.path, self.save_png).text)
-        return results(done, listener)
+        return results(done, listener, details=self.details)
 
     def _planned(self, listener: "Listener") -> "Sequence[Planned]":
         """Each attack with each σ, of one model and data set; checked before the first one starts."""

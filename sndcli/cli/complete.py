@@ -49,6 +49,13 @@ def presets(ctx: typer.Context, incomplete: str) -> list[str]:
     return _last(incomplete, "", dict.fromkeys(preset for entry in chosen for preset in entry.presets))
 
 
+def words(incomplete: str) -> list[str]:
+    """What ``snd explain`` knows."""
+    from sndcli.glossary import TERMS
+
+    return _last(incomplete, "", dict.fromkeys(term.word for term in TERMS))
+
+
 def kinds(incomplete: str) -> list[str]:
     """What ``snd ls`` lists."""
     return _last(incomplete, "", ("attacks", "defenses", "models", "datasets"))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rich.console import RenderableType
 
+from sndcli.analysis.conclusion import conclude
 from sndcli.analysis.flags import flags
 from sndcli.analysis.summary import summarise
 from sndcli.cli.output import Shown
@@ -23,8 +24,9 @@ def results(
     listener: Listener,
     extra: Mapping[str, object] | None = None,
     below: Iterable[RenderableType] = (),
+    details: bool = False,
 ) -> Shown:
-    """Finished runs: one JSON object, or tables. Flags are notes.
+    """Finished runs: one JSON object, or tables and what can be concluded in a sentence. Flags are notes.
 
     With several runs, ``run`` describes the first and ``runs`` all of them.
 
@@ -33,18 +35,20 @@ def results(
         listener: told of the flags.
         extra: joins the JSON object.
         below: what follows the tables.
+        details: whether tables have all figures, and not only the four that are needed first.
     """
     rows = summarise([run.table for run in runs])
     raised = flags(rows)
     for flag in raised:
         listener.note(str(flag))
     described = [_describe(run) for run in runs]
+    sentence = conclude(rows)
     answer: dict[str, object] = {
-        "schema": 2, "rows": [row.as_dict() for row in rows], "run": described[0],
+        "schema": 2, "sentence": sentence, "rows": [row.as_dict() for row in rows], "run": described[0],
         "flags": [flag.as_dict() for flag in raised],
     }  # fmt: skip
     answer |= {"runs": described} if len(runs) > 1 else {}
-    return Shown(answer | dict(extra or {}), lambda: [*rich_tables(rows), *below])
+    return Shown(answer | dict(extra or {}), lambda: [*rich_tables(rows, details=details), *below, "", sentence])
 
 
 def _describe(run: Run) -> dict[str, object]:

@@ -98,6 +98,7 @@ BatchSize = Annotated[
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (on the CPU: needs a C++ compiler).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but errors.")]
+Details = Annotated[bool, typer.Option("--details", help="All figures, not only seen, noisy, clean and floor.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 

@@ -68,7 +68,7 @@ class SigmaSweep(o.AttackOptions):
         if self.plot is not None:
             pictures.draw(points, self.plot, self.name)
             listener.note(f"written: {self.plot}")
-        return results(runs, listener, found, [pictures.table(points), advice.text])
+        return results(runs, listener, found, [pictures.table(points), advice.text], details=True)
 
     def _settings(self) -> "list[DefenseSpec]":
         """Each once.

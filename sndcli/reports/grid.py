@@ -11,7 +11,8 @@ from sndcli.analysis.setting import NORMS
 from sndcli.analysis.summary import Summary
 
 # The order of columns: what a narrow table has, then what it leaves out.
-FIRST = (*THREE, "floor", "distance_best")
+NEEDED = (*THREE, "floor")  # before all others
+FIRST = (*NEEDED, "distance_best")
 THEN = (
     "distance_boundary", "p_mis", "success_as_submitted", "distance_submitted", "distance_verified", "distance_last",
     "p_mis_clean",

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.summary import Summary
-from sndcli.reports.grid import Grid, Line, caption, grids
+from sndcli.reports.grid import NEEDED, Grid, Line, caption, grids
 
 LABELS = ("attack", "defense")  # columns of words
 LEAST = 3  # figures of the narrowest table: the three successes
@@ -68,10 +68,11 @@ class Column:
         return max(len(word) for text in (self.name, *self.cells) for word in text.split()) if self.left else self.plain
 
 
-def rich_tables(rows: Sequence[Summary], method: str = "wilson") -> list[Fitted | Text]:
-    """One table a comparison, for a terminal."""
+def rich_tables(rows: Sequence[Summary], method: str = "wilson", details: bool = True) -> list[Fitted | Text]:
+    """One table a comparison, for a terminal; without `details` of the figures in `NEEDED` alone."""
     found: list[Fitted | Text] = []
-    for grid in grids(rows):
+    for full in grids(rows):
+        grid = full if details else replace(full, measures=tuple(key for key in full.measures if key in NEEDED))
         found += [Text(""), Fitted(grid, method)] if found else [Fitted(grid, method)]
     return found
 
