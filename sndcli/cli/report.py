@@ -112,8 +112,8 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
-        if self.methods and (rules or self.baseline):
-            raise ConfigError("`--methods` only prints how figures were measured; gates need a report of their own.")
+        if self.methods and any((rules, self.baseline, self.plot, self.out, self.html, self.junit, self.save_png)):
+            raise ConfigError("`--methods` only prints how figures were measured; gates and files need another report.")
         for path in (self.out, self.html):
             if path is not None:
                 check_writable(path)
