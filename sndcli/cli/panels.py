@@ -45,7 +45,8 @@ class Panelled(Runner):
         super().__init__(*args, **given)
         self.epilog = self.epilog or EPILOG
         order = [*PANELS]
-        for option in self.params:
+        options: Any = self.params
+        for option in options:
             if option.param_type_name == "option":
                 option.rich_help_panel = PLACES[str(option.name)][0] if option.name in PLACES else None
         known = [option for option in self.params if option.name in PLACES]
