@@ -441,8 +441,7 @@ attack hsja --dataset imagenet => SND_DATA
 attack hsja --dataset imagenet --data-dir {folder}/no => no
 attack hsja --dataset imagenet --data-dir {empty} => synset
 attack hsja --dataset imagenet --data-dir {pictures} => synset
-attack hsja --dataset imagenet --download => --download
-attack hsja --dataset folder:{pictures} --download => --download
+attack hsja --dataset imagenet --download => --data-dir
 attack hsja --dataset folder:{folder}/no => no
 attack hsja --dataset folder: => folder:
 attack hsja --dataset folder:{good} => good.parquet
@@ -580,8 +579,8 @@ VARIABLES = """
 SND_IMAGES=x attack hsja => SND_IMAGES
 SND_IMAGES=0 attack hsja => --images
 SND_SIGMA=nan attack hsja => --sigma
-SND_SIGMA=x attack hsja => SND_SIGMA
-SND_SIGMA=0,1 attack hsja => SND_SIGMA
+SND_SIGMA=x attack hsja => --sigma
+SND_SIGMA=0,-1 attack hsja => --sigma
 SND_SIGMA=x accuracy => SND_SIGMA
 SND_BUDGET=many attack hsja => many
 SND_BUDGET=0 attack hsja => --budget

@@ -136,6 +136,7 @@ def browser(page: Path) -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(DRIVER))
     chrome.set_page_load_timeout(120)
+    chrome.set_script_timeout(300)
     yield Browser(chrome, page)
     chrome.quit()
 
@@ -178,12 +179,14 @@ def test_a_curve_answers_to_the_pointer(browser: Browser, dark: bool) -> None:
     browser.open(dark=dark)
     browser.live()
     (canvas, *_) = browser.all("figure.live .canvas")
+    point = canvas.find_elements("css selector", ".mark-symbol path")[-20]
     browser.js("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    ActionChains(browser.chrome).move_to_element(canvas).move_by_offset(5, 5).perform()
+    ActionChains(browser.chrome).move_to_element(point).perform()
     browser.until("document.querySelector('#vg-tooltip-element.visible') !== null")
     (tooltip,) = browser.all("#vg-tooltip-element")
     assert "paid queries an image" in tooltip.text
     assert "[" in tooltip.text
+    assert "undefined" not in tooltip.text
     assert any(name in tooltip.text for name in ("hsja", "ba", "simba-dct"))
     colours = browser.js("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
     brightness = [sum(int(part) for part in colour[4:-1].split(",")) for colour in colours]

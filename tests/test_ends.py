@@ -58,7 +58,7 @@ def test_a_defect_is_no_failed_gate() -> None:
 def test_a_command_that_breaks_ends_with_70(snd: Snd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("sndcli.runs.prepare.open_model", lambda _: 1 / 0)
+    monkeypatch.setattr("sndcli.runs.prepare.open_model", lambda *_: 1 / 0)
     done = snd("attack", "null", "--images", 1, "--budget", 2, "--out", tmp_path)
     assert done.returncode == 70
     assert "ZeroDivisionError" in done.stderr

@@ -188,7 +188,7 @@ def test_the_papers_spread_and_mismatch() -> None:
         (("--sigmas", "0"), "positive numbers"),
         (("--probes", "a"), "positive numbers"),
         (("--draws", 1), "at least 2"),
-        (("--noise-images", 0), "positive"),
+        (("--noise-images", 0), "at least 1"),
         (("--out", "a.csv"), ".parquet"),
         (("--plot", "a.gif"), ".svg or .png"),
     ],

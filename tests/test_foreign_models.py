@@ -180,7 +180,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatc
         ("torchvision:resnet18/random?mean=0,0,0", "together"),
         ("torchvision:resnet18/random?mean=0&std=1/0", "positive std"),
         ("file:x.pt?arch=resnet18&format=robust", "Did you mean `robustness`"),
-        ("file:x.pt?arch=resnet18&classes=many", "whole number of at least 2"),
+        ("file:x.pt?arch=resnet18&classes=many", "whole number from 2"),
         ("file:x.pt?arch=resnet19", "Did you mean"),
         ("py:sndcli.models.resnet_cifar:resnet20?resize=40", "Expected `size`"),
         ("py:sndcli.models.resnet_cifar:BasicBlock", "cannot be called without arguments"),

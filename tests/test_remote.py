@@ -24,7 +24,7 @@ import pytest
 import torch
 import uvicorn
 from conftest import CPU, Done
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from PIL import Image
 from torch import Tensor, nn
 
@@ -61,7 +61,7 @@ def bare(sigma: float = 0.0) -> Victim:
 
 
 def app(sigma: float = 0.0, answer: Answer = "logits", token: str = "") -> FastAPI:
-    return make_app(Service(bare(sigma), "means", answer, lanes=16), Limits(batch=16), token)
+    return make_app(Service(bare(sigma), "means", answer, lanes=16), Limits(max_batch=16), token)
 
 
 @contextmanager
@@ -579,6 +579,43 @@ def test_attacks_a_defended_server(snd: Callable[..., Done], resnet20: str, tmp_
     assert asked == run["sent"]["images"] > run["answers_to_choose"] + sum(table["queries"].to_pylist())
     assert "resnet20" in done.stderr
     assert f"{run['answers_to_choose']} unpaid answers" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_its_server_is_back(snd: Callable[..., Done], tmp_path: Path) -> None:
+    """The server refuses after some questions: exit code 3, nothing is counted as a label; then the run is finished."""
+    up, asked = False, 0
+
+    def infer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        if not up and asked > 200:
+            return httpx.Response(401)
+        x = of_v2(request)
+        return v2_answer(torch.cat([x.mean((1, 2, 3), keepdim=True).flatten(1), x.flatten(1)[:, :9]], 1))
+
+    kinds = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3, 32, 32]}],
+             "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 10]}]}  # fmt: skip
+    handler = Server(infer, **kinds)
+    bridge = FastAPI()
+
+    @bridge.api_route("/{path:path}", methods=["GET", "POST"])
+    async def any_path(path: str, request: Request) -> Response:
+        sent = httpx.Request(request.method, f"http://x/{path}", content=await request.body())
+        answer = handler(sent)
+        return Response(answer.content, answer.status_code, media_type="application/json")
+
+    with served(bridge) as address:
+        command = ["attack", "hsja", "--model", address, "--select", "all", "--images", 2, "--budget", 60,
+                   "--budgets", 60, "--verify", 2, "--no-boundary", "-q",
+                   "--out", tmp_path / "run.parquet"]  # fmt: skip
+        stopped = snd(*command)
+        assert stopped.returncode == 3, stopped.stderr
+        assert "does not answer any more. Status 401" in stopped.stderr
+        assert not (tmp_path / "run.parquet").exists()
+        up = True
+        assert snd(*command).returncode == 0
+    assert set(pq.read_table(tmp_path / "run.parquet")["status"].to_pylist()) == {"ok"}
 
 
 @pytest.mark.slow

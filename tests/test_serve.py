@@ -190,13 +190,13 @@ def test_says_what_is_wrong() -> None:
 
 def test_limits_of_body_batch_and_pixels() -> None:
     x = torch.full((3, *SHAPE), 0.5)
-    small = client(Limits(body=200))
+    small = client(Limits(max_body=200))
     assert small.post(INFER, json=body(x)).status_code == 413
     chunked: Iterator[bytes] = iter([b"[" * 100] * 3)
     answer = small.post(INFER, content=chunked, headers={"content-type": "application/json"})
     assert answer.status_code == 413
-    assert client(Limits(batch=2)).post(INFER, json=body(x)).status_code == 413
-    few = client(Limits(pixels=40))
+    assert client(Limits(max_batch=2)).post(INFER, json=body(x)).status_code == 413
+    few = client(Limits(max_pixels=40))
     assert few.get("/v2/models/tiny").json()["parameters"]["max_batch"] == 2
     assert few.post(INFER, json=body(x)).status_code == 413
     assert few.post(INFER, json=body(x[:2])).status_code == 200

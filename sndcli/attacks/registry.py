@@ -113,8 +113,7 @@ def spec_of(name: str) -> AnyAttack:
             )
     if spec.api != API:
         raise ConfigError(
-            f"`{name}` was written for api={spec.api} of AttackSpec; this snd has api={API}.\n"
-            "What changed: docs/extending.md, `A promise`."
+            f"`{name}` was written for api={spec.api} of AttackSpec; this snd has api={API}. See docs/extending.md."
         )
     return spec
 

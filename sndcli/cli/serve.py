@@ -23,7 +23,8 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOp
     """
 
     model: o.Model = "resnet20"
-    name: Annotated[str, typer.Option(help="How clients call it; default the model's name.")] = ""
+    download: Annotated[bool, typer.Option("--download", help="Fetch the model's weights from its hub.")] = False
+    name: Annotated[str | None, typer.Option(help="How clients call it; default the model's name.")] = None
     answer: Annotated[str, typer.Option(help="What clients get.", metavar="probabilities|logits|label")] = (
         "probabilities"
     )
@@ -33,8 +34,8 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOp
     port: Annotated[int, typer.Option(help="0: a free one.")] = 8000
     workers: Annotated[int, typer.Option(help="Processes, each with its own model.")] = 1
     token_env: Annotated[
-        str, typer.Option(help="Environment variable with the token that clients must send.", metavar="NAME")
-    ] = ""
+        str | None, typer.Option(help="Environment variable with the token that clients must send.", metavar="NAME")
+    ] = None
     log: Annotated[Path | None, typer.Option(help="Append a JSON line a request, with hashes of its images.")] = None
     max_body: Annotated[int, typer.Option(help="Bytes a request, at most.")] = 64 * 2**20
     max_batch: Annotated[int, typer.Option(help="Images a request, at most.")] = 256
@@ -55,12 +56,13 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOp
             raise ConfigError(f"Expected `--name` to be letters, digits and ._@- but got `{self.name}`.")
         with explained():
             return Settings(
-                model=self.model, remote=self.remote(), name=self.name, device=self.device, precision=self.arithmetic(),
+                model=self.model, download=self.download, remote=self.remote(), name=self.name or "",
+                device=self.device, precision=self.arithmetic(),
                 defense=parse(self.defense, self.sigma, self.beta, self.clip, self.defense_weights),
                 answer=o.one_of(self.answer, ANSWERS, "--answer"), batch_rows=o.batch_rows(self.batch_size),
                 compiled=self.compiled, host=self.host, port=self.port, workers=self.workers,
-                token_env=self.token_env, log=self.log,
-                limits=Limits(body=self.max_body, batch=self.max_batch, pixels=self.max_pixels),
+                token_env=self.token_env or "", log=self.log,
+                limits=Limits(max_body=self.max_body, max_batch=self.max_batch, max_pixels=self.max_pixels),
             )  # fmt: skip
 
     def run(self, listener: "Listener") -> "Shown":

@@ -160,7 +160,7 @@ def _spec(
     found: Sequence[Curve], looks: Sequence[Style], x: Axis, y: Axis, marked: set[float], bars: bool = False,
     along: Sequence[tuple[float, str]] = (), across: Sequence[tuple[float, str]] = (),
 ) -> str:  # fmt: skip
-    """Lines, their bands, markers at some places, and a point that follows the pointer.
+    """Lines, their bands, markers at some places, and points that answer to the pointer.
 
     Args:
         found: the lines.
@@ -172,7 +172,7 @@ def _spec(
     """
     import altair as alt
 
-    near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, fields=["line", "x"])
+    near = alt.selection_point(name="near", on="pointerover", empty=False, fields=["line", "x"])
     labels = [look.label for look in looks]
     colour = alt.Color("line:N", legend=None).scale(domain=labels, range=[look.colour for look in looks])
     dash = alt.StrokeDash("line:N", legend=None).scale(domain=labels, range=[list(look.dash) for look in looks])
@@ -192,7 +192,7 @@ def _spec(
         interval.encode(y=_y(y, "lo"), y2="hi:Q"),
         base.mark_line(strokeWidth=1 if bars else 2, clip=True).encode(strokeDash=dash),
         base.transform_filter("datum.marked").mark_point(size=60, filled=True, opacity=1).encode(shape=shape),
-        base.mark_point(size=110, filled=True)
+        base.mark_point(size=250, filled=True)
         .encode(opacity=alt.when(near).then(alt.value(1)).otherwise(alt.value(0)), tooltip=tooltip)
         .add_params(near),
     ]

@@ -103,7 +103,7 @@ def make_app(service: Service, limits: Limits, token: str = "", log: RequestLog 
         known(name)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refusal("Expected the content type application/json.", 415)
-        body = await _body(request, limits.body)
+        body = await _body(request, limits.max_body)
 
         def answer() -> bytes:
             asked, x = wire.read(body, kind)

@@ -24,7 +24,7 @@ from sndcli.serving.service import Service
 from sndcli.serving.settings import Settings, called
 from sndcli.serving.wire import largest_batch
 
-VARIABLE = "SND_SERVE_SETTINGS"  # how a worker is told; no secret is in it, the token stays in its own variable
+VARIABLE = "SNDCLI_SERVE_SETTINGS"  # how a worker is told; no secret is in it, the token stays in its own variable
 
 
 def application(settings: Settings) -> tuple[FastAPI, Service]:
@@ -36,7 +36,7 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
     """
     token = settings.token()
     log = RequestLog(settings.log) if settings.log else None
-    model = open_model(settings.model, remote=settings.remote)
+    model = open_model(settings.model, settings.download, settings.remote)
     defense = settle(settings.defense, model)
     victim = Victim.prepare(
         model, defense, resolve_device(settings.device), settings.batch_rows, settings.precision, settings.compiled

@@ -27,14 +27,14 @@ class Limits:
     """What one request may ask for, at most.
 
     Attributes:
-        body: bytes.
-        batch: images.
-        pixels: height times width, over all images.
+        max_body: bytes.
+        max_batch: images.
+        max_pixels: height times width, over all images.
     """
 
-    body: AtLeastOne = 64 * 2**20
-    batch: AtLeastOne = 256
-    pixels: AtLeastOne = 2**24
+    max_body: AtLeastOne = 64 * 2**20
+    max_batch: AtLeastOne = 256
+    max_pixels: AtLeastOne = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -43,6 +43,7 @@ class Settings:
 
     Attributes:
         model: a source as of ``--model``.
+        download: fetch weights that are not on this machine.
         remote: how a model at an address is asked.
         name: how clients call it; empty: the model's own.
         defense: what is on.
@@ -60,6 +61,7 @@ class Settings:
     """
 
     model: str = "resnet20"
+    download: bool = False
     remote: Remote = Remote()
     name: str = ""
     defense: DefenseSpec = DefenseSpec()

@@ -138,13 +138,13 @@ def metadata(name: str, shape: tuple[int, ...], classes: int, answer: Answer, li
         inputs=[TensorKind(name=INPUT, datatype="FP32", shape=[-1, *shape])],
         outputs=[TensorKind(name=output, datatype=datatype, shape=[-1] if answer == "label" else [-1, classes])],
         parameters={"classes": classes, "answer": answer, "low": 0.0, "high": 1.0,
-                    "max_batch": largest_batch(shape, limits), "max_body": limits.body},
+                    "max_batch": largest_batch(shape, limits), "max_body": limits.max_body},
     )  # fmt: skip
 
 
 def largest_batch(shape: tuple[int, ...], limits: Limits) -> int:
     """How many images of this shape one request may hold, but for its bytes; at least 1."""
-    return max(1, min(limits.batch, limits.pixels // (shape[-2] * shape[-1])))
+    return max(1, min(limits.max_batch, limits.max_pixels // (shape[-2] * shape[-1])))
 
 
 def read(body: bytes, kind: ModelMetadata) -> tuple[InferRequest, Tensor]:
