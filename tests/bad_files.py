@@ -201,7 +201,7 @@ CONFIGS = {
     "command_typo": "[atack]\nseed = 1", "not_its": "[attack]\nvotes = 3", "config": 'config = "other.toml"',
     "date": "seed = 2026-01-01", "nested": "[attack.images]\nx = 1", "images_text": 'images = "many"',
     "images_true": "images = true", "images_half": "images = 1.5", "images_list": "images = [1, 2]",
-    "images_negative": "images = -3", "sigma_nan": "sigma = nan", "sigma_list": "[attack]\nsigma = [0.1, 0.2]",
+    "images_negative": "images = -3", "sigma_nan": "sigma = nan", "sigma_list": "[attack]\nsigma = [0.1, 'x']",
     "eps_inf": "eps = inf", "flag": 'quantize = "maybe"', "norm": 'norm = "l1"', "scalar": "attack = 3",
     "set_table": "[attack.set]\ngamma = nan", "set_list": 'set = ["gamma=x"]', "set_key": "set = {gama = 1}",
     "budgets": "budgets = [0, 1]",

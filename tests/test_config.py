@@ -52,7 +52,7 @@ def run_toml(tmp_path: Path) -> str:
 
 def test_a_file(run_toml: str) -> None:
     found = chosen("attack", "hsja", "--config", run_toml)
-    assert (found["name"], found["sigma"], found["data_dir"], found["quiet"]) == ("hsja", 0.01, Path("data"), True)
+    assert (found["name"], found["sigma"], found["data_dir"], found["quiet"]) == ("hsja", "0.01", Path("data"), True)
     assert (found["seed"], found["images"], found["budgets"], found["boundary"]) == (8, 200, "1000,2k", False)
     assert list(found["settings"]) == ["gamma=2.0", "projected=true"]
     assert (found["verify"], found["config"]) == (100, Path(run_toml))
@@ -90,7 +90,7 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     found = chosen("attack", "hsja")
-    assert (found["sigma"], found["budget"], found["boundary"], found["json"]) == (0.02, "2kx10", False, True)
+    assert (found["sigma"], found["budget"], found["boundary"], found["json"]) == ("0.02", "2kx10", False, True)
     assert (list(found["settings"]), found["batch_size"]) == (["gamma=2", "projected=false"], "64")
     assert (found["data_dir"], found["compiled"]) == (Path("old"), True)
     monkeypatch.setenv("SND_DATA_DIR", "new")

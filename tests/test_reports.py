@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import math
@@ -423,7 +424,9 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path, m
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
-    assert policy.startswith("default-src 'none'; script-src " + " ".join(f"'sha256-{h}'" for h in hashes) + ";")
+    assert html.unescape(policy).startswith(
+        "default-src 'none'; script-src " + " ".join(f"'sha256-{h}'" for h in hashes) + ";"
+    )
     assert text.index("No gate was set") < text.index("Headline figures") < text.index("Attacks side by side")
     for reference in re.findall(r"""\b(?:src|href)\s*=\s*["']([^"']*)""", text):
         assert reference.startswith(("data:", "#")), reference

@@ -51,7 +51,10 @@ def test_what_is_listed_is_what_the_attack_says(name: str) -> None:
 def test_settings_and_options_that_a_spec_names_exist(name: str) -> None:
     spec = spec_of(name)
     for setting in (*spec.wider, *([spec.floor.format("0.01")] if spec.floor else [])):
-        assert options_of(spec, None, (setting,)) != options_of(spec, None)
+        key = setting.partition("=")[0]
+        having = [name for name, preset in spec.presets.items() if hasattr(preset.options, key)]
+        assert having
+        assert options_of(spec, having[0], (setting,)) != options_of(spec, having[0])
     aware = [preset for preset in spec.presets if spec.noise_aware(preset)]
     for preset in aware if spec.told else []:
         assert options_of(spec, preset, (spec.told.format("0.01"),)) != options_of(spec, preset)

@@ -285,7 +285,7 @@ def test_weights_are_checked(weights: dict[str, str], tmp_path: Path) -> None:
     save_weights(load_model("resnet20"), "resnet20", tmp_path / "plain.safetensors")
     with pytest.raises(ConfigError, match="of no defense"):
         read(f"file:{tmp_path}/plain.safetensors", "rse")
-    with pytest.raises(ConfigError, match="--defense-weights file:PATH"):
+    with pytest.raises(ConfigError, match="Unknown network of a defense `mine-rse`"):
         settle(parse("rse", None, None), Classifier(nn.Flatten(), IDENTITY, SHAPE, "mine"))
     with pytest.raises(DataError, match="do not exist"):
         read("file:nowhere.safetensors", "rse")

@@ -23,6 +23,7 @@ SHORTER = {
     "reproduce": "--dry-run",
     "accuracy": "",
     "report": "",
+    "compare": "",
     "ls": "",
     "doctor": "",
 }

@@ -98,7 +98,7 @@ class Program(TyperGroup):
             return run()
         code: object = 0
         try:
-            with ending():
+            with ending(exits=True):
                 code = run()
         except typer.Exit as end:
             code = end.exit_code
@@ -112,7 +112,7 @@ class Program(TyperGroup):
 
 
 @contextmanager
-def ending(debug: bool = False) -> Iterator[None]:
+def ending(debug: bool = False, exits: bool = False) -> Iterator[None]:
     """Turns errors a user can act on into their lines and exit code, and Ctrl-C into 130.
 
     Raises:
@@ -128,7 +128,9 @@ def ending(debug: bool = False) -> Iterator[None]:
     except (KeyboardInterrupt, typer.Abort) as stop:
         typer.echo("snd: interrupted; what was finished is saved, the same command continues.", err=True)
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
-    except SystemExit as stop:  # a model's or a plug-in's own code ended the process
+    except SystemExit as stop:  # Click's own, as of completion; or a model's or a plug-in's code ended the process
+        if exits:
+            raise
         typer.echo(f"snd: code of a model or plug-in asked to end the process: {first_line(stop)}", err=True)
         raise typer.Exit(USAGE) from None
     except UsageError as error:

@@ -88,11 +88,13 @@ def read(path: Path, command: str, commands: "Mapping[str, TyperCommand]") -> di
     anywhere = {key for options in known.values() for key in options} - {*NEVER}
     shared = {key: value for key, value in told.items() if not (key in known and isinstance(value, dict))}
     _check_keys(path, "option", shared, anywhere, [*anywhere, *known])
+    for key in shared.keys() & known.keys() - known[command].keys():
+        raise ConfigError(f"{path}: expected `{key}` to be a table, as in `[{key}]`, but got `{shared[key]}`.")
     for name in told.keys() - shared.keys():
         _check_keys(path, f"option of {name}", told[name], known[name].keys() - {*NEVER}, None)
     options = known[command]
     mine = {key: value for key, value in _named(shared).items() if key in options}
-    mine |= _named(told.get(command, {}))
+    mine |= _named(told[command]) if command in told.keys() - shared.keys() else {}
     return {options[key].name: _text(path, key, value, options[key].multiple) for key, value in mine.items()}
 
 

@@ -78,6 +78,16 @@ def load(
     return cifar10.load("test", root)
 
 
+def block_of(count: int) -> int:
+    """Images that are classified together while `count` are chosen: each answer of a remote model costs something.
+
+    Example:
+        >>> block_of(2), block_of(50), block_of(1000)
+        (8, 50, 128)
+    """
+    return min(128, max(8, count))
+
+
 def choose(
     data: ImageSet, count: int, select: Select, seed: int, predict: Callable[[Tensor], Tensor], fewer: bool = False
 ) -> Tensor:
@@ -99,7 +109,7 @@ def choose(
         raise ConfigError(f"Expected `--images` to be at least 1 but got {count}.")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     kept: list[int] = []
-    for block in order.split(min(128, max(8, count))):  # each answer of a remote model costs somebody something
+    for block in order.split(block_of(count)):
         if len(kept) >= count:
             break
         index = data.readable(block)

@@ -168,6 +168,7 @@ METADATA = (
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
     Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
+    Entry("sent", "object", "of a remote model: requests, retries and failures"),
     Entry("answers_to_choose", "number", "unpaid answers whose majority chose the images, without a bare model"),
 )  # fmt: skip
 

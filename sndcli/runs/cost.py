@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from sndcli.datasets.load import block_of
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
 from sndcli.runs.victim import ANSWERS
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 USUAL_STEPS = 2  # outward, before the majority errs
 SELF_TEST = 16  # passes that show whether a defense is on
-BLOCK = 128  # images that are classified together until enough qualify
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def of_run(
 
 def of_selection(images: int, available: int) -> Cost:
     """Looking for images that the bare model classifies correctly, block after block."""
-    usual = min(available, -(-images // BLOCK) * BLOCK)
+    block = block_of(images)
+    usual = min(available, -(-(images + 1) // block) * block)  # one of ten does not qualify
     return Cost(Passes(selection=available), Passes(selection=usual))
 
 

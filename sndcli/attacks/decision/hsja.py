@@ -30,7 +30,7 @@ from sndcli.attacks.common.geometry import (
     uniform_start,
     unit,
 )
-from sndcli.attacks.ranges import Count, NonNegative, Positive
+from sndcli.attacks.ranges import Count, NonNegative, Positive, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -57,7 +57,7 @@ class Options:
         floor: the projections' last interval is at least this long (ours; for noisy models).
     """
 
-    iterations: Count = 64
+    iterations: Whole = 64
     initial_evals: Count = 100
     max_evals: Count = 10_000
     gamma: Positive = 1.0
