@@ -126,6 +126,17 @@ def load(group: str, name: str) -> Any:
         ) from None
 
 
+def summary(made: Any) -> str:
+    """The first line of the docstring of what a plug-in is; nothing where its author wrote none.
+
+    Example:
+        >>> summary(known)
+        'Whether `name` is one of `group` that an installed package registered, or a ``py:`` path.'
+    """
+    told = vars(made).get("__doc__") if inspect.isclass(made) else getattr(made, "__doc__", None)
+    return (inspect.cleandoc(told).splitlines() or [""])[0] if isinstance(told, str) else ""
+
+
 def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
     """What tells one version of a plug-in from another: ``{name: "PACKAGE VERSION SOURCE-HASH"}``, ours left out.
 

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import OLDEST, Done, plain, write_as_schema_1
 
+from sndcli import __version__
 from sndcli.analysis import baseline, curves, frame, gates, notes, summary
 from sndcli.attacks.decision import hsja
 from sndcli.attacks.spec import Preset
@@ -417,6 +418,7 @@ def test_pictures_and_page_of_a_real_run_with_points(snd: Snd, tmp_path: Path, m
     page = tmp_path / "page.html"
     done = snd("report", tmp_path, "--html", page, "--json")
     text = page.read_text()
+    assert re.search(rf"read by snd {re.escape(__version__)} on \d{{4}}-\d\d-\d\d with `.+`", text)
     for wrong in ("<script src", "<link", "@import", "url(http", "url(//", "onload=", "onclick="):
         assert wrong not in text
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

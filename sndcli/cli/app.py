@@ -14,6 +14,7 @@ from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.explain import Explain
 from sndcli.cli.ls import Ls
+from sndcli.cli.panels import Panelled
 from sndcli.cli.report import Report, Spreading
 from sndcli.cli.reproduce import Reproduce
 from sndcli.cli.serve import Serve
@@ -46,10 +47,10 @@ def _main(
     pass
 
 
-app.command("accuracy", cls=Runner)(Accuracy)
-app.command("attack", cls=Runner)(Attack)
-app.command("adaptive", cls=Runner)(Adaptive)
-app.command("sigma-sweep", cls=Runner)(SigmaSweep)
+app.command("accuracy", cls=Panelled)(Accuracy)
+app.command("attack", cls=Panelled)(Attack)
+app.command("adaptive", cls=Panelled)(Adaptive)
+app.command("sigma-sweep", cls=Panelled)(SigmaSweep)
 app.command("report", cls=Spreading)(Report)
 app.command("compare", cls=Runner)(Compare)
 app.command("reproduce", cls=Runner)(Reproduce)

@@ -77,9 +77,20 @@ def _attacks() -> tuple[Sequence[Row], Sequence[str]]:
 
 def _defenses() -> tuple[Sequence[Row], Sequence[str]]:
     from sndcli import plugins
+    from sndcli.errors import ConfigError, first_line
 
-    known = DEFENSES | dict.fromkeys(plugins.names(plugins.DEFENSES), "of an installed package")
-    return _named(known, 10)
+    rows, lines = _named(DEFENSES, 10)
+    found = [*rows]
+    told = [*lines]
+    for name in plugins.names(plugins.DEFENSES):
+        try:
+            summary = plugins.summary(plugins.load(plugins.DEFENSES, name)) or "of an installed package"
+            found.append({"name": name, "summary": summary})
+        except ConfigError as error:  # which keeps no other from being listed
+            summary = first_line(error)
+            found.append({"name": name, "error": summary})
+        told.append(f"{name:10}  {summary}")
+    return found, told
 
 
 def _models() -> tuple[Sequence[Row], Sequence[str]]:

@@ -48,10 +48,9 @@ Classes = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help="resnet20, resnet20-at, file:PATH?arch=resnet20[&mean=r,g,b&std=r,g,b|&norm=imagenet]"
-                      "[&format=robustness], torchvision:NAME[/WEIGHTS], timm:NAME, hf:DIR, onnx:FILE, "
-                      "torchscript:FILE?size=S, py:module:factory (imports and runs that module), or "
-                      "http://HOST:PORT (docs/remote.md). See docs/models.md.",
+    typer.Option(help="resnet20, another of `snd ls models`, file:PATH?arch=resnet20, torchvision:NAME, timm:NAME, "
+                      "hf:DIR, onnx:FILE, torchscript:FILE?size=S, py:module:factory (imports and runs that module) or "
+                      "http://HOST:PORT. What each takes: docs/models.md.",
                  autocompletion=complete.models),
 ]  # fmt: skip
 References = Annotated[
@@ -64,7 +63,7 @@ DefenseName = Annotated[
     str | None,
     typer.Option(
         "--defense",
-        help="none, snd, rnp, rse, pni or pni-shared; joined by +, outermost last: rnp+snd.",
+        help="none, snd, rnp, rse, pni, pni-shared or py:module:Class; joined by +, outermost last: rnp+snd.",
         autocompletion=complete.defenses,
     ),
 ]

@@ -84,6 +84,9 @@ class Report(o.Talk):
     ] = None
     junit: Annotated[Path | None, typer.Option(help="Write gates, comparisons and flags as JUnit XML.")] = None
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None
+    methods: Annotated[
+        bool, typer.Option("--methods", help="Print how it was measured, for a paper: LaTeX, and BibTeX of all used.")
+    ] = False
     strict: Annotated[bool, typer.Option("--strict", help="Unreadable files and gaps in gates are errors.")] = False
 
     def run(self, listener: "Listener") -> "Shown":
@@ -109,6 +112,8 @@ class Report(o.Talk):
             listener.note(f"note: {line}")
         if self.plot is not None:
             plots.check(self.plot)
+        if self.methods and any((rules, self.baseline, self.plot, self.out, self.html, self.junit, self.save_png)):
+            raise ConfigError("`--methods` only prints how figures were measured; gates and files need another report.")
         for path in (self.out, self.html):
             if path is not None:
                 check_writable(path)
@@ -123,6 +128,11 @@ class Report(o.Talk):
             return where.choose(found, [pair for pair in pairs if pair[0] != "budget"])
 
         frames = load(self.files)
+        if self.methods:
+            from sndcli.reports import methods
+
+            text = methods.methods(frames)
+            return Shown({"schema": 1, "methods": text}, lambda: [text])
         rows = summary.summarise(frames, points, self.eps, self.interval)
         rows = [
             row

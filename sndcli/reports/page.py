@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 
@@ -23,6 +24,7 @@ from sndcli.analysis.verdict import Headline, Verdict
 from sndcli.errors import DataError, SndError
 from sndcli.reports import charts, gallery, plots
 from sndcli.reports.grid import Grid, Line, caption, grids, shown
+from sndcli.runs.provenance import command_line
 
 WORDS = ("attack", "defense")  # columns of text
 KINDS = {"queries": "Success against queries", "distance": "Distance against queries", "eps": "Success against ε"}
@@ -167,8 +169,10 @@ def render(
     drawn, drawn_notes = _curves(frames, eps)
     pictures, pictures_note = _gallery(frames)
     number = f"{len(frames)} result file{'s' * (len(frames) != 1)}"
+    date = datetime.now(UTC).date().isoformat()
     page = Page(
-        f"{number}, read by snd {__version__}.", verdict, _after(verdict), tuple(map(_card, verdict.headlines)),
+        f"{number}, read by snd {__version__} on {date} with `{command_line()}`.", verdict,
+        _after(verdict), tuple(map(_card, verdict.headlines)),
         tuple(_table(grid, method) for grid in grids(rows)),
         tuple((MEASURES[key].label, MEASURES[key].meaning) for key in shown(rows)),
         _baseline(verdict.comparisons) if verdict.comparisons else None,
