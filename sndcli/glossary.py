@@ -209,6 +209,7 @@ COLUMNS = {
     "scales": "How far the attack's test steps and searches reach.",
     "passes_differ": "Whether two answers to one image differed, as they should under a random defense.",
     "answers_to_choose": "Unpaid answers by which the images were chosen.",
+    "sent": "What was sent to a remote model: requests, retries and failures.",
 }  # fmt: skip
 
 KINDS: Mapping[str, Mapping[str, str]] = {

@@ -324,6 +324,7 @@ def test_models_of_timm_that_were_saved(tmp_path: Path) -> None:
         pytest.param("timm:hf-hub:nobody/nothing_at_all", "--download allows fetching", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_nothing_leaves_the_machine_unasked(
     source: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

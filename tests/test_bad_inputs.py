@@ -73,7 +73,13 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
-@pytest.mark.parametrize("line", [line for _, line in bad_inputs.lines()])
+LINES = [line for _, line in bad_inputs.lines()]
+EVERY = 5  # of all lines, this many go by until the next that is run by default; -m slow runs the rest
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[pytest.mark.slow] if k % EVERY else []) for k, line in enumerate(LINES)]
+)
 def test_bad_input(line: str, snd: Snd, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, variables, arguments, word = taken_apart(line, files)

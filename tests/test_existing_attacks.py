@@ -56,6 +56,7 @@ def test_it_is_as_good_as_its_native_twin(
 
 
 @pytest.mark.parametrize("function", ["art_hsja", "foolbox_ba"])
+@pytest.mark.slow
 def test_its_budget_is_exact(example: ModuleType, function: str) -> None:
     pytest.importorskip(function.split("_", maxsplit=1)[0])
     h = half_space()

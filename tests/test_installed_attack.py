@@ -209,6 +209,7 @@ def test_its_ladder() -> None:
     assert flat == [*plain, *wide[:2], *aware, others[1]]
 
 
+@pytest.mark.slow
 def test_its_ladder_runs(snd: Snd, tmp_path: Path) -> None:
     done = snd("adaptive", "wander", "--ladder", "--sigma", 0.01, *QUICK, "--json", "--out", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -80,6 +80,7 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
         ladder([one, Climb(two.rung, other)])
 
 
+@pytest.mark.slow
 def test_ladder_pays_the_same_for_every_rung(snd: Snd, tmp_path: Path) -> None:
     """SimBA asks to its budget or its success; with an ε of nothing all rungs pay all of it."""
     options = ("--sigma", 0.01, "--images", 2, "--budget", 60, "--budgets", 30, "--eps", 1e-6, "--verify", 4)

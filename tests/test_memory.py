@@ -109,6 +109,7 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.slow
 def test_freed_memory_is_kept() -> None:
     """Twenty blocks of 32 MB, one after the other, are the same pages."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}

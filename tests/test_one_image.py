@@ -81,6 +81,7 @@ def test_an_image_depends_on_nothing_but_itself_and_the_seed() -> None:
     assert other != found[0]
 
 
+@pytest.mark.slow
 def test_it_succeeds_and_options_are_settings() -> None:
     oracle = attacked(oracle_on(half_space(margin=0.02), 3, 1500))
     assert submitted_distance(oracle).max() < 4.0

@@ -555,6 +555,7 @@ def test_verdict() -> None:
     assert published.verdict(cell, case, 0.9, 100).startswith("differs by +73.5 points")
 
 
+@pytest.mark.slow
 def test_reproduce_lists_and_skips(snd: Snd, tmp_path: Path) -> None:
     options = ("--images", 4, "--budget", 2000, "--out", tmp_path)
     listed = json.loads(snd("reproduce", "table4", *options, "--dry-run", "--json").stdout)

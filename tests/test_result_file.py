@@ -118,6 +118,7 @@ def test_what_the_oldest_files_do_not_know_is_null(written: Path, tmp_path: Path
     assert read.column("as_submitted").to_pylist() == expected
 
 
+@pytest.mark.slow
 def test_parts_of_schema_1_are_continued(written: Path, tmp_path: Path, snd: Snd) -> None:
     """A run that was begun before: its finished part counts, and the result is of the present schema."""
     whole = results.read(written)
@@ -142,6 +143,7 @@ def test_published_files_are_read(path: Path) -> None:
 # -- where it comes from -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_says_how_it_was_made(tmp_path: Path) -> None:
     command = ["attack", "ba", "--engine", "foolbox", "--sigma", "0.01", "--images", "1", "--budget", "30", "--verify",
                "2", "-q", "--out", "a b.parquet"]  # fmt: skip

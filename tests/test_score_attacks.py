@@ -153,6 +153,7 @@ def test_simba_on_a_constant_model_pays_two_a_direction_and_stays() -> None:
         (0.5, 0.014, 1.99, 0.014, 1.7),
     ],
 )
+@pytest.mark.slow
 def test_simba_winners_curse(tau: float, kept: float, cost: float, accepted: float, curse: float) -> None:
     """A stored noisy minimum freezes the walk.
 

@@ -201,7 +201,8 @@ def test_stdout_has_the_result_alone(snd: Snd, tmp_path: Path, monkeypatch: pyte
     named = {str(command.name) for command in app.registered_commands}
     assert set(COMMANDS) <= named
     for name, arguments in COMMANDS.items():
-        out = () if name in ("report", "reproduce", "evidence", "ls", "explain", "doctor", "accuracy") else ("--out", name)
+        without = ("report", "reproduce", "evidence", "ls", "explain", "doctor", "accuracy")
+        out = () if name in without else ("--out", name)
         done = snd(name, *arguments, *out, "--json")
         assert done.returncode == 0, (name, done.stderr)
         assert isinstance(json.loads(done.stdout), dict), name
@@ -214,6 +215,7 @@ def test_what_a_model_prints_goes_to_stderr(snd: Snd, tmp_path: Path) -> None:
         assert word in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_of_tables_that_has_seen_enough(tmp_path: Path, snd: Snd) -> None:
     """``snd report | head -0`` ends with 0, a gate that fails with 1 all the same."""
     assert snd("attack", "null", *SMALL, "--out", tmp_path / "a.parquet").returncode == 0

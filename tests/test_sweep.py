@@ -111,6 +111,7 @@ def test_which_attacks_know_of_the_noise() -> None:
     assert not noise_aware("of-a-plug-in", "na")
 
 
+@pytest.mark.slow
 def test_the_command_says_so(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sndcli.runs.accuracy.accuracy", lambda forward, data, seeds: [0.9] * len(seeds))
     options = ("--images", 3, "--budget", 40, "--budgets", 20, "--verify", 4, "--accuracy-repeats", 1, "--no-boundary",

@@ -22,7 +22,7 @@ from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 from sndcli.testing import attack_checks, check_attack, check_defense, defense_checks
 
-FAST = ("hsja", "geoda", "nes")
+FAST = ("hsja",)
 OURS = [
     pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
     for name, entry in ATTACKS.items()
@@ -64,6 +64,7 @@ def faults(spec: AttackSpec[Options]) -> set[str]:
     return {check.name for check in attack_checks(cast("AnyAttack", spec)) if not check.good}
 
 
+@pytest.mark.slow
 def test_a_walk_conforms() -> None:
     assert faults(WALK) == set()
 

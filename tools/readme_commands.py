@@ -35,6 +35,7 @@ LEFT_OUT = {
     "snd evidence": "only the name; takes minutes",
     "snd report --plot": "only the option; needs the extra `plot`",
     "snd rnp rse pni": "names of defenses",
+    "snd 0.01": "a label of a table",
     "snd adaptive NAME": "a name to fill in",
 }
 LIMIT = 600  # seconds for a command
