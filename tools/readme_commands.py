@@ -36,6 +36,8 @@ LEFT_OUT = {
     "snd report --plot": "only the option; needs the extra `plot`",
     "snd rnp rse pni": "names of defenses",
     "snd 0.01": "a label of a table",
+    "snd serve": "goes on until it is stopped",
+    "--model http": "needs a server",
     "snd adaptive NAME": "a name to fill in",
 }
 LIMIT = 600  # seconds for a command
