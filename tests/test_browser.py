@@ -78,7 +78,7 @@ class Browser:
         assert len(self.all("figure.live")) == len(self.all("figure.curves"))
 
     def log(self, kind: str) -> list[dict[str, str]]:
-        return [dict(entry) for entry in self.chrome.get_log(kind)]  # type: ignore[no-untyped-call]
+        return [dict(entry) for entry in self.chrome.get_log(kind)]
 
     def told(self) -> list[str]:
         """Lines of the console since the last call."""
