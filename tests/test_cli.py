@@ -105,6 +105,7 @@ def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None
     assert rows_of(tmp_path / "8.parquet") == rows_of(tmp_path / "64.parquet")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(snd: Snd, tmp_path: Path) -> None:
     options = ("attack", "hsja", "--sigma", "0.01", *map(str, SMALL), "--unit", "1", "--budget", "250")
     whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"

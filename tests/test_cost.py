@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_time_is_that_of_both_models() -> None:
 
 
 SMALL = ("--images", 2, "--budget", 200, "--batch-size", 64)
-MODES = [
+MODES: list[Any] = [
     ("attack", "hsja", "--sigma", 0.01, *SMALL),
     ("attack", "simba", *SMALL),
     ("attack", "hsja", "--engine", "foolbox", "--sigma", 0.01, *SMALL),
@@ -110,7 +111,10 @@ MODES = [
     ("adaptive", "hsja", "--sigma", 0.01, "--votes", 5, "--per-vote-budget", *SMALL),
     ("adaptive", "hsja", "--sigma", 0.01, "--ladder", *SMALL),
     ("sigma-sweep", "hsja-na", "--sigmas", "0,0.01", "--plot", "sweep.svg", *SMALL),
-    ("reproduce", "table2", "--images", 2, "--budget", 2000, "--where", "attack=hsja", "--batch-size", 64),
+    pytest.param(
+        ("reproduce", "table2", "--images", 2, "--budget", 2000, "--where", "attack=hsja", "--batch-size", 64),
+        marks=pytest.mark.slow,
+    ),
     ("reproduce", "table5", "--where", "attack=none", "--images", 4, "--batch-size", 64),
 ]
 
@@ -168,6 +172,7 @@ def test_the_rate_is_that_of_the_defended_model(snd: Snd, tmp_path: Path) -> Non
     assert row["seconds"] == pytest.approx(passes.seconds(rates), rel=0.02, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_boundary_is_counted(snd: Snd, tmp_path: Path) -> None:
     """Before, 6,050 passes were announced where 12,033 followed."""
     options = ("attack", "hsja", "--sigma", 0.01, "--images", 2, "--budget", 400, "--dry-run", "--json")

@@ -84,7 +84,7 @@ DRY = [
 
 
 STARTED = sorted({text.split(" #")[0].strip() for text in DRY})
-LONG = [text for text in STARTED if words(text)[0] == "reproduce"][1:]  # one of them is enough for every day
+LONG = [text for text in STARTED if words(text)[0] in ("reproduce", "sigma-sweep")][1:]  # one is enough for every day
 
 
 @pytest.mark.parametrize("text", [pytest.param(t, marks=[pytest.mark.slow] if t in LONG else []) for t in STARTED])

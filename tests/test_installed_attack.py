@@ -175,6 +175,7 @@ def test_the_package_is_installed_and_nothing_is_imported_before_it_is_asked_for
     assert "Known: flat, halves, knowing, plain, published" in snd("attack", "wander", "--preset", "x").stderr
 
 
+@pytest.mark.slow
 def test_scales_and_flags(snd: Snd, tmp_path: Path) -> None:
     """The plain one looks less far than the noise; the one that knows does not."""
     answer, run, stderr = attacked(snd, tmp_path)

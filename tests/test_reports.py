@@ -603,6 +603,7 @@ def test_reproduce_finds_the_runs_of_a_trained_defense(snd: Snd, tmp_path: Path)
     assert json.loads(snd(*options, "--no-run").stdout)["cells"] == [cell]
 
 
+@pytest.mark.slow
 def test_reproduce_clean_figures(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("reproduce", "table5", "--images", 40, "--budget", 100, "--out", tmp_path, "--json")
     unrun = json.loads(snd(*options, "--no-run").stdout)

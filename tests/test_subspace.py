@@ -336,6 +336,7 @@ def test_references_on_the_command_line(snd: Snd, snd_process: Snd, tmp_path: Pa
     assert row["success_seen"]["value"] == 1.0  # a white box: the reference is the victim
 
 
+@pytest.mark.slow
 def test_budgets_by_the_authors_count(snd: Snd, tmp_path: Path) -> None:
     options = ("--images", 2, "--budget", 20, "--budgets", 10, "--verify", 2, "--no-progress", "--json", "--eps", 1e-6)
     done = snd("attack", "subspace", *options, "--preset", "authors", "--reference", "none", "--out", tmp_path)
