@@ -39,6 +39,7 @@ LEFT_OUT = {
     "snd serve": "goes on until it is stopped",
     "--model http": "needs a server",
     "snd adaptive NAME": "a name to fill in",
+    "snd explain WORD": "a word to fill in",
 }
 LIMIT = 600  # seconds for a command
 FILES = """
