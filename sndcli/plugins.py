@@ -14,9 +14,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from sndcli.errors import ConfigError, first_line, unknown, wanted
+from sndcli.errors import ConfigError, first_line, unknown
+from sndcli.values import annotations_of, typed
 
 ATTACKS = "sndcli.attacks"
 DEFENSES = "sndcli.defenses"
@@ -87,22 +88,16 @@ def parameters_of(path: str, made: Any, given: int) -> Mapping[str, object]:
     Raises:
         ConfigError: an unknown parameter, or a value that does not parse.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
     texts = located(path)[2]
     takes = list(inspect.signature(made).parameters.values())[given:]
-    hints = get_type_hints(made.__init__ if inspect.isclass(made) else made) if texts else {}
+    hints = annotations_of(made.__init__ if inspect.isclass(made) else made) if texts else {}
     found: dict[str, object] = {}
     for key, text in texts.items():
         parameter = next((p for p in takes if p.name == key), None)
         if parameter is None:
             raise unknown(f"parameter of {located(path)[1]}", key, [p.name for p in takes])
         usual = str if parameter.default in (parameter.empty, None) else type(parameter.default)
-        adapter: TypeAdapter[object] = TypeAdapter(hints.get(key, usual), config=ConfigDict(allow_inf_nan=False))
-        try:
-            found[key] = adapter.validate_python(text)
-        except ValidationError as error:
-            raise ConfigError(f"Expected `{key}` of `{path}` to be {wanted(error)} but got `{text}`.") from None
+        found[key] = typed(text, hints.get(key, usual), f"`{key}` of `{path}`")
     return found
 
 

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, field, make_dataclass
 from functools import partial
-from typing import Any, get_type_hints, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from sndcli.attacks.spec import API, Access, AttackSpec, Options, Preset
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
+from sndcli.values import annotations_of
 
 Pixels = Tensor | NDArray[Any]
 OneImage = Callable[..., Pixels | None]  # f(predict, x, y, *, option=default, ...) -> x_adv
@@ -116,10 +117,7 @@ def one_image(
 def _options(f: OneImage, name: str) -> type[Options]:
     """A dataclass of the options of `f`."""
     given = list(inspect.signature(f).parameters.values())
-    try:
-        hints = get_type_hints(f)
-    except (NameError, TypeError):
-        hints = {}
+    hints = annotations_of(f)
     for parameter in given[3:]:
         if parameter.default is parameter.empty:
             raise ConfigError(f"Expected `{name}(predict, x, y, ...)` to have a default for `{parameter.name}`.")

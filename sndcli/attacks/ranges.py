@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from sndcli.errors import ConfigError, unknown, wanted
+from sndcli.errors import ConfigError, unknown
+from sndcli.values import annotations_of, typed
 
 LARGEST = 2**31 - 1  # of whole numbers: they are sizes, counts and loops
 
@@ -60,39 +60,13 @@ def parsed(options: type[object], settings: Sequence[str], owner: str) -> Mappin
             raise ConfigError(f"Expected `--set key=value` but got `{setting}`.")
         if key not in known:
             raise unknown(f"option of {owner}", key, known)
-        annotation = known[key]
-        try:
-            adapter: TypeAdapter[object] = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
-            found[key] = adapter.validate_python(_value(text, annotation))
-        except ValidationError as error:
-            raise ConfigError(f"Expected `{key}` of {owner} to be {wanted(error)} but got `{text}`.") from None
+        found[key] = typed(text, known[key], f"`{key}` of {owner}")
     return found
-
-
-def _value(text: str, annotation: object) -> object:
-    """What pydantic is to make a value of: None, a list, or the text."""
-    parts = _alternatives(annotation)
-    if NoneType in parts and text.lower() == "none":
-        return None
-    if any((get_origin(part) or part) in (tuple, list, set, frozenset) for part in parts):
-        return [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
-    return text
-
-
-def _alternatives(annotation: object) -> tuple[object, ...]:
-    """The types of a union, or the one type."""
-    if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    parts = get_args(annotation)
-    return parts if NoneType in parts else (annotation,)
 
 
 def _annotations(options: type[object]) -> Mapping[str, Any]:
     """name -> annotation; where one cannot be told (a plug-in's own names), the type of the default."""
     default = options()
     names = [each.name for each in fields(default)] if is_dataclass(default) else []
-    try:
-        told = get_type_hints(options, include_extras=True)
-    except (NameError, TypeError):
-        told = {name: type(getattr(default, name)) for name in names}
-    return {name: told[name] for name in names}
+    told = annotations_of(options)
+    return {name: told.get(name, type(getattr(default, name))) for name in names}
