@@ -85,10 +85,11 @@ def check_table(path: Path, table: pa.Table) -> None:
     Raises:
         DataError: names the column, what was expected and what is there.
     """
+    parts = _by_status(table)
     for name, (low, high, text) in RANGES.items():
         if name not in table.column_names:
             continue
-        for rows, unanswered in _by_status(table):
+        for rows, unanswered in parts:
             values = _numbers(rows.column(name))
             fine = (values >= low) & (values <= high)  # which what is not a number is not
             wrong = values[~(fine | (np.isnan(values) & unanswered))]
