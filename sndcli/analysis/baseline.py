@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from sndcli.analysis.comparison import Comparison, adjusted, at_shared_points
 from sndcli.analysis.frame import Frame, grouped, named
@@ -49,8 +49,13 @@ def matched(
     sides = [list(grouped(part).values()) for part in (new, old)]
     key_of = _matching(sides)
     ours, theirs = ({key_of(group[0].setting.pooled): group for group in side} for side in sides)
-    notes = [f"{f[0].setting.label} is only in {names[0]}." for k, f in ours.items() if k not in theirs]
-    notes += [f"{f[0].setting.label} is only in {names[1]}." for k, f in theirs.items() if k not in ours]
+    return paired(ours, theirs, names)
+
+
+def paired(ours: Mapping[Hashable, Group], theirs: Mapping[Hashable, Group], names: tuple[str, str]) -> Matched:
+    """Runs with those of the same key, and a line for each side's settings that have none."""
+    notes = [f"{f[0].setting.label} is only in {names[0]}." for key, f in ours.items() if key not in theirs]
+    notes += [f"{f[0].setting.label} is only in {names[1]}." for key, f in theirs.items() if key not in ours]
     return [(group, theirs[key]) for key, group in ours.items() if key in theirs], notes
 
 

@@ -125,10 +125,7 @@ def _matched(a: Groups, b: Groups, keys: Sequence[str]) -> baseline.Matched:
         told = facts(setting).items()
         return tuple(sorted((k, v) for k, v in told if k not in free and not (attack and k.startswith(where.OPTION))))
 
-    ours, theirs = _index("A", a, key_of), _index("B", b, key_of)
-    notes = [f"{f[0].setting.label} is only in A." for key, f in ours.items() if key not in theirs]
-    notes += [f"{f[0].setting.label} is only in B." for key, f in theirs.items() if key not in ours]
-    return [(ours[key], theirs[key]) for key in ours if key in theirs], notes
+    return baseline.paired(_index("A", a, key_of), _index("B", b, key_of), ("A", "B"))
 
 
 def _index(name: str, groups: Groups, key_of: Callable[[Setting], Hashable]) -> dict[Hashable, list[Frame]]:
