@@ -19,17 +19,22 @@ from sndcli.models.remote.settings import Answer, Endpoint, Kind
 
 
 @dataclass(frozen=True)
-class TorchServe:
-    """``POST /predictions/NAME`` with a PNG; the answer is what TorchServe's image classifier gives, scores by label.
-
-    https://docs.pytorch.org/serve/inference_api.html
-    """
+class _OneImage:
+    """What both protocols know; a request has one image."""
 
     facts: Facts
     url: str
     endpoint: Endpoint
     answer: Answer
     batch: int = 1
+
+
+@dataclass(frozen=True)
+class TorchServe(_OneImage):
+    """``POST /predictions/NAME`` with a PNG; the answer is what TorchServe's image classifier gives, scores by label.
+
+    https://docs.pytorch.org/serve/inference_api.html
+    """
 
     def request(self, images: Tensor) -> Outgoing:
         """See `Exchange.request`."""
@@ -41,14 +46,8 @@ class TorchServe:
 
 
 @dataclass(frozen=True)
-class Template:
+class Template(_OneImage):
     """A body with an image in it, and a place in the answer where the scores or the label stand."""
-
-    facts: Facts
-    url: str
-    endpoint: Endpoint
-    answer: Answer
-    batch: int = 1
 
     def request(self, images: Tensor) -> Outgoing:
         """See `Exchange.request`."""
