@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -24,128 +23,25 @@ from sndcli.analysis.verdict import Headline, Verdict
 from sndcli.errors import DataError, SndError
 from sndcli.reports import charts, gallery, plots
 from sndcli.reports.grid import Grid, Line, caption, grids, shown
+from sndcli.reports.page_parts import (
+    Card,
+    Cell,
+    CurveGroup,
+    Curves,
+    Head,
+    Image,
+    Page,
+    Part,
+    Picture,
+    PictureGroup,
+    Run,
+    Table,
+)  # fmt: skip
 from sndcli.runs.provenance import command_line
 
 WORDS = ("attack", "defense")  # columns of text
 KINDS = {"queries": "Success against queries", "distance": "Distance against queries", "eps": "Success against ε"}
 MOST_LINES = 10  # of a picture; with more there is one for each defense
-
-
-@dataclass(frozen=True)
-class Head:
-    """A heading of a table."""
-
-    name: str
-    left: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell: what stands there, what it is sorted by; of rates the interval and the length of a bar in percent."""
-
-    text: str
-    value: str | None = None
-    left: bool = False
-    ends: str = ""
-    share: str | None = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """Lines of a table under a title of their own."""
-
-    title: str
-    lines: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that can be sorted within its parts."""
-
-    title: str
-    heads: tuple[Head, ...]
-    parts: tuple[Part, ...]
-    caption: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """A headline figure in words."""
-
-    victim: str
-    figure: str
-    interval: str
-    by: str
-    beside: str
-
-
-@dataclass(frozen=True)
-class Curves:
-    """One kind of curves: a picture, and where the extra is installed the charts that take its place on a screen."""
-
-    title: str
-    svg: str
-    charts: tuple[charts.Chart, ...]
-
-
-@dataclass(frozen=True)
-class CurveGroup:
-    """The curves of settings that are drawn together, and a legend of them."""
-
-    title: str
-    members: tuple[Curves, ...]
-    legend: tuple[charts.Style, ...]
-
-
-@dataclass(frozen=True)
-class Image:
-    """A picture and what it shows."""
-
-    text: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Clean, submitted and amplified perturbation of one image."""
-
-    caption: str
-    outside: bool
-    images: tuple[Image, ...]
-
-
-@dataclass(frozen=True)
-class PictureGroup:
-    """The pictures of a run."""
-
-    title: str
-    members: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's config and provenance."""
-
-    name: str
-    facts: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the template shows, in its order."""
-
-    written: str
-    verdict: Verdict
-    sentence: str
-    headlines: tuple[Card, ...]
-    tables: tuple[Table, ...]
-    meanings: tuple[tuple[str, str], ...]
-    baseline: Table | None
-    curves: tuple[CurveGroup, ...]
-    curve_notes: tuple[str, ...]
-    gallery: tuple[PictureGroup, ...]
-    gallery_note: str
-    runs: tuple[Run, ...]
 
 
 def render(
