@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
-import importlib.util
+import importlib
 import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sndcli.errors import ConfigError, first_line, unknown
 from sndcli.values import annotations_of, typed
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ATTACKS = "sndcli.attacks"
 DEFENSES = "sndcli.defenses"
 PATH = "py:"
 
 
+def _points(group: str, name: str | None = None) -> list[EntryPoint]:
+    """Entry points of `group`, of one name or all."""
+    import importlib.metadata  # which `snd --help` need not wait for
+
+    return [point for point in importlib.metadata.entry_points(group=group) if name in (None, point.name)]
+
+
 def names(group: str) -> list[str]:
     """Names that installed packages registered in `group`; nothing is imported."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
+    return sorted({point.name for point in _points(group)})
 
 
 def known(group: str, name: str) -> bool:
@@ -109,7 +118,7 @@ def load(group: str, name: str) -> Any:
     """
     if name.startswith(PATH):
         return imported(name, *located(name)[:2])
-    points = list(importlib.metadata.entry_points(group=group, name=name))
+    points = _points(group, name)
     if len(points) != 1:
         raise ConfigError(f"Expected one installed package with `{name}` in {group} but found {len(points)}.")
     try:
@@ -151,7 +160,7 @@ def identities(attack: str, defenses: Sequence[str]) -> dict[str, str]:
             if name.startswith(PATH):
                 package, module = "py:", located(name)[0]
             else:
-                (point,) = importlib.metadata.entry_points(group=group, name=name)
+                (point,) = _points(group, name)
                 package, module = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown", point.module
             modules = dict.fromkeys([module, getattr(made, "__module__", module)])
             found[name] = f"{package} {_source_hash(list(modules))}"
@@ -163,7 +172,7 @@ def packages(attack: str, defenses: Sequence[str]) -> dict[str, str]:
     found = {}
     for group, asked in ((ATTACKS, [attack]), (DEFENSES, list(defenses))):
         for name in asked:
-            for point in importlib.metadata.entry_points(group=group, name=name):
+            for point in _points(group, name):
                 if point.dist is not None:
                     found[point.dist.name] = point.dist.version
     return found
@@ -171,6 +180,8 @@ def packages(attack: str, defenses: Sequence[str]) -> dict[str, str]:
 
 def _source_hash(modules: Sequence[str]) -> str:
     """A short hash of the files of these modules."""
+    import importlib.util
+
     h = hashlib.sha256()
     for module in modules:
         spec = importlib.util.find_spec(module)

@@ -6,7 +6,6 @@ the looking up; here it is told what each variable is called and what a file say
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -79,6 +78,8 @@ def read(path: Path, command: str, commands: "Mapping[str, TyperCommand]") -> di
         ConfigError: no TOML, a key that is no option, or a value that is none.
         OSError: the file cannot be read.
     """
+    import tomllib
+
     try:
         with path.open("rb") as file:
             told = tomllib.load(file)

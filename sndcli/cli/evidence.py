@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from annotated_types import Interval
 
 from sndcli.cli import options as o
-from sndcli.cli.ranges import COUNT, POSITIVE
+from sndcli.cli.ranges import COUNT, POSITIVE, Range
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -25,7 +24,7 @@ class Evidence(o.Talk, o.DataOptions):
     sigmas: Annotated[str, typer.Option(help="Noise settings, separated by commas.")] = "0.001,0.01,0.02"
     probes: Annotated[str, typer.Option(help="Probe scales a = δ/√d, a pixel.")] = "1e-5,1e-4,1e-3,3e-3,0.01,0.03,0.1"
     queries: Annotated[int, COUNT, typer.Option(help="Answers behind each estimate of a gradient.")] = 1000
-    draws: Annotated[int, Interval(ge=2, lt=2**31), typer.Option(help="Answers behind each rate and spread.")] = 100
+    draws: Annotated[int, Range(ge=2, lt=2**31), typer.Option(help="Answers behind each rate and spread.")] = 100
     eps: Annotated[float, POSITIVE, typer.Option(help="L2 distance at which attacks' probes are compared with σ.")] = (
         1.0
     )

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
-from annotated_types import BaseMetadata, GroupedMetadata, Interval
 from typer.models import ArgumentInfo, OptionInfo
 
-COUNT = Interval(ge=1, lt=2**31)  # how many, at least one
-WHOLE = Interval(ge=0, lt=2**31)
-SEED = Interval(ge=0, lt=2**63)
-POSITIVE = Interval(gt=0)
-POINTS = Interval(ge=0, le=100)  # percentage points
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of an option; as `annotated_types.Interval`, whose import every ``--help`` would wait for."""
+
+    ge: int | None = None
+    gt: int | None = None
+    lt: int | None = None
+    le: int | None = None
+
+
+COUNT = Range(ge=1, lt=2**31)  # how many, at least one
+WHOLE = Range(ge=0, lt=2**31)
+SEED = Range(ge=0, lt=2**63)
+POSITIVE = Range(gt=0)
+POINTS = Range(ge=0, le=100)  # percentage points
 
 
 def check(command: object) -> None:
@@ -22,6 +32,7 @@ def check(command: object) -> None:
     Raises:
         ConfigError: says what was expected.
     """
+    from annotated_types import Interval
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     from sndcli.errors import ConfigError, wanted
@@ -30,14 +41,14 @@ def check(command: object) -> None:
     hints = get_type_hints(type(command), include_extras=True)
     for field in fields(command):
         told, value = get_args(hints[field.name])[1:], getattr(command, field.name)
-        bounds = [each for each in told if isinstance(each, BaseMetadata | GroupedMetadata)]
+        bounds = [each for each in told if isinstance(each, Range)]
         if value == "":
             raise ConfigError(f"Expected `{_name(field.name, told)}` to be no empty text.")
         if value is None or not (bounds or isinstance(value, float)):
             continue
         kind: Any = type(value)
         for bound in bounds:
-            kind = Annotated[kind, bound]
+            kind = Annotated[kind, Interval(**asdict(bound))]
         try:
             TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
         except ValidationError as error:

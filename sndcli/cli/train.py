@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from annotated_types import Interval
 
 from sndcli.cli import options as o
-from sndcli.cli.ranges import COUNT, WHOLE
+from sndcli.cli.ranges import COUNT, WHOLE, Range
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
@@ -36,9 +35,9 @@ class Train(o.LongTalk):
         str | None, typer.Option("--from", help="Start from this model's weights, or random. Default: the recipe's.")
     ] = None
     epochs: Annotated[int | None, COUNT, typer.Option(help="Default: the recipe's.")] = None
-    lr: Annotated[
-        float | None, Interval(gt=0, le=10), typer.Option(help="Peak learning rate. Default: the recipe's.")
-    ] = None
+    lr: Annotated[float | None, Range(gt=0, le=10), typer.Option(help="Peak learning rate. Default: the recipe's.")] = (
+        None
+    )
     at_norm: Annotated[str | None, typer.Option(help="Ball of at: l2 (0.5) or linf (8/255). Default l2.")] = None
     pgd_steps: Annotated[
         int | None, COUNT, typer.Option(help="Gradients an image, of at and pni. Default: recipe's.")
