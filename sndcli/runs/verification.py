@@ -97,14 +97,14 @@ class Verification:
     def clean(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """For each clean image the share of draws that err, p0, and that differ from the bare model, P_mis.
 
-        NaN where no draw was answered, P_mis also without a bare model.
+        On the CPU; NaN where no draw was answered, P_mis also without a bare model.
         """
         everyone = torch.arange(len(x0), device=x0.device)
         labels = fresh_labels(self._ask, x0, everyone, self.clean_draws, self.streams("clean"))
-        p0 = share_met(self.criterion.met(labels, everyone), labels)
+        p0 = share_met(self.criterion.met(labels, everyone), labels).cpu()
         if self.victim.bare is None:
             return p0, torch.full_like(p0, float("nan"))
-        return p0, share_met(labels != labels_of(self.victim.bare(x0))[:, None], labels)
+        return p0, share_met(labels != labels_of(self.victim.bare(x0))[:, None], labels).cpu()
 
 
 def _new(ledger: Ledger, k: int) -> tuple[Tensor, Tensor]:
