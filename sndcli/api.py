@@ -105,7 +105,7 @@ def attack(
         x: images ``[N, C, H, W]``, uint8 or floating point in [0, 1].
         y: int64 ``[N]``, their labels.
         sigma: of the noise; alone it means the defense ``snd``.
-        defense: ``none``, ``snd``, ``rnp``, ``rse``, ``pni``, joined by ``+``.
+        defense: as of ``--defense``: ``snd``, ``rnp``, ``aug:shift=2``, ..., joined by ``+``.
         beta: multiplies the noise of each query by Beta(β, β).
         clip: to [0, 1] after the noise.
         budget: paid queries an image, at most.

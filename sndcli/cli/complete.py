@@ -11,7 +11,17 @@ from sndcli import plugins
 
 PREFIXES = ("file:", "torchvision:", "timm:", "hf:", "onnx:", "torchscript:", "py:", "http://", "https://")
 DATASETS = ("cifar10", "imagenet", "folder:")
-DEFENSES = ("none", "snd", "rnp", "rse", "pni", "pni-shared")  # as defenses.parse, whose import would import torch
+DEFENSES = (
+    "none",
+    "snd",
+    "rnp",
+    "rse",
+    "pni",
+    "pni-shared",
+    "noise",
+    "aug",
+    "set",
+)  # as defenses.parse, whose import would import torch
 
 
 def attacks(incomplete: str) -> list[str]:

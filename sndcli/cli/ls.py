@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sndcli.models.zoo import Card
     from sndcli.runs.listener import Listener
 
+KINDS = "uniform, laplace, sign, salt-pepper, contrast, brightness, gamma, grey, chroma, low, high"
 DEFENSES = {
     "none": "the bare model",
     "snd": "Small Noise Defense: Gaussian noise on every query (--sigma, --beta)",
@@ -21,6 +22,9 @@ DEFENSES = {
     "rse": "Random Self-Ensemble: noise before every convolution, five passes a query (--defense-weights)",
     "pni": "Parametric Noise Injection: learned weight noise, a draw for each query (--defense-weights)",
     "pni-shared": "the same, one draw for all queries of a forward pass, as its authors evaluate",
+    "noise": "noise of another shape or place: kind=gauss (" + KINDS + "), sigma, p, f",
+    "aug": "a random flip and shift of every query, as in training: flip=0.5, shift=2 pixels",
+    "set": "a random network for every query: models=A|B|C, sources as of --model; mean=1 of them",
 }
 
 

@@ -63,7 +63,8 @@ DefenseName = Annotated[
     str | None,
     typer.Option(
         "--defense",
-        help="none, snd, rnp, rse, pni, pni-shared or py:module:Class; joined by +, outermost last: rnp+snd.",
+        help="none, snd, rnp, rse, pni, others of `snd ls defenses` with parameters (aug:shift=2) or py:module:Class; "
+        "joined by +, outermost last: aug+snd.",
         autocompletion=complete.defenses,
     ),
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sndcli import plugins
-from sndcli.defenses import trained
+from sndcli.defenses import model_set, registry, terms, trained
 from sndcli.defenses.base import Defense
 from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
@@ -16,7 +16,8 @@ from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 from sndcli.models.opaque import Logits, Model, OpaqueModel
 
-NAMES = ("none", "snd", "rnp", *trained.NAMES)
+NAMES = ("none", "snd", "rnp", *trained.NAMES, *registry.ENTRIES)
+NETWORKS = (*trained.NAMES, *(name for name, entry in registry.ENTRIES.items() if entry.network))
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class DefenseSpec:
     """A defense as a user writes it.
 
     Attributes:
-        name: ``none`` or names joined by ``+``, outermost last.
+        name: ``none`` or names joined by ``+``, outermost last, each with its parameters (`terms`).
         sigma: of ``snd``; 0 without it.
         beta: a of Beta(a, a), or None.
         clip: clip after the noise.
         weights: of a trained defense: a name of the zoo or ``file:PATH``; filled in by `settle`.
-        weights_digest: a short hash of them; filled in by `settle`.
+        weights_digest: a short hash of them, or of the members of a set; filled in by `settle`.
     """
 
     name: str = "none"
@@ -41,13 +42,18 @@ class DefenseSpec:
 
     @property
     def parts(self) -> list[str]:
-        """Names, innermost first."""
-        return self.name.split("+")
+        """What is joined, innermost first."""
+        return terms.parts(self.name)
+
+    @property
+    def names(self) -> list[str]:
+        """Names without parameters, innermost first; those in parentheses after what they stand in."""
+        return _names(self.name)
 
     @property
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
-        return self.sigma > 0 or any(part not in ("none", "snd") for part in self.parts)
+        return self.sigma > 0 or any(_random(part) for part in self.parts)
 
     @property
     def effective(self) -> DefenseSpec:
@@ -58,6 +64,11 @@ class DefenseSpec:
         return replace(self, name=name, beta=None, clip=False)
 
     @property
+    def label(self) -> str:
+        """`name`, but for the folders of files in it."""
+        return "+".join(map(_label, self.parts))
+
+    @property
     def words(self) -> str:
         """What it is called wherever it is shown, but for which weights it has.
 
@@ -66,7 +77,7 @@ class DefenseSpec:
             ('snd 0.01 β=2', 'none', 'rnp+snd 0.02')
         """
         spec = self.effective
-        text = spec.name + (f" {spec.sigma:g}" if spec.sigma else "")
+        text = spec.label + (f" {spec.sigma:g}" if spec.sigma else "")
         return text + (f" β={spec.beta:g}" if spec.beta is not None else "") + (" clipped" if spec.clip else "")
 
 
@@ -90,16 +101,10 @@ def parse(
     if beta is not None and not 0 < beta < float("inf"):
         raise ConfigError(f"Expected `--beta` to be a number > 0 but got {beta}.")
     chosen = name if name is not None else ("snd" if sigma is not None else "none")
-    parts = chosen.split("+")
-    for k, part in enumerate(parts):
-        if part not in NAMES and not plugins.known(plugins.DEFENSES, part):
-            raise unknown("defense", part, [*NAMES, *plugins.names(plugins.DEFENSES)])
-        if part in trained.NAMES and k:
-            raise ConfigError(f"`{part}` is a network, so it is innermost: write it first, as in `{part}+snd`.")
-        if part == "none" and len(parts) > 1:
-            raise ConfigError(f"`none` stands alone, but `--defense` is `{chosen}`.")
-    if len({*parts}) < len(parts):
-        raise ConfigError(f"Expected each defense once but `--defense` is `{chosen}`.")
+    parts = _read(chosen)
+    chosen = "+".join(parts)
+    if "none" in parts[1:] or (parts[0] == "none" and len(parts) > 1):
+        raise ConfigError(f"`none` stands alone, but `--defense` is `{chosen}`.")
     if weights and parts[0] not in trained.NAMES:
         raise ConfigError(
             f"`--defense-weights` belong to {', '.join(trained.NAMES)}, but `--defense {chosen}` has none."
@@ -121,13 +126,18 @@ def settle(spec: DefenseSpec, model: Model) -> DefenseSpec:
         DataError: weights that are missing or broken.
     """
     part = spec.parts[0]
-    if part not in trained.NAMES:
+    name = terms.name_of(part)
+    if name not in NETWORKS:
         return spec
     if isinstance(model, OpaqueModel):
         raise ConfigError(
-            f"`--defense {part}` is a network of its own, but {model.name} can only be asked: "
+            f"`--defense {name}` is a network of its own, but {model.name} can only be asked: "
             "snd and rnp go in front of any model."
         )
+    if name == "set":
+        return replace(spec, weights_digest=model_set.digest_of(_members(part), model.input_size))
+    if name not in trained.NAMES:
+        return spec
     source = spec.weights or trained.default_source(part, model.name)
     weights = trained.read(source, part)
     if weights.model.input_size != model.input_size:
@@ -145,19 +155,91 @@ def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -
     """
     defended: nn.Module = model
     for part in spec.parts:
-        generator = torch.Generator(device)
-        if part == "snd":
-            defended = SmallNoise(defended, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
-        elif part == "rnp":
-            defended = ResizePad(defended, generator=generator)
-        elif part in trained.NAMES:
-            source = spec.weights or trained.default_source(part, model.name)
-            defended = trained.defend(trained.read(source, part), part, device, generator)
-        elif part not in NAMES:
-            defended = _foreign(part, defended, generator)
-            if not isinstance(defended, Defense):
-                raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
+        defended = _around(defended, part, spec, model, device)
     return defended
+
+
+def _around(
+    inside: nn.Module, part: str, spec: DefenseSpec, model: Classifier | Logits, device: torch.device
+) -> nn.Module:
+    """One defense around `inside`, which is `model` or what stands before it already."""
+    generator, term = torch.Generator(device), terms.read(part)
+    if part == "none":
+        return inside
+    if part == "snd":
+        return SmallNoise(inside, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
+    if part == "rnp":
+        return ResizePad(inside, generator=generator)
+    if part in trained.NAMES:
+        source = spec.weights or trained.default_source(part, model.name)
+        return trained.defend(trained.read(source, part), part, device, generator)
+    if term.name not in registry.ENTRIES:
+        made = _foreign(part, inside, generator)
+        if not isinstance(made, Defense):
+            raise ConfigError(f"Expected the defense `{part}` to make a sndcli.defenses.base.Defense.")
+        return made
+    if term.name == "set":
+        mean = registry.values_of(term)["mean"]
+        assert isinstance(mean, int)
+        assert isinstance(model, Classifier)  # `settle` refuses any other
+        return model_set.assemble(_members(part), mean, model.input_size, device, generator)
+    return registry.ENTRIES[term.name].make(inside, **registry.values_of(term), generator=generator)
+
+
+def _read(text: str) -> list[str]:
+    """The parts of a defense as it is written, each in its one way.
+
+    Raises:
+        ConfigError: an unknown name, a parameter that cannot be, a network that is not innermost, or a part twice.
+    """
+    found = []
+    for k, written in enumerate(terms.parts(text)):
+        term = terms.read(written)
+        if term.name in registry.ENTRIES:
+            term = registry.canonical(term)
+        elif term.name not in NAMES:
+            if not plugins.known(plugins.DEFENSES, written):
+                raise unknown("defense", term.name, [*NAMES, *plugins.names(plugins.DEFENSES)])
+        elif term.values or term.inner:
+            own = " (its noise is --sigma, --beta and --clip)" if term.name == "snd" else ""
+            raise ConfigError(f"`{term.name}` takes no parameters{own}, but `--defense` is `{text}`.")
+        if term.name in NETWORKS and k:
+            raise ConfigError(
+                f"`{term.name}` is a network, so it is innermost: write it first, as in `{term.name}+snd`."
+            )
+        found.append(str(term))
+    if len({*found}) < len(found):
+        raise ConfigError(f"Expected each defense once but `--defense` is `{text}`.")
+    return found
+
+
+def _names(text: str) -> list[str]:
+    found = []
+    for part in terms.parts(text):
+        term = terms.read(part)
+        found += [term.name, *(_names(term.inner) if term.inner else ())]
+    return found
+
+
+def _random(part: str) -> bool:
+    """Whether a defense can answer twice differently, but for ``snd``, whose noise is not in its name."""
+    term = terms.read(part)
+    if term.name in registry.ENTRIES:
+        return registry.facts_of(term).random
+    return part not in ("none", "snd")
+
+
+def _members(part: str) -> tuple[str, ...]:
+    models = registry.values_of(terms.read(part))["models"]
+    assert isinstance(models, tuple)
+    return models
+
+
+def _label(part: str) -> str:
+    if terms.name_of(part) != "set":
+        return part
+    models = "|".join(terms.escaped(trained.label(source.partition("?")[0])) for source in _members(part))
+    return part.replace("|".join(map(terms.escaped, _members(part))), models)
 
 
 def _foreign(part: str, model: nn.Module, generator: torch.Generator) -> nn.Module:

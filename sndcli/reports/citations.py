@@ -118,11 +118,18 @@ ATTACKS: Mapping[str, Paper] = {
         "European Conference on Computer Vision (ECCV)", "1912.00049",
     ),
 }  # fmt: skip
+SND = Paper(
+    "byun2021small",
+    "Small Input Noise is Enough to Defend Against Query-based Black-box Attacks",
+    "Junyoung Byun and Hyojun Go and Changick Kim",
+    2021,
+    "",
+    "2101.04829",
+)
+OUR_DEFENSES = ("aug", "set")  # that no paper describes as they are
 DEFENSES: Mapping[str, Paper] = {
-    "snd": Paper(
-        "byun2021small", "Small Input Noise is Enough to Defend Against Query-based Black-box Attacks",
-        "Junyoung Byun and Hyojun Go and Changick Kim", 2021, "", "2101.04829",
-    ),
+    "snd": SND,
+    "noise": SND,
     "rnp": Paper(
         "xie2018mitigating", "Mitigating Adversarial Effects Through Randomization",
         "Cihang Xie and Jianyu Wang and Zhishuai Zhang and Zhou Ren and Alan Yuille", 2018,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sndcli.analysis.frame import Frame
 from sndcli.attacks import registry
+from sndcli.defenses import terms
 from sndcli.reports import citations
 from sndcli.reports.citations import Paper
 from sndcli.reports.latex import ESCAPED
@@ -95,7 +96,10 @@ def _defenses(frames: Sequence[Frame], cite: Cite) -> str:
         if s.defense == "none":
             found.append("none")
             continue
-        parts = [rf"\texttt{{{_text(part)}}}{cite(citations.DEFENSES.get(part))}" for part in s.defense.split("+")]
+        parts = [
+            rf"\texttt{{{_text(part)}}}{cite(citations.DEFENSES.get(terms.name_of(part)))}"
+            for part in terms.parts(s.defense)
+        ]
         text = " followed by ".join(reversed(parts)) if len(parts) > 1 else parts[0]
         if s.sigma:
             text += rf" with Gaussian noise of $\sigma = {s.sigma:g}$ on the $[0, 1]$ pixel scale, new for each query"

@@ -101,15 +101,16 @@ class RunConfig:
         ``options`` are the hyper-parameters that preset and settings stand for, so that a preset whose numbers
         change is another run.
         """
-        defense = asdict(self.defense) | {"weights": label(self.defense.weights)}  # a digest says which, not a path
-        if not self.defense.weights:
+        names = {"name": self.defense.label, "weights": label(self.defense.weights)}
+        defense = asdict(self.defense) | names  # a digest says which, not a path
+        if not self.defense.weights_digest and not self.defense.weights:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
         del plain["unit"]
         plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
-        own = plugins.identities(self.attack, self.defense.parts)
+        own = plugins.identities(self.attack, self.defense.names)
         plain |= {"plugins": own} if own else {}
         return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also", "select_by")}
 

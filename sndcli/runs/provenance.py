@@ -36,7 +36,7 @@ def versions(config: RunConfig, device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         **{package: version(package) for package in used},
-        **plugins.packages(config.attack, config.defense.parts),
+        **plugins.packages(config.attack, config.defense.names),
         "device": f"{device.type} {name}",
     }
 

@@ -1,0 +1,41 @@
+"""What a defense says of itself, and checks of its parameters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sndcli.errors import ConfigError
+
+Place = Literal["input", "features", "weights", "model", "output"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a defense from its parameters alone.
+
+    Attributes:
+        random: whether two passes on one image can differ.
+        passes: of a network, a query, at most.
+        randomises: where it acts.
+        labels: whether the label can be another than without it.
+    """
+
+    random: bool = True
+    passes: int = 1
+    randomises: Place = "input"
+    labels: bool = True
+
+
+def within(name: str, value: float, least: float = 0.0, most: float = math.inf, *, open_end: bool = False) -> None:
+    """Checks a parameter.
+
+    Raises:
+        ConfigError: it is not finite, or not from `least` (with `open_end`: above it) to `most`.
+    """
+    if math.isfinite(value) and (least < value if open_end else least <= value) and value <= most:
+        return
+    low = f"above {least:g}" if open_end else f"of at least {least:g}"
+    high = "" if most == math.inf else f" and at most {most:g}"
+    raise ConfigError(f"Expected `{name}` to be a number {low}{high} but got {value:g}.")

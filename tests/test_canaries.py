@@ -1,0 +1,224 @@
+"""What must hold for every defense with parameters, in `CASES`; more on each below it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import CPU, SHAPE, generator
+from torch import Tensor, nn
+
+from sndcli.defenses.augment import RandomAugment
+from sndcli.defenses.base import Defense, settle_sources
+from sndcli.defenses.input_noise import KINDS, SPREADS, InputNoise
+from sndcli.defenses.model_set import ModelSet
+from sndcli.defenses.parse import build, parse
+from sndcli.defenses.registry import ENTRIES
+from sndcli.defenses.small_noise import SmallNoise
+from sndcli.defenses.terms import name_of, parts
+from sndcli.models.classifier import IDENTITY, Classifier
+from sndcli.models.inference import Forward, optimise
+from sndcli.streams import ImageStreams, drawing
+
+CASES = {  # a defense, and the same with nothing in it
+    **{f"noise:{kind}": f"noise:{kind},{'sigma' if kind in SPREADS else 'p'}=0" for kind in KINDS},
+    "aug": "aug:flip=0,shift=0",
+    "set:resnet20|resnet20-seed1|vgg": "",
+    "set:resnet20|resnet20-seed1|vgg,mean=2": "",
+    "aug+noise:sigma=0.005": "aug:flip=0,shift=0+noise:sigma=0",
+}
+
+
+class Small(nn.Module):
+    """A network with one convolution, ten classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.linear = nn.Linear(8 * 64, 10)
+        for k, parameter in enumerate(self.parameters()):
+            nn.init.normal_(parameter, std=0.3, generator=generator(k))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = nn.functional.avg_pool2d(self.layer1(x), 4)
+        logits: Tensor = self.linear(out.flatten(1))
+        return logits
+
+
+def small() -> Classifier:
+    return optimise(Classifier(Small(), IDENTITY, SHAPE, "small"), CPU)
+
+
+def defended(text: str) -> Defense:
+    made = build(parse(text, None, None), small(), CPU)
+    assert isinstance(made, Defense)
+    made.reseed(5)
+    return made.eval()
+
+
+def images(rows: int = 5) -> Tensor:
+    return torch.rand(rows, *SHAPE, generator=generator(9))
+
+
+def test_every_defense_with_parameters_is_here() -> None:
+    assert {name_of(part) for text in CASES for part in parts(text)} == {*ENTRIES}
+
+
+@pytest.mark.parametrize("text", CASES)
+@torch.no_grad()
+def test_canaries(text: str) -> None:
+    made = defended(text)
+    forward = Forward(made, CPU, 64)
+    copies = images(1).repeat(16, 1, 1, 1)
+    state = torch.get_rng_state()
+    together = forward(copies)
+    assert len(together.unique(dim=0)) > 1  # a draw for each row of a batch
+    made.reseed(5)
+    assert torch.equal(together, forward(copies))  # from the seed alone
+    assert torch.equal(state, torch.get_rng_state())
+    made.reseed(5)
+    apart = torch.cat([forward(row[None]) for row in copies])
+    assert torch.equal(together, apart)  # so the spread within a batch is that between batches
+    if CASES[text]:
+        bare, without = Forward(small(), CPU)(images()), Forward(defended(CASES[text]), CPU)(images())
+        torch.testing.assert_close(without, bare, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_an_images_answers_are_its_own(text: str) -> None:
+    made, x = defended(text), images()
+    assert settle_sources(made)
+    image = torch.tensor([0, 1, 1, 2, 3, 0, 4, 1, 1, 1, 4])
+
+    def logits(which: Tensor, batch: int) -> Tensor:
+        forward = Forward(made, CPU, batch)
+        with drawing(ImageStreams(5, range(100, 105), "defense"), which):
+            return forward(x[which])
+
+    together = logits(image, 64)
+    assert torch.equal(together, logits(image, 8))
+    for one in range(5):
+        assert torch.equal(together[image == one], logits(image[image == one], 64))
+
+
+# -- noise ---------------------------------------------------------------------------------------------------
+
+
+def field(kind: str, sigma: float = 0.01, f: int | None = None) -> Tensor:
+    x = torch.full((400, *SHAPE), 0.5)
+    return InputNoise(nn.Identity(), kind, sigma, f=f, generator=generator(1)).perturb(x) - x
+
+
+@pytest.mark.parametrize("kind", ["gauss", "uniform", "laplace", "sign", "grey", "chroma", "low", "high"])
+def test_all_noise_of_pixels_has_one_length(kind: str) -> None:
+    noise = field(kind, f=8 if kind in ("low", "high") else None)
+    assert bool(noise.isfinite().all())
+    assert float(noise.square().mean().sqrt()) == pytest.approx(0.01, rel=0.01)
+    assert float(noise.mean()) == pytest.approx(0, abs=2e-4)
+
+
+def test_a_linear_score_sees_the_covariance() -> None:
+    """Var(w · η) = σ² wᵀ C w."""
+    w = torch.randn(SHAPE, generator=generator(3), dtype=torch.float64)
+    grey, mean = w.sum(0), w.mean(0, keepdim=True)
+    expected = {"gauss": w, "uniform": w, "laplace": w, "sign": w, "grey": grey, "chroma": (w - mean) * math.sqrt(1.5)}
+    for kind, seen in expected.items():
+        score = (field(kind).double() * w).sum((1, 2, 3))
+        assert float(score.std()) == pytest.approx(0.01 * float(seen.norm()), rel=0.12), kind
+
+
+def test_colours_and_bands() -> None:
+    grey, chroma = field("grey"), field("chroma")
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert float(chroma.sum(1).abs().max()) < 1e-6
+    basis = torch.cos(math.pi * torch.arange(32)[:, None] * (2 * torch.arange(32) + 1) / 64)
+    basis = basis / basis.norm(dim=1, keepdim=True)
+    for kind in ("low", "high"):
+        power = (basis @ field(kind, f=8)[:50] @ basis.T).square().mean((0, 1))
+        corner = float(power[:8, :8].sum() / power.sum())
+        assert corner == pytest.approx(1.0 if kind == "low" else 0.0, abs=1e-5), kind
+
+
+def test_gaussian_noise_is_that_of_snd() -> None:
+    noise, snd = (make(nn.Identity(), sigma=0.02, generator=generator(4)) for make in (InputNoise, SmallNoise))
+    assert torch.equal(noise(images()), snd(images()))
+
+
+def test_noise_of_a_number_an_image() -> None:
+    grey = torch.full((3, *SHAPE), 0.3)
+    torch.testing.assert_close(InputNoise(nn.Identity(), "contrast")(grey), grey)
+    for kind in ("brightness", "gamma"):
+        change = InputNoise(nn.Identity(), kind)(grey)
+        assert len(change.unique()) == 3
+    dark = InputNoise(nn.Identity(), "gamma", 5.0)(torch.zeros(50, *SHAPE))
+    assert bool(dark.isfinite().all())
+
+
+def test_salt_and_pepper_are_binomial() -> None:
+    x = torch.full((500, *SHAPE), 0.5)
+    changed = InputNoise(nn.Identity(), "salt-pepper", p=0.01, generator=generator(2)).perturb(x)
+    counts = (changed != 0.5).sum((2, 3)).double()
+    assert torch.equal(counts[:, 0], counts[:, 2])  # a pixel, not a channel
+    assert float(counts[:, 0].mean()) == pytest.approx(10.24, abs=4 * math.sqrt(10.24 / 500))
+    assert float(counts[:, 0].var()) == pytest.approx(10.24 * 0.99, rel=0.3)
+    assert {*changed.unique().tolist()} == {0.0, 0.5, 1.0}
+
+
+# -- flips and shifts ----------------------------------------------------------------------------------------
+
+
+def test_flips_and_shifts_are_what_they_say() -> None:
+    x = images(1)
+    flipped = RandomAugment(nn.Identity(), flip=1, shift=0)(x)
+    assert torch.equal(flipped, x.flip(3))
+    made = RandomAugment(nn.Identity(), flip=0, shift=2, generator=generator(1))
+    rows = made(x.repeat(200, 1, 1, 1))
+    made.reseed(1)
+    made.generator.manual_seed(generator(1).initial_seed())
+    _, down, right = made.geometry(200)
+    padded = nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+    for row, dy, dx in zip(rows[:30], down.tolist(), right.tolist(), strict=False):
+        assert torch.equal(row, padded[0, :, 2 - dy : 34 - dy, 2 - dx : 34 - dx])
+    assert len({*zip(down.tolist(), right.tolist(), strict=True)}) == 25
+    symmetric = x + x.flip(3)
+    assert torch.equal(RandomAugment(nn.Identity(), shift=0)(symmetric), symmetric)
+
+
+def test_states_are_equally_likely() -> None:
+    flips, down, right = RandomAugment(nn.Identity(), generator=generator(0)).geometry(20_000)
+    counts = torch.bincount(flips.long() * 25 + (down + 2) * 5 + right + 2, minlength=50).double()
+    assert float(((counts - 400) ** 2 / 400).sum()) < 90  # χ² of 49 degrees, beyond 99.9 %
+
+
+# -- sets ----------------------------------------------------------------------------------------------------
+
+
+class Says(nn.Module):
+    """One class, whatever it sees."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.label = label
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(torch.full((len(x),), self.label), 3).float()
+
+
+def test_members_are_chosen_for_each_row() -> None:
+    made = ModelSet([Says(k) for k in range(3)], generator=generator(0))
+    counts = made(torch.zeros(9_000, 1, 1, 1)).sum(0)
+    assert float(((counts - 3_000) ** 2 / 3_000).sum()) < 14  # χ² of 2 degrees, beyond 99.9 %
+
+
+def test_a_set_of_one_or_of_copies_is_the_model() -> None:
+    model, x = small(), images()
+    for made in (ModelSet([model]), ModelSet([model, model, model]), ModelSet([model] * 3, mean=2)):
+        torch.testing.assert_close(made(x).softmax(1), model(x).softmax(1))
+
+
+def test_the_mean_is_of_different_members() -> None:
+    found = ModelSet([Says(k) for k in range(3)], 2, generator=generator(0))(torch.zeros(60, 1, 1, 1)).softmax(1)
+    high, low = (math.e + 1) / (math.e + 2) / 2, 1 / (math.e + 2)
+    for row in found.sort(1, descending=True).values:
+        torch.testing.assert_close(row, torch.tensor([high, high, low]))
