@@ -254,6 +254,14 @@ def drawing_part(start: int, stop: int, rows: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def drawing_rows(which: Tensor, rows: int) -> Iterator[None]:
+    """Inside, a forward pass is of the rows `which` of the `rows` that the harness spoke of, if it did."""
+    told = current_rows()
+    with drawing(told.streams, told.repeated(rows)[which.to(told.image.device)]) if told else nullcontext():
+        yield
+
+
 @dataclass
 class Source:
     """A place where a defense draws: in a run from the streams of the rows' images, by itself from one generator.

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from sndcli.defenses.augment import RandomAugment
 from sndcli.defenses.base import Defense, settle_sources
+from sndcli.defenses.gate import ConfidenceGate
 from sndcli.defenses.input_noise import KINDS, SPREADS, InputNoise
 from sndcli.defenses.model_set import ModelSet
+from sndcli.defenses.output_noise import LogitNoise, LogitScaling
 from sndcli.defenses.parse import build, parse
 from sndcli.defenses.registry import ENTRIES
+from sndcli.defenses.score_curve import ScoreCurve, Shape
 from sndcli.defenses.small_noise import SmallNoise
+from sndcli.defenses.smoothing import Smoothing
 from sndcli.defenses.terms import name_of, parts
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.inference import Forward, optimise
@@ -26,6 +30,13 @@ CASES = {  # a defense, and the same with nothing in it
     "aug": "aug:flip=0,shift=0",
     "set:resnet20|resnet20-seed1|vgg": "",
     "set:resnet20|resnet20-seed1|vgg,mean=2": "",
+    "smooth:n=3,sigma=5": "",
+    "gate:0.9(noise:sigma=0.3)": "gate:0(noise)",
+    "gate:1(aug+logit)": "gate:1(aug:flip=0,shift=0+logit:0)",
+    "logit": "logit:0",
+    "rls": "rls:1,high=1",
+    "aaa-linear": "",
+    "aaa-sine": "",
     "aug+noise:sigma=0.005": "aug:flip=0,shift=0+noise:sigma=0",
 }
 
@@ -73,7 +84,8 @@ def test_canaries(text: str) -> None:
     copies = images(1).repeat(16, 1, 1, 1)
     state = torch.get_rng_state()
     together = forward(copies)
-    assert len(together.unique(dim=0)) > 1  # a draw for each row of a batch
+    several = len(together.unique(dim=0)) > 1  # a draw for each row of a batch
+    assert several == parse(text, None, None).random
     made.reseed(5)
     assert torch.equal(together, forward(copies))  # from the seed alone
     assert torch.equal(state, torch.get_rng_state())
@@ -222,3 +234,130 @@ def test_the_mean_is_of_different_members() -> None:
     high, low = (math.e + 1) / (math.e + 2) / 2, 1 / (math.e + 2)
     for row in found.sort(1, descending=True).values:
         torch.testing.assert_close(row, torch.tensor([high, high, low]))
+
+
+# -- votes ---------------------------------------------------------------------------------------------------
+
+
+class Ramp(nn.Module):
+    """Two classes, the second where the first pixel is above 1/2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = x[:, 0, 0, 0] - 0.5
+        return torch.stack([-value, value], 1)
+
+
+def flips(made: nn.Module, offset: float, rows: int = 4_000) -> float:
+    """Share of answers of the second class at a point `offset` beyond the boundary."""
+    x = torch.full((rows, 1, 1, 1), 0.5 + offset)
+    return float((made(x).argmax(1) == 1).double().mean())
+
+
+def phi(value: float) -> float:
+    return (1 + math.erf(value / math.sqrt(2))) / 2
+
+
+def test_a_vote_of_one_is_a_noisy_pass() -> None:
+    one, noise = (
+        Smoothing(small(), 1, 0.3, generator=generator(1)),
+        InputNoise(small(), "gauss", 0.3, generator=generator(1)),
+    )
+    assert torch.equal(one(images()).argmax(1), noise(images()).argmax(1))
+
+
+def test_a_vote_narrows_the_noise() -> None:
+    """Beside the boundary the vote flips as one pass under σ √(π/(2n)) does; of very many it flips never."""
+    sigma, n = 0.1, 25
+    width = sigma * math.sqrt(math.pi / (2 * n))
+    for offset in (-width, 0.5 * width, width):
+        found = flips(Smoothing(Ramp(), n, sigma, generator=generator(2)), offset)
+        assert found == pytest.approx(phi(offset / width), abs=0.03)
+    assert flips(Smoothing(Ramp(), 4_001, sigma, generator=generator(2)), 2 * width, 50) == 1
+
+
+def test_scores_of_a_vote_are_shares_and_unanswered_rows_stay_so() -> None:
+    shares = Smoothing(Ramp(), 8, 0.1, generator=generator(3))(torch.full((3, 1, 1, 1), 0.5)).softmax(1)
+    torch.testing.assert_close(shares * 8, (shares * 8).round())
+    assert bool(Smoothing(Ramp(), 8)(torch.full((2, 1, 1, 1), math.nan)).isnan().all())
+
+
+# -- gates ---------------------------------------------------------------------------------------------------
+
+
+class Counts(nn.Module):
+    """`inside`, and how many rows it was asked about."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside, self.rows = inside, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        out: Tensor = self.inside(x)
+        return out
+
+
+def test_a_gate_is_the_model_or_what_is_inside() -> None:
+    model, x = small(), images(40)
+    clean = model(x)
+    sure = clean.softmax(1).amax(1)
+    tau = float(sure.median())
+    counts = Counts(model)
+    mixed = ConfidenceGate(counts, LogitNoise(counts, 5.0, generator=generator(1)), tau)(x)
+    same = (mixed == clean).all(1)
+    assert torch.equal(same, sure > tau)
+    assert counts.rows == 40 + int((sure <= tau).sum())  # 1 + P(open) passes
+    inner = LogitNoise(model, 5.0, generator=generator(1))
+    closed, opened = (ConfidenceGate(model, LogitNoise(model, 5.0, generator=generator(1)), t)(x) for t in (0, 1))
+    assert torch.equal(closed, clean)
+    assert torch.equal(opened, inner(x))
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+def test_logit_noise_flips_by_the_margin() -> None:
+    """A margin M flips with Φ(-M/(√2 τ))."""
+    found = flips(LogitNoise(Ramp(), 0.2, generator=generator(1)), 0.1, 20_000)
+    assert found == pytest.approx(phi(0.2 / (math.sqrt(2) * 0.2)), abs=0.012)
+
+
+def test_scaling_keeps_the_label_and_is_undone_by_division() -> None:
+    logits = 3 * torch.randn(500, 10, generator=generator(1), dtype=torch.float64)
+
+    def ratio(scores: Tensor) -> Tensor:
+        centred = scores.log_softmax(1) - scores.log_softmax(1).mean(1, keepdim=True)
+        return centred / centred.norm(dim=1, keepdim=True)
+
+    scaled = LogitScaling(nn.Identity(), generator=generator(2))(logits)
+    assert torch.equal(scaled.argmax(1), logits.argmax(1))
+    assert float((scaled / logits.float()).min()) >= 0.499
+    assert float((scaled / logits.float()).max()) <= 10.001
+    torch.testing.assert_close(ratio(scaled.double()), ratio(logits), atol=1e-5, rtol=0)
+    assert float((ratio(0.5 * logits) - ratio(10 * logits)).abs().max()) < 1e-14
+
+
+def test_curves_have_their_shape() -> None:
+    linear, sine = ScoreCurve(nn.Identity(), "linear"), ScoreCurve(nn.Identity(), "sine")
+    for start in (0.0, 4.0, 8.0):
+        margins = start + torch.tensor([0.4, 1.4, 3.4])
+        torch.testing.assert_close(linear.target(margins).diff(), -margins.diff())
+        torch.testing.assert_close(linear.target(margins), 2 * start + 4 - margins)
+    for end in (6.0, 12.0):
+        before, after = sine.target(torch.tensor([end - 1e-4, end + 1e-4]))
+        assert float(before) == pytest.approx(float(after), abs=2e-3)
+    lengths = torch.linspace(0, 6, 601)[1:-1]
+    assert float(sine.target(lengths).min()) > 0
+
+
+@pytest.mark.parametrize("shape", ["linear", "sine"])
+def test_curves_keep_labels_and_move_margins(shape: Shape) -> None:
+    logits = 4 * torch.randn(10_000, 10, generator=generator(1))
+    made = ScoreCurve(nn.Identity(), shape)
+    moved = made(logits)
+    assert torch.equal(moved.argmax(1), logits.argmax(1))
+    before, after = (z.topk(2, 1).values for z in (logits, moved))
+    missed = (after[:, 0] - after[:, 1] - made.target(before[:, 0] - before[:, 1])).abs()
+    assert float(missed.median()) < 0.2
+    sure = (logits.softmax(1).amax(1) - moved.softmax(1).amax(1)).abs()
+    assert float(sure.median()) < 0.1  # both are reached for some logits only

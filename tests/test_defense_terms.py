@@ -32,6 +32,9 @@ def spec(text: str, sigma: float | None = None) -> DefenseSpec:
         ("noise:low,sigma=0.02,f=8", "noise:kind=low,sigma=0.02,f=8"),
         ("set:resnet20|vgg", "set:models=resnet20|vgg,mean=1"),
         ("set:file:a%2Cb.safetensors?arch=resnet20|vgg", "set:models=file:a%2Cb.safetensors?arch=resnet20|vgg,mean=1"),
+        ("gate:0.7(noise:sigma=0.05)", "gate:tau=0.7,temperature=1(noise:kind=gauss,sigma=0.05)"),
+        ("gate:1(aug+logit)+snd", "gate:tau=1,temperature=1(aug:flip=0.5,shift=2+logit:tau=1)+snd"),
+        ("smooth:5+rls", "smooth:n=5,sigma=0.1+rls:low=0.5,high=10"),
         ("noise:sigma=0.0123456789+snd", "noise:kind=gauss,sigma=0.0123456789+snd"),
     ],
 )
@@ -61,6 +64,12 @@ def test_every_defense_is_written_in_one_way(written: str, canonical: str) -> No
         ("none+aug", "stands alone"),
         ("augm", "Did you mean `aug`"),
         ("gate:0.7(noise", "in parentheses"),
+        ("gate:0.7", "around another defense"),
+        ("gate:0.7(snd)", "noise:sigma=0.01"),
+        ("gate:0.7(set:vgg)", "cannot stand in a `gate`"),
+        ("gate:0.7(augm)", "Did you mean `aug`"),
+        ("smooth:n=0", "at least 1"),
+        ("rls:3,high=2", "`low`"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(written: str, told: str) -> None:
@@ -71,7 +80,8 @@ def test_what_cannot_be_is_told_in_a_line(written: str, told: str) -> None:
 def test_whether_it_is_random_comes_from_the_defense() -> None:
     random = {"aug": True, "aug:flip=0,shift=0": False, "aug:flip=1,shift=0": False, "noise:sigma=0": False,
               "noise:salt-pepper,p=0": False, "set:vgg": False, "set:vgg|resnet20": True, "noise:sign": True,
-              "set:vgg|resnet20,mean=2": False}  # fmt: skip
+              "set:vgg|resnet20,mean=2": False, "gate:0.5(noise)": True, "gate:0.5(noise:sigma=0)": False,
+              "gate:0(noise)": False, "aaa-sine": False, "rls": True, "logit:0": False}  # fmt: skip
     assert {text: spec(text).random for text in random} == random
     assert spec("aug:flip=0,shift=0+snd", 0.01).random
     assert not spec("aug:flip=0,shift=0+snd", 0.0).random

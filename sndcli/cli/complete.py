@@ -21,7 +21,13 @@ DEFENSES = (
     "noise",
     "aug",
     "set",
-)  # as defenses.parse, whose import would import torch
+    "smooth",
+    "gate",
+    "logit",
+    "rls",
+    "aaa-linear",
+    "aaa-sine",
+)  # fmt: skip; as defenses.parse, whose import would import torch
 
 
 def attacks(incomplete: str) -> list[str]:

@@ -25,6 +25,12 @@ DEFENSES = {
     "noise": "noise of another shape or place: kind=gauss (" + KINDS + "), sigma, p, f",
     "aug": "a random flip and shift of every query, as in training: flip=0.5, shift=2 pixels",
     "set": "a random network for every query: models=A|B|C, sources as of --model; mean=1 of them",
+    "smooth": "a vote of n=25 noisy passes, sigma=0.1, for one query",
+    "gate": "another defense where the model is unsure: gate:tau(INNER), e.g. gate:0.7(noise:sigma=0.05)",
+    "logit": "noise on the logits: tau=1",
+    "rls": "random scaling of the logits, which keeps labels: low=0.5, high=10",
+    "aaa-linear": "AAA: scores whose margin falls where it should rise, labels kept, nothing random: tau=4",
+    "aaa-sine": "the same along a sine: tau=6",
 }
 
 

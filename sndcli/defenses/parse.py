@@ -183,11 +183,21 @@ def _around(
         assert isinstance(mean, int)
         assert isinstance(model, Classifier)  # `settle` refuses any other
         return model_set.assemble(_members(part), mean, model.input_size, device, generator)
-    return registry.ENTRIES[term.name].make(inside, **registry.values_of(term), generator=generator)
+    entry, values = registry.ENTRIES[term.name], registry.values_of(term)
+    if not entry.around:
+        return entry.make(inside, **values, generator=generator)
+    inner = inside
+    for each in terms.parts(term.inner):
+        inner = _around(inner, each, spec, model, device)
+    return entry.make(inside, inner, **values, generator=generator)
 
 
-def _read(text: str) -> list[str]:
+def _read(text: str, within: str = "") -> list[str]:
     """The parts of a defense as it is written, each in its one way.
+
+    Args:
+        text: what is joined by ``+``.
+        within: the name of the gate that it stands in.
 
     Raises:
         ConfigError: an unknown name, a parameter that cannot be, a network that is not innermost, or a part twice.
@@ -195,8 +205,12 @@ def _read(text: str) -> list[str]:
     found = []
     for k, written in enumerate(terms.parts(text)):
         term = terms.read(written)
+        if within and (term.name in NETWORKS or term.name in ("none", "snd")):
+            hint = "write noise:sigma=0.01" if term.name == "snd" else "it can stand before it, joined by +"
+            raise ConfigError(f"`{term.name}` cannot stand in a `{within}`: {hint}.")
         if term.name in registry.ENTRIES:
             term = registry.canonical(term)
+            term = replace(term, inner="+".join(_read(term.inner, term.name))) if term.inner else term
         elif term.name not in NAMES:
             if not plugins.known(plugins.DEFENSES, written):
                 raise unknown("defense", term.name, [*NAMES, *plugins.names(plugins.DEFENSES)])
@@ -225,7 +239,7 @@ def _random(part: str) -> bool:
     """Whether a defense can answer twice differently, but for ``snd``, whose noise is not in its name."""
     term = terms.read(part)
     if term.name in registry.ENTRIES:
-        return registry.facts_of(term).random
+        return registry.facts_of(term).random and (not term.inner or any(map(_random, terms.parts(term.inner))))
     return part not in ("none", "snd")
 
 

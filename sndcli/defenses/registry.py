@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args, get_origin, get_type_hints
 
-from sndcli.defenses import augment, input_noise, model_set, terms
+from sndcli.defenses import augment, gate, input_noise, model_set, output_noise, score_curve, smoothing, terms
 from sndcli.defenses.base import Defense
 from sndcli.defenses.facts import Facts
 from sndcli.defenses.terms import Term
@@ -22,7 +23,7 @@ class Entry:
     """A defense that is written with its parameters.
 
     Attributes:
-        make: called with the model, keyword parameters and `generator`.
+        make: called with the model, for `around` what it is around too, keyword parameters and `generator`.
         facts: called with the keyword parameters; raises `ConfigError` where they cannot be. Its signature says which
             there are, in which order, of which type and with which defaults. One that is None by default is left out
             where it is not given.
@@ -47,6 +48,12 @@ ENTRIES: Mapping[str, Entry] = {
     "noise": Entry(input_noise.InputNoise, input_noise.facts, usual=input_noise.usual),
     "aug": Entry(augment.RandomAugment, augment.facts),
     "set": Entry(model_set.ModelSet, model_set.facts, network=True),
+    "smooth": Entry(smoothing.Smoothing, smoothing.facts),
+    "gate": Entry(gate.ConfidenceGate, gate.facts, around=True),
+    "logit": Entry(output_noise.LogitNoise, output_noise.noise_facts),
+    "rls": Entry(output_noise.LogitScaling, output_noise.scaling_facts),
+    "aaa-linear": Entry(partial(score_curve.ScoreCurve, shape="linear"), score_curve.linear_facts),
+    "aaa-sine": Entry(partial(score_curve.ScoreCurve, shape="sine"), score_curve.sine_facts),
 }
 
 

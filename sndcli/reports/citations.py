@@ -126,7 +126,15 @@ SND = Paper(
     "",
     "2101.04829",
 )
-OUR_DEFENSES = ("aug", "set")  # that no paper describes as they are
+AAA = Paper(
+    "chen2022adversarial",
+    "Adversarial Attack on Attackers: Post-Process to Mitigate Black-Box Score-Based Query Attacks",
+    "Sizhe Chen and Zhehao Huang and Qinghua Tao and Yingwen Wu and Cihang Xie and Xiaolin Huang",
+    2022,
+    "Advances in Neural Information Processing Systems (NeurIPS)",
+    "2205.12134",
+)
+UNCITED = ("aug", "set", "rls")  # defenses that no paper describes as they are, or none that has an entry yet
 DEFENSES: Mapping[str, Paper] = {
     "snd": SND,
     "noise": SND,
@@ -142,6 +150,22 @@ DEFENSES: Mapping[str, Paper] = {
     ),
     "pni": PNI,
     "pni-shared": PNI,
+    "smooth": Paper(
+        "cohen2019certified", "Certified Adversarial Robustness via Randomized Smoothing",
+        "Jeremy Cohen and Elan Rosenfeld and J. Zico Kolter", 2019,
+        "International Conference on Machine Learning (ICML)", "1902.02918",
+    ),
+    "gate": Paper(
+        "aithal2022boundary", "Boundary Defense Against Black-box Adversarial Attacks",
+        "Manjushree B. Aithal and Xiaohua Li", 2022, "", "2201.13444",
+    ),
+    "logit": Paper(
+        "aithal2022mitigating", "Mitigating Black-Box Adversarial Attacks via Output Noise Perturbation",
+        "Manjushree B. Aithal and Xiaohua Li", 2022, "IEEE Access", article=True,
+        url="https://doi.org/10.1109/ACCESS.2022.3146198",
+    ),
+    "aaa-linear": AAA,
+    "aaa-sine": AAA,
 }  # fmt: skip
 DATASETS: Mapping[str, Paper] = {
     "cifar10": Paper(
