@@ -327,7 +327,8 @@ def test_scaling_keeps_the_label_and_is_undone_by_division() -> None:
 
     def ratio(scores: Tensor) -> Tensor:
         centred = scores.log_softmax(1) - scores.log_softmax(1).mean(1, keepdim=True)
-        return centred / centred.norm(dim=1, keepdim=True)
+        found: Tensor = centred / centred.norm(dim=1, keepdim=True)
+        return found
 
     scaled = LogitScaling(nn.Identity(), generator=generator(2))(logits)
     assert torch.equal(scaled.argmax(1), logits.argmax(1))

@@ -182,3 +182,25 @@ def test_doctor_makes_the_same_checks(
     assert done.returncode == 2
     assert "fails 3 of" in done.stderr
     assert "pass `generator=self.generator`" in done.stderr
+
+
+def test_a_draw_a_batch_of_the_global_generator_is_refused_before_a_run(
+    snd: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gave one command another figure each time."""
+    (tmp_path / "of_a_batch.py").write_text(
+        "import torch\nfrom sndcli.defenses.base import Defense\n\nclass Global(Defense):\n"
+        "    def forward(self, x):\n        return self.model(x + 0.1 * torch.randn(1, *x.shape[1:]))\n\n"
+        "class Own(Defense):\n    def forward(self, x):\n"
+        "        return self.model(x + 0.1 * torch.randn(1, *x.shape[1:], generator=self.generator))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    attack = ("attack", "null", "--budget", 2, "--images", 2, "--out", tmp_path, "--batch-size", 8)
+    for command in (attack, ("sigma-sweep", *attack[1:], "--sigmas", "0.01"), ("accuracy", "--batch-size", 256)):
+        sweep = command[0] == "sigma-sweep"
+        done = snd(*command, "--defense", "py:of_a_batch:Global" + ("+snd" if sweep else ""))
+        assert done.returncode == 2, done.stderr
+        assert "draws from its own generator alone" in done.stderr
+    done = snd(*attack, "--defense", "py:of_a_batch:Own")
+    assert done.returncode == 0, done.stderr
+    assert "each row of a batch has a draw of its own" in done.stderr

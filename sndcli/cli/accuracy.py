@@ -76,6 +76,7 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         from sndcli.models.inference import resolve_device
         from sndcli.models.opaque import network_of
         from sndcli.runs.accuracy import accuracy
+        from sndcli.runs.foreign import check_foreign
         from sndcli.runs.listener import Update
         from sndcli.runs.prepare import open_source
         from sndcli.runs.victim import Victim
@@ -96,6 +97,7 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
             spec = settle(given, model)
             victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
             victim.fit_to(data)
+            check_foreign(spec, victim, listener.warn)
             seeds = range(self.seed, self.seed + (self.repeats if spec.random else 1))
             with listener.progress(len(seeds) * len(data), spec.name) as update:
 

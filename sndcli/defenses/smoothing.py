@@ -71,7 +71,9 @@ class Smoothing(Defense):
         logits = self.model(x + self.sigma * self.normal(x) if self.sigma and len(x) else x)
         answered = ~logits.isnan().any(1, keepdim=True)
         votes = F.one_hot(logits.nan_to_num().argmax(1), logits.shape[1]) * answered
-        return votes.view(-1, self.n, votes.shape[1]).sum(1) / answered.view(-1, self.n).sum(1, keepdim=True)
+        counts = votes.view(-1, self.n, votes.shape[1]).sum(1)
+        shares: Tensor = counts / answered.view(-1, self.n).sum(1, keepdim=True)
+        return shares
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -19,6 +19,7 @@ from sndcli.runs import results
 from sndcli.runs.config import RunConfig
 from sndcli.runs.experiment import Experiment
 from sndcli.runs.files import RunFiles
+from sndcli.runs.foreign import check_foreign
 from sndcli.runs.listener import Listener
 from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
@@ -113,6 +114,7 @@ class Job:
         c = self.config
         victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
+        check_foreign(defense, victim, self.listener.warn)
         if victim.draws_itself:
             self.listener.note(
                 f"{model.name} answers the same question differently: it is verified with {c.verify} draws, as a "
