@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 import typer
 from conftest import Done
@@ -35,9 +36,10 @@ ELSEWHERE = (
 def documented(page: Path) -> list[str]:
     """The commands of a page's code blocks; loops over shell variables are unrolled."""
     found: list[str] = []
-    for block in re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for language, block in pages.blocks(page.read_text(encoding="utf-8")):
         loops: dict[str, list[str]] = {}
-        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+        lines = pages.typed(block) if language == "console" else re.sub(r"\\\n\s*", " ", block).splitlines()
+        for line in lines:
             loops |= {name: values.split() for name, values in re.findall(r"for (\w+) in ([^;]+);", line)}
             for command in re.findall(r"(?:^|[;&|)] *|run |do )(snd [^;&|]*?)(?=;|&&|\||$)", line.strip()):
                 used = [name for name in loops if f"${name}" in command]
