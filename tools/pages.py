@@ -68,18 +68,18 @@ def steps(text: str) -> list[Step]:
     return found
 
 
-def stable(line: str) -> str:
-    """A line without what differs from machine to machine: figures, the width of columns."""
-    return re.sub(r"\s+", " ", re.sub(r"([─━═-])\1+", r"\1", re.sub(r"\d+(?:[.,]\d+)*", "#", line))).strip()
+def stable(text: str) -> str:
+    """A text without what differs from machine to machine: figures, the width of columns and where lines break."""
+    return re.sub(r"\s+", " ", re.sub(r"([─━═-])\1+", r"\1", re.sub(r"\d+(?:[.,]\d+)*", "#", text))).strip()
 
 
 def missing(shown: tuple[str, ...], printed: str) -> list[str]:
-    """Lines that are shown and that are not printed in this order, figures aside."""
-    rest = iter([stable(line) for line in printed.splitlines()])
-    wanted = [line for line in shown if line.strip() != LEFT_OUT]
-    for k, line in enumerate(wanted):
-        if stable(line) not in rest:
-            return wanted[k:]
+    """Parts of what is shown, between lines that are left out, that are not printed in this order; figures aside."""
+    rest = stable(printed)
+    for part in re.split(rf"^{LEFT_OUT}$", "\n".join(shown), flags=re.MULTILINE):
+        _, found, rest = rest.partition(stable(part)) if part.strip() else ("", " ", rest)
+        if not found:
+            return part.strip().split("\n")
     return []
 
 
