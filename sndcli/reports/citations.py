@@ -91,6 +91,11 @@ ATTACKS: Mapping[str, Paper] = {
         "Ali Rahmati and Seyed-Mohsen Moosavi-Dezfooli and Pascal Frossard and Huaiyu Dai", 2020,
         "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)", "2003.06468",
     ),
+    "cgba": Paper(
+        "reza2023cgba", "CGBA: Curvature-aware Geometric Black-box Attack",
+        "Md Farhamdur Reza and Ali Rahmati and Tianfu Wu and Huaiyu Dai", 2023,
+        "IEEE/CVF International Conference on Computer Vision (ICCV)", "2308.03163",
+    ),
     "rays": Paper(
         "chen2020rays", "RayS: A Ray Searching Method for Hard-label Adversarial Attack",
         "Jinghui Chen and Quanquan Gu", 2020,
