@@ -87,6 +87,10 @@ ATTACKS = {
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", {"linf": "autoattack"},
         ),
         Entry(
+            "transfer", "sndcli.attacks.decision.transfer", "labels", ("l2", "linf"), ("momentum",),
+            "A point made on the attacker's own networks, sent once (Dong et al. 2018)",
+        ),
+        Entry(
             "null", "sndcli.attacks.decision.null", "labels", ("l2", "linf"), ("default",),
             "Resends the clean image: the floor of every success rate",
         ),

@@ -96,6 +96,11 @@ ATTACKS: Mapping[str, Paper] = {
         "Md Farhamdur Reza and Ali Rahmati and Tianfu Wu and Huaiyu Dai", 2023,
         "IEEE/CVF International Conference on Computer Vision (ICCV)", "2308.03163",
     ),
+    "transfer": Paper(
+        "dong2018momentum", "Boosting Adversarial Attacks with Momentum",
+        "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li", 2018,
+        "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)", "1710.06081",
+    ),
     "rays": Paper(
         "chen2020rays", "RayS: A Ray Searching Method for Hard-label Adversarial Attack",
         "Jinghui Chen and Quanquan Gu", 2020,
