@@ -237,6 +237,7 @@ class Experiment:
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
+            "rounding": self.victim.rounding.as_dict(),
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
             "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),

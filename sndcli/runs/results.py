@@ -60,6 +60,7 @@ class Metadata(TypedDict):
         wall_s: seconds.
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
+        rounding: `Rounding.as_dict`: how much noise rounding alone makes.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
         progress: of a run that is not finished, where its parts are read; never in a file.
         sent: requests, retries and failures of a remote model, by the process that wrote the file.
@@ -77,6 +78,7 @@ class Metadata(TypedDict):
     wall_s: NotRequired[float]
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
+    rounding: NotRequired[dict[str, float | None]]
     answers_to_choose: NotRequired[int]
     progress: NotRequired[Progress]
     sent: NotRequired[dict[str, int | float]]

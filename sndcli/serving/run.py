@@ -16,6 +16,7 @@ from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
 from sndcli.models.inference import resolve_device
 from sndcli.models.sources import open_model
+from sndcli.runs.rounding import check_rounding
 from sndcli.runs.victim import Victim
 from sndcli.serving import metrics
 from sndcli.serving.app import make_app
@@ -35,6 +36,7 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
         DataError: weights that are missing or broken.
     """
     token = settings.token()
+    check_rounding(settings.precision, settings.defense, settings.allow_rounding)
     log = RequestLog(settings.log) if settings.log else None
     model = open_model(settings.model, settings.download, settings.remote)
     defense = settle(settings.defense, model)
