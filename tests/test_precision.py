@@ -18,12 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import sndcli
 from sndcli.analysis.flags import flags
 from sndcli.analysis.summary import summarise
+from sndcli.cli.command import explained
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError
 from sndcli.models.classifier import IDENTITY, Classifier, Normalisation
-from sndcli.models.inference import Forward, lower, optimise
+from sndcli.models.inference import Forward, lower, measure_batch_size, optimise
 from sndcli.models.sources import load_model
 from sndcli.runs import results
 from sndcli.runs.config import RunConfig
@@ -31,6 +32,7 @@ from sndcli.runs.files import RunFiles
 from sndcli.runs.rounding import check_rounding, measure
 from sndcli.runs.victim import Victim
 from sndcli.training.recipe import Recipe, recipe_of
+from sndcli.training.robustness import PGD, robust_accuracy
 
 DATA = Path(__file__).parents[1] / "docs" / "results" / "data"
 BARE, NOISE = DefenseSpec(), DefenseSpec("snd", 0.01)
@@ -106,12 +108,12 @@ class Counted(TorchDispatchMode):
 def test_weights_are_cast_once_with_the_bits_of_autocast_and_half_of_its_operators() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             self.one, self.two = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
             self.norm = nn.BatchNorm2d(8)
 
         def forward(self, x: Tensor) -> Tensor:
-            return (x + self.two(self.norm(self.one(x)).relu())).relu()
+            return torch.relu(x + self.two(torch.relu(self.norm(self.one(x)))))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -226,9 +228,11 @@ def test_what_was_measured_is_in_the_file_in_json_and_a_flag(
         told[name] = (rounding, {flag.name for flag in flags([row])} & {"rounding_defends"})
     assert told["fp32"] == ({"sigma": 0.0, "share": 0.0}, set())
     assert told["bare"][0]["share"] is None
-    assert told["bare"][0]["sigma"] == told["small"][0]["sigma"] > 0
+    sigma = told["bare"][0]["sigma"]
+    assert sigma is not None
+    assert sigma == told["small"][0]["sigma"] > 0
     assert told["bare"][1] == told["small"][1] == {"rounding_defends"}
-    assert told["large"][0]["share"] == pytest.approx(told["large"][0]["sigma"] / 0.05)
+    assert told["large"][0]["share"] == pytest.approx(sigma / 0.05)
     assert told["large"][1] == set()
 
 
@@ -278,3 +282,64 @@ def test_a_recipe_says_which_precision_is_really_used() -> None:
     assert recipe.on("cuda") == replace(recipe, bf16=True)
     assert replace(recipe, bf16=True).on("cpu").bf16
     assert Recipe(**recipe.on("cuda").as_dict()).bf16  # type: ignore[arg-type]
+
+
+def test_the_batch_search_goes_below_its_smallest_size_where_memory_is_short() -> None:
+    """And the search of the CPU, which begins at 32, as that of CUDA, at 256."""
+
+    class Small(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            tried.append(len(x))
+            if len(x) > room:
+                raise torch.cuda.OutOfMemoryError
+            return x.flatten(1)[:, :2]
+
+    for room in (40, 20, 9):
+        tried: list[int] = []
+        assert measure_batch_size(Small(), (3, 8, 8), CPU) == {40: 32, 20: 16, 9: 8}[room]
+        assert max(tried[-2:]) <= room
+    room = 7
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        measure_batch_size(Small(), (3, 8, 8), CPU)
+
+
+@pytest.mark.parametrize("text", ["linf:8/255:2", "l2:0.5:2"])
+def test_pgd_needs_no_certain_batch_and_survives_little_memory(text: str) -> None:
+    class Narrow(nn.Module):
+        """At most `room` rows."""
+
+        room = 1000
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > self.room:
+                raise torch.cuda.OutOfMemoryError
+            rows.append(len(x))
+            return plane(x)
+
+    rows: list[int] = []
+    plane, model, pgd = Plane(0.0), Narrow(), PGD.parse(text)
+    data = cifar10.load_shipped().part(torch.arange(250), "a few")
+    small = replace(data, images=data.images[:, :, :8, :8], labels=torch.zeros(250, dtype=torch.int64))
+    wanted = robust_accuracy(model, small, pgd, CPU, 250)
+    assert wanted < 1 or pgd.norm == "linf"
+    assert robust_accuracy(model, small, pgd, CPU, 250, batch_size=64) == wanted
+    assert max(rows[-3:]) <= 64
+    model.room = 30
+    assert robust_accuracy(model, small, pgd, CPU, 250) == wanted
+    model.room = 0
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        robust_accuracy(model, small, pgd, CPU, 250)
+
+
+def test_a_full_device_is_one_line_and_exit_code_3() -> None:
+    text, code = explained(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."))
+    assert code == 3
+    assert "\n" not in text
+    assert "--batch-size" in text
+
+    class Full(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise torch.cuda.OutOfMemoryError
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # and not: fails on images of 8 x 8
+        Victim.prepare(Classifier(Full(), IDENTITY, (3, 8, 8), "full"), BARE, CPU, 8)

@@ -155,13 +155,18 @@ class Forward:
         return out.float().to(piece.device)
 
 
-@contextmanager
-def reproducible_kernels() -> Iterator[None]:
-    """TF32 off and deterministic cuDNN inside the block (attacks sit 1e-6 from a boundary)."""
-    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-    deterministic = torch.backends.cudnn.deterministic
+def forbid_rounding() -> None:
+    """TF32 off and deterministic cuDNN from here on (attacks sit 1e-6 from a boundary)."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
+
+
+@contextmanager
+def reproducible_kernels() -> Iterator[None]:
+    """As `forbid_rounding`, inside the block."""
+    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    deterministic = torch.backends.cudnn.deterministic
+    forbid_rounding()
     try:
         yield
     finally:
@@ -172,7 +177,8 @@ def reproducible_kernels() -> Iterator[None]:
 def measure_batch_size(model: nn.Module, input_size: tuple[int, ...], device: torch.device) -> int:
     """The batch size with the most rows per second on this machine: best of three passes each, in turns.
 
-    Larger sizes are not tried once a pass takes half a second or memory runs out.
+    Larger sizes are not tried once a pass takes half a second or memory runs out. Where it runs out at the
+    smallest, the half (and so on) that fits is the size.
     """
     sizes = [32, 64, 128, 256] if device.type == "cpu" else [256, 512, 1024, 2048, 4096]
     fastest: dict[int, float] = {}
@@ -182,7 +188,7 @@ def measure_batch_size(model: nn.Module, input_size: tuple[int, ...], device: to
             x = torch.zeros(size, *input_size, device=device)
             seconds = _seconds(forward, x)
             if forward.batch_size < size:
-                sizes = [s for s in sizes if s < size]
+                sizes = [s for s in sizes if s < size] or [forward.batch_size]
                 break
             fastest[size] = min(seconds / size, fastest.get(size, seconds / size))
             if seconds > 0.5:

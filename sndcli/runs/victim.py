@@ -227,7 +227,7 @@ def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
         if logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             raise ValueError(f"expected logits [{len(x)}, K] but got {list(logits.shape)}")
         return logits
-    except MemoryError:
+    except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a user's network does
         shape = " x ".join(map(str, x.shape[2:]))

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
-from sndcli.models.inference import resolve_device
+from sndcli.models.inference import forbid_rounding, resolve_device
 from sndcli.models.sources import open_model
 from sndcli.runs.rounding import check_rounding
 from sndcli.runs.victim import Victim
@@ -35,6 +35,7 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
         ConfigError: a model, defense, host or token that cannot be.
         DataError: weights that are missing or broken.
     """
+    forbid_rounding()  # in all of the process: TF32 would be a defense that nobody asked for
     token = settings.token()
     check_rounding(settings.precision, settings.defense, settings.allow_rounding)
     log = RequestLog(settings.log) if settings.log else None
