@@ -28,7 +28,8 @@ def test_methods(snd: Snd, tmp_path: Path) -> None:
     for told in (r"\texttt{resnet20} (digest \texttt{m})", r"preset \texttt{authors}", r"preset \texttt{autoattack}",
                  r"$\sigma = 0.01$", "at most 1,000 queries", "100 and 1,000 queries", "8/255", "seed 0", "seed 3",
                  "each an 8-bit image",
-                 "each an image that is not rounded to 8 bits", "100 new answers", "made to expect noise", BASE.run_id):  # fmt: skip
+                 "each an image that is not rounded to 8 bits", "100 new answers",
+                 "made to expect noise", BASE.run_id):  # fmt: skip
         assert told in paragraph, told
     keys = [re.match(r"@\w+\{(\w+),", entry) for entry in entries]
     assert all(keys)

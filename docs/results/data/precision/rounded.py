@@ -44,7 +44,8 @@ class Rounded(nn.Module):
                 parameter.data = rounding(parameter.data)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.layer(self.rounding(x))
+        """The layer's output for `x`."""
+        out: Tensor = self.layer(self.rounding(x))
         return self.rounding(out) if self.outputs else out
 
 
