@@ -269,6 +269,9 @@ def test_a_result_of_another_device_is_not_returned(tmp_path: Path, part: bool) 
     path.parent.mkdir(exist_ok=True)
     for device, fine in (("cpu x86_64", True), ("cuda NVIDIA H200", False)):
         results.write_table(path, table, {**run, "versions": {"device": device}})
+        kept = results.read(path)
+        assert set(kept["device"].to_pylist()) == {device.split()[0]}
+        assert summarise([kept])[0].setting.device == device.split()[0]
         if fine:
             assert (files.rows_of(path, print) if part else files.finished()) is not None
             continue

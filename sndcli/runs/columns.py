@@ -102,6 +102,7 @@ OF_RUN = (
     _plain("boundary", FLAG, "whether the majority boundary was measured", "border"),
     _plain("precision", TEXT, "fp32 or bf16"),
     _plain("compiled", FLAG, "whether the networks were compiled"),
+    Column("device", TEXT, "type of the device of the networks: cpu or cuda", lambda c: c.get("device") or "cpu"),
     Column("references", pa.list_(TEXT), "name and digest of the attacker's own models", _references),
     _json("plugins", "package, version and source hash of the plug-ins used, as JSON; null: none"),
 )

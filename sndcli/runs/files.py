@@ -58,7 +58,7 @@ class RunFiles:
 
     def _check_device(self, table: pa.Table, path: Path) -> None:
         """Ids of version 0.1 did not tell devices apart, but files do."""
-        theirs = results.run_of(table).get("versions", {}).get("device", self.config.device).split()[0]
+        theirs = results.run_of(table)["config"].get("device", "cpu")
         if theirs != self.config.device:
             raise ConfigError(
                 f"{path} was made on {theirs}, and this run is on {self.config.device}.\n"
