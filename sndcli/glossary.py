@@ -34,6 +34,8 @@ IDEAS = {
     "flag": "A warning that an evaluation could flatter the defense. It never changes the exit code.",
     "unit": "Images that are attacked together and written to one part file.",
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
+    "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
+    "rounding_share": "How large that is beside the noise of the defense.",
 }  # fmt: skip
 
 MEASURES = {
@@ -211,8 +213,6 @@ COLUMNS = {
     "scales": "How far the attack's test steps and searches reach.",
     "passes_differ": "Whether two answers to one image differed, as they should under a random defense.",
     "rounding": "How much noise the network's rounding alone makes.",
-    "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
-    "rounding_share": "How large that is beside the noise of the defense.",
     "answers_to_choose": "Unpaid answers by which the images were chosen.",
     "sent": "What was sent to a remote model: requests, retries and failures.",
 }  # fmt: skip
