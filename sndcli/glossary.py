@@ -34,6 +34,8 @@ IDEAS = {
     "flag": "A warning that an evaluation could flatter the defense. It never changes the exit code.",
     "unit": "Images that are attacked together and written to one part file.",
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
+    "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
+    "rounding_share": "How large that is beside the noise of the defense.",
 }  # fmt: skip
 
 MEASURES = {
@@ -65,6 +67,7 @@ FLAGS = {
     "search_below_noise": "The attack's searches go on below the noise, where answers are coin flips.",
     "no_noise_aware": "A random defense was attacked by no attack that knows of the noise.",
     "too_few_images": "Two defenses differ by no more than chance explains for so few images.",
+    "rounding_defends": "The network's rounding scatters its answers as a defense would: by more than a fifth of it.",
     "defense_off": "The defense says that it is random, but its answers do not change.",
 }  # fmt: skip
 
@@ -177,6 +180,7 @@ COLUMNS = {
     "mismatch": "Whether it was counted how often the defense changed the answer.",
     "precision": "How the networks computed: fp32 or bf16.",
     "compiled": "Whether the networks were compiled.",
+    "device": "The kind of device on which the networks computed: cpu or cuda.",
     "references": "The attacker's own networks.",
     "plugins": "Packages or files from which attack and defense came.",
     "image_id": "The image's number in its data set.",
@@ -211,6 +215,7 @@ COLUMNS = {
     "wall_s": "Seconds that the run took.",
     "scales": "How far the attack's test steps and searches reach.",
     "passes_differ": "Whether two answers to one image differed, as they should under a random defense.",
+    "rounding": "How much noise the network's rounding alone makes.",
     "answers_to_choose": "Unpaid answers by which the images were chosen.",
     "sent": "What was sent to a remote model: requests, retries and failures.",
 }  # fmt: skip

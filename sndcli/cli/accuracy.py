@@ -79,7 +79,7 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         from sndcli.runs.listener import Update
         from sndcli.runs.prepare import open_source
         from sndcli.runs.victim import Victim
-        from sndcli.training.robustness import PGD, robust_accuracy
+        from sndcli.training.robustness import PGD, STARTED, robust_accuracy
 
         attacks = {text: PGD.parse(text) for text in self.pgd or ()}
         if attacks and self.compiled:
@@ -111,13 +111,13 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
                 Measured(
                     model.name, spec.name, spec.sigma, spec.beta, len(data) - data.left_out, mean, std, values,
                     label(spec.weights) if spec.weights else "", spec.weights_digest, n,
-                    {text: robust_accuracy(network, data, a, place, n) for text, a in attacks.items()},
+                    {text: robust_accuracy(network, data, a, place, n, rows or STARTED) for text, a in attacks.items()},
                 )
             )  # fmt: skip
         answer = {
             "schema": 1,
             "rows": [row.as_dict() for row in found],
-            "run": {"data": data.source, "seed": self.seed},
+            "run": {"data": data.source, "seed": self.seed, "precision": precision, "device": place.type},
         }
         return Shown(answer, lambda: [_table(found, attacks)])
 

@@ -65,6 +65,7 @@ class Attack(o.AttackOptions):
 
         sigmas = numbers(self.sigma, "--sigma") if self.sigma is not None else (None,)
         specs = [parse(self.defense, sigma, self.beta, self.clip, self.defense_weights) for sigma in sigmas]
+        self.check_rounding(specs)
         names = several(self.name, "the attacks")
         for name in names:
             spec_of(name)

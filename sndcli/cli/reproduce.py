@@ -93,7 +93,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
                 attack="null", data_dir=self.data_dir, download=self.download,
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
-                precision=self.arithmetic(),
+                precision=self.arithmetic(), allow_rounding=self.allow_rounding,
                 batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out,
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)

@@ -50,6 +50,7 @@ class SigmaSweep(o.AttackOptions):
         if self.plot is not None:
             plots.check(self.plot)
         specs = self._settings()
+        self.check_rounding(specs)
         job = prepare(self.request(specs[0]), listener, self.debug)
         if self.dry_run:
             return self._planned(job, specs)

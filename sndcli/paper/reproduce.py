@@ -194,7 +194,7 @@ def finished(plan: Plan) -> Path:
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
     what += [P_MIS_IMAGES] if "p_mis_clean" in wanted else []
-    what += [PROTOCOL]
+    what += [PROTOCOL, *([job.config.device] if job.config.device != "cpu" else [])]
     return job.out / f"clean_{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 

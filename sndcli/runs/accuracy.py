@@ -9,7 +9,7 @@ import torch
 
 from sndcli.datasets.base import ImageSet
 from sndcli.defenses.base import Defense
-from sndcli.models.inference import Forward
+from sndcli.models.inference import Forward, reproducible_kernels
 from sndcli.queries.draws import rows_within
 from sndcli.streams import ImageStreams, Streams, UnitStreams, drawing, hashed
 
@@ -37,7 +37,7 @@ def accuracy(
             streams: Streams = unit
             if forward.device.type == "cpu":
                 streams = ImageStreams(seed, data.ids[index].tolist(), "accuracy")
-            with drawing(streams, torch.arange(len(index))):
+            with reproducible_kernels(), drawing(streams, torch.arange(len(index))):
                 logits = forward(data.pixels(index))
             correct += int((logits.argmax(1) == data.labels[index]).sum())
             read += len(index)

@@ -123,7 +123,7 @@ class Experiment:
     def _choose(self) -> Tensor:
         """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
         c, (data, model) = self.config, self.chooser
-        with torch.random.fork_rng(devices=[]):
+        with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(c.seed, 0, "selection"))
             return choose(data, c.images, c.select, c.seed, model.labels)
 
@@ -237,6 +237,7 @@ class Experiment:
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
+            "rounding": self.victim.rounding.as_dict(),
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
             "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),

@@ -51,9 +51,19 @@ class RunFiles:
                 f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
                 "Choose another --out, or --fresh to replace it."
             )
+        self._check_device(table, self.path)
         if self.save_points and not points.path_of(self.path).is_file():
             raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
         return table
+
+    def _check_device(self, table: pa.Table, path: Path) -> None:
+        """Ids of version 0.1 did not tell devices apart, but files do."""
+        theirs = results.run_of(table)["config"].get("device", "cpu")
+        if theirs != self.config.device:
+            raise ConfigError(
+                f"{path} was made on {theirs}, and this run is on {self.config.device}.\n"
+                "Choose another --out, or --fresh to replace it."
+            )
 
     def discard(self) -> None:
         """Removes the result and all parts."""
@@ -123,6 +133,7 @@ class RunFiles:
             return None
         if results.run_of(table)["id"] != self.config.run_id:
             raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
+        self._check_device(table, part)
         if self.save_points and not points.path_of(part).is_file():
             return None
         if images is not None and table.column("image_id").to_pylist() != images:

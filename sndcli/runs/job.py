@@ -21,6 +21,7 @@ from sndcli.runs.experiment import Experiment
 from sndcli.runs.files import RunFiles
 from sndcli.runs.listener import Listener
 from sndcli.runs.meter import Tick
+from sndcli.runs.rounding import check_rounding
 from sndcli.runs.victim import Victim
 
 
@@ -49,6 +50,7 @@ class Job:
         save_points: keep the final points.
         chooser: data and model that choose the images in the attacked model's place.
         listener: told how it goes.
+        allow_rounding: a reduced precision is allowed without a defense.
     """
 
     data: ImageSet
@@ -63,6 +65,7 @@ class Job:
     save_points: bool = False
     chooser: tuple[ImageSet, Model] | None = None
     listener: Listener = Listener()  # noqa: RUF009 (it has no state)
+    allow_rounding: bool = False
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -73,6 +76,7 @@ class Job:
 
         `victim` makes, or has made, the model behind that defense; it is called only where there is something to run.
         """
+        check_rounding(self.config.precision, defense, self.allow_rounding)
         c = replace(self.config, defense=settle(defense, self.model))
         files = RunFiles(self.out, c, self.save_points)
         done = None if self.fresh else files.finished()
