@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from sndcli.errors import ConfigError, DataError
-from sndcli.runs import answers, points, results
+from sndcli.runs import answers, layout, points, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.layout import Layout
 from sndcli.runs.lock import alone
 
 PARTS = ".parts"
@@ -62,28 +63,34 @@ class RunFiles:
         self._discard_parts()
 
     def _discard_parts(self) -> None:
-        for pattern in ("*.parquet*", "*.safetensors*"):
+        for pattern in ("*.parquet*", "*.safetensors*", f"{layout.FILE}*"):
             for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
                 part.unlink()
 
-    def alone(self) -> AbstractContextManager[None]:
-        """While inside, no other process runs this; the folder of parts is there, and goes where it ends empty.
+    def alone(self, share: str = "") -> AbstractContextManager[None]:
+        """While inside, no other process runs this, or this share of it; the folder of parts is there.
+
+        It goes where it ends empty.
 
         Raises:
             ConfigError: it cannot be written.
             IncompleteError: another process runs it.
         """
-        return alone(self.parts, self.path)
+        return alone(self.parts, self.path, share)
 
-    def make_folder(self, warn: Callable[[str], None]) -> None:
+    def make_folder(self, warn: Callable[[str], None], tidy: bool = True) -> None:
         """Before any work: the folder can be written, and holds no parts of another config.
+
+        Args:
+            warn: told of parts that do not count.
+            tidy: remove what was half written; not where others may be writing.
 
         Raises:
             ConfigError: one of these does not hold.
         """
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
-            for part in self.parts.glob("*.tmp"):
+            for part in self.parts.glob("*.tmp") if tidy else ():
                 part.unlink()
         except OSError as error:
             raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
@@ -99,9 +106,22 @@ class RunFiles:
                 continue
         return None
 
-    def part(self, seed: int, number: int) -> Path:
-        """Where a unit's rows go."""
-        return self.parts / f"seed{seed}-unit{number:04d}.parquet"
+    def layout(self) -> Layout | None:
+        """The units that the run began with; None where it has not, or nobody can read them any more."""
+        try:
+            found = layout.read(self.parts)
+        except DataError:
+            return None
+        return found if found is not None and found.run_id == self.config.run_id else None
+
+    def begin(self, units: Layout, alone: bool) -> Layout:
+        """Keeps the run's units; the ones that count, which are another share's where it was faster."""
+        units.write(self.parts, over=alone)
+        return self.layout() or units
+
+    def part(self, unit: str) -> Path:
+        """Where the rows of the unit of this name go."""
+        return self.parts / f"{unit}.parquet"
 
     def rows_of(self, part: Path, warn: Callable[[str], None], images: list[int] | None = None) -> pa.Table | None:
         """The rows of a finished unit; None where it has to be run (again).

@@ -112,6 +112,7 @@ def prepare(
     return Job(
         data=data, model=model, config=config, device=device, batch_rows=r.batch_rows, out=r.out, fresh=r.fresh,
         debug=debug, references=references, save_points=r.save_points, chooser=chooser, listener=listener,
+        source=r.model,
     )  # fmt: skip
 
 

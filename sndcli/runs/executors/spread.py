@@ -1,0 +1,112 @@
+"""Where the units of runs are done, from what a user asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from sndcli.errors import ConfigError
+from sndcli.models.opaque import Model, OpaqueModel
+from sndcli.models.remote.address import PREFIXES
+from sndcli.runs.config import RunConfig
+from sndcli.runs.cost import of_run
+from sndcli.runs.executors.base import Executor, Here
+from sndcli.runs.executors.processes import Processes
+
+Kind = Literal["process", "ray"]
+PAYS = 150_000  # passes on images of 32 x 32: about a minute of a small network on two cores
+PIXELS = 32 * 32
+IMAGES = 16  # a worker has at least so many, or its passes are too small to be fast
+LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for.
+
+    Attributes:
+        workers: how many; None: as many as pay (`automatic`).
+        kind: ``process``: on this machine; ``ray``: on a cluster.
+        address: of the cluster; None: one on this machine that ends with the command.
+    """
+
+    workers: int | None = None
+    kind: Kind = "process"
+    address: str | None = None
+
+
+@contextmanager
+def spread(
+    wish: Wish, runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device
+) -> Iterator[Executor]:
+    """An executor for runs of one model; its workers end with the block.
+
+    Args:
+        wish: of the user.
+        runs: that are planned.
+        model: that is asked.
+        source: of it.
+        device: where one process would compute.
+
+    Raises:
+        ConfigError: the model belongs to one process.
+    """
+    executor = _executor(wish, runs, model, source, device)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _executor(
+    wish: Wish, runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device
+) -> Executor:
+    if wish.kind == "ray" or (wish.workers or 1) > 1:
+        if isinstance(model, OpaqueModel) and model.name.startswith(PREFIXES):
+            option = "--executor ray" if wish.kind == "ray" else "--workers"
+            raise ConfigError(
+                f"`{option}` is for models that run here: rate and log of {model.name} are one process's."
+            )
+    if wish.kind == "ray":
+        from sndcli.runs.executors.cluster import Cluster
+
+        return Cluster(wish.address, wish.workers or cores(), device.type == "cuda")
+    count = wish.workers or automatic(runs, model, source, device)
+    if count == 1:
+        return Here()
+    return Processes(devices(device, count), max(1, cores() // count))
+
+
+def cores() -> int:
+    """CPU cores this process computes on, as torch has it (``OMP_NUM_THREADS`` says otherwise)."""
+    return torch.get_num_threads()
+
+
+def devices(device: torch.device, count: int) -> list[str]:
+    """Where each of so many workers computes: in turn on all GPUs, where none of them was named."""
+    if device.type == "cuda" and device.index is None:
+        return [f"cuda:{k % torch.cuda.device_count()}" for k in range(count)]
+    return [str(device)] * count
+
+
+def automatic(runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device) -> int:
+    """How many workers pay: one a GPU; on the CPU one a core, for runs of a minute and more.
+
+    One, for models and plug-ins that are a user's own code or can only be asked, and for Foolbox: what these do in
+    several processes nobody knows. It is decided from the configs and the machine's cores, never by timing.
+    """
+    own = [name for c in runs for name in (c.attack, *c.defense.parts) if name.startswith("py:")]
+    if isinstance(model, OpaqueModel) or source is None or source.startswith("py:") or own:
+        return 1
+    if any(c.engine == "foolbox" for c in runs):
+        return 1
+    images = max((c.images * c.repeats for c in runs), default=0)
+    if device.type == "cuda":
+        return max(1, min(images, torch.cuda.device_count())) if device.index is None else 1
+    height, width = model.input_size[1:]
+    passes = sum(of_run(c, c.images).usual.total for c in runs) * height * width / PIXELS
+    return max(1, min(cores(), images // IMAGES)) if passes >= PAYS else 1
