@@ -38,7 +38,7 @@ Address = Annotated[
 ]
 ShardOption = Annotated[
     str | None,
-    typer.Option("--shard", help="Only a share of the images, as 2/8, or auto: the job array's. `snd merge` joins them.",
+    typer.Option("--shard", help="Only a share of the images, as 2/8, or auto: the job array's. See snd merge.",
                  metavar="K/N|auto"),
 ]  # fmt: skip
 

@@ -30,7 +30,7 @@ class _Worker:
         device: where it computes.
         place: of the unit it does; None: idle.
         ready: whether it has started.
-        key, number: of the model and the work it has.
+        key, work: of the model and the work it has.
     """
 
     process: BaseProcess
@@ -38,8 +38,8 @@ class _Worker:
     device: str
     place: int | None = None
     ready: bool = False
-    key: str = ""
-    number: int = -1
+    key: str | None = None
+    work: str | None = None
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Processes:
     def map(self, work: Work[U, R], units: Sequence[U], hear: Hear) -> Iterator[tuple[int, R]]:
         """See `Executor.map`."""
         parcel = work.parcel(same_machine=True)
-        order = _Order(parcel.key, self._works, pickle.dumps(parcel.model), pickle.dumps(parcel.there))
+        order = _Order(parcel.key, str(self._works), pickle.dumps(parcel.model), pickle.dumps(parcel.there))
         self._works += 1
         waiting, deaths = deque(range(len(units))), [0] * len(units)
         try:
@@ -154,15 +154,15 @@ class _Order:
     """What every order of a work has."""
 
     key: str
-    number: int
+    work: str
     model: bytes
     there: bytes
 
     def send(self, worker: _Worker, unit: bytes) -> None:
         model = None if worker.key == self.key else self.model
-        there = None if worker.number == self.number else self.there
-        worker.key, worker.number = self.key, self.number
-        worker.line.send_bytes(pickle.dumps(Order(self.key, self.number, model, there, unit)))
+        there = None if worker.work == self.work else self.there
+        worker.key, worker.work = self.key, self.work
+        worker.line.send_bytes(pickle.dumps(Order(self.key, self.work, model, there, unit)))
 
 
 def _received(worker: _Worker) -> Message | None:

@@ -65,16 +65,16 @@ def spread(
 def _executor(
     wish: Wish, runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device
 ) -> Executor:
-    if wish.kind == "ray" or (wish.workers or 1) > 1:
-        if isinstance(model, OpaqueModel) and model.name.startswith(PREFIXES):
-            option = "--executor ray" if wish.kind == "ray" else "--workers"
-            raise ConfigError(
-                f"`{option}` is for models that run here: rate and log of {model.name} are one process's."
-            )
+    several = wish.kind == "ray" or (wish.workers or 1) > 1
+    if several and isinstance(model, OpaqueModel) and model.name.startswith(PREFIXES):
+        option = "--executor ray" if wish.kind == "ray" else "--workers"
+        raise ConfigError(
+            f"`{option}` is for models that run here: {model.name} has one rate and one log."
+        )
     if wish.kind == "ray":
         from sndcli.runs.executors.cluster import Cluster
 
-        return Cluster(wish.address, wish.workers or cores(), device.type == "cuda")
+        return Cluster(wish.address, wish.workers or cores(), gpu=device.type == "cuda")
     count = wish.workers or automatic(runs, model, source, device)
     if count == 1:
         return Here()
@@ -88,9 +88,14 @@ def cores() -> int:
 
 def devices(device: torch.device, count: int) -> list[str]:
     """Where each of so many workers computes: in turn on all GPUs, where none of them was named."""
-    if device.type == "cuda" and device.index is None:
-        return [f"cuda:{k % torch.cuda.device_count()}" for k in range(count)]
-    return [str(device)] * count
+    gpus = torch.cuda.device_count() if device.type == "cuda" and not named(device) else 0
+    return [f"cuda:{k % gpus}" if gpus else str(device) for k in range(count)]
+
+
+def named(device: torch.device) -> bool:
+    """Whether it is one of several that a user named, as ``cuda:1``."""
+    index: int | None = device.index
+    return index is not None
 
 
 def automatic(runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device) -> int:
@@ -106,7 +111,7 @@ def automatic(runs: Sequence[RunConfig], model: Model, source: str | None, devic
         return 1
     images = max((c.images * c.repeats for c in runs), default=0)
     if device.type == "cuda":
-        return max(1, min(images, torch.cuda.device_count())) if device.index is None else 1
+        return 1 if named(device) else max(1, min(images, torch.cuda.device_count()))
     height, width = model.input_size[1:]
     passes = sum(of_run(c, c.images).usual.total for c in runs) * height * width / PIXELS
     return max(1, min(cores(), images // IMAGES)) if passes >= PAYS else 1

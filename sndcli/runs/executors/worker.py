@@ -28,14 +28,14 @@ class Order:
 
     Attributes:
         key: of its model.
-        number: of its work.
+        work: tells its work from all others.
         model: pickled, makes the model; None where the worker has it.
         there: pickled, makes what does a unit (see `base.There`); None where the worker has it.
         unit: pickled.
     """
 
     key: str
-    number: int
+    work: str
     model: bytes | None
     there: bytes | None
     unit: bytes
@@ -86,7 +86,8 @@ class Desk:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._key, self._number = "", -1
+        self._key: str | None = None
+        self._work: str | None = None
         self._model: Model | None = None
         self._do: Callable[..., Any] | None = None
 
@@ -95,8 +96,8 @@ class Desk:
         try:
             if order.model is not None and order.key != self._key:
                 self._model, self._key = pickle.loads(order.model)(), order.key
-            if order.there is not None and order.number != self._number:
-                self._do, self._number = pickle.loads(order.there)(self._model, self._device), order.number
+            if order.there is not None and order.work != self._work:
+                self._do, self._work = pickle.loads(order.there)(self._model, self._device), order.work
             assert self._do is not None
             return Done(pickle.dumps(self._do(pickle.loads(order.unit), tell)))
         except (Exception, SystemExit) as error:
