@@ -14,6 +14,7 @@ from sndcli.defenses.parse import parse
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.runs.config import RunConfig
 from sndcli.runs.executors.base import Executor
+from sndcli.runs.executors.sent import Opened
 from sndcli.runs.experiment import Experiment
 from sndcli.runs.victim import Victim
 
@@ -69,5 +70,5 @@ def experiment(
     model = Classifier(network or Linear(), Normalisation((0.0,), (1.0,)), SIZE, "linear")
     victim = Victim.prepare(model, run.defense, torch.device("cpu"), 64)
     victim.fit_to(images(run.images))
-    opened = (model, None)
+    opened = Opened(model)
     return Experiment(run, images(run.images), victim, out, executor=executor, opened=opened, **more)  # type: ignore[arg-type]

@@ -22,10 +22,11 @@ from sndcli.errors import ConfigError, IncompleteError
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.opaque import Facts, OpaqueModel
 from sndcli.runs import results
+from sndcli.runs.config import RunConfig
 from sndcli.runs.executors import spread
-from sndcli.runs.executors.attack import part_of
 from sndcli.runs.executors.processes import Processes
-from sndcli.runs.executors.spread import Wish, automatic
+from sndcli.runs.executors.sent import part_of
+from sndcli.runs.executors.spread import Load, Wish, automatic
 from sndcli.runs.gathered import Gathered
 from sndcli.runs.meter import Tick
 
@@ -156,27 +157,34 @@ class Asked(OpaqueModel):
 def test_auto_is_one_worker_where_more_would_not_pay_or_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread, "cores", lambda: 8)
     model = Classifier(torch.nn.Identity(), Normalisation((0.0,), (1.0,)), (3, 32, 32), "x")
-    long = config(images=100, budget=10_000)
-    assert automatic([long], model, "resnet20", CPU) == 6
-    assert automatic([replace(long, images=1000)], model, "resnet20", CPU) == 8
-    assert automatic([config(images=100)], model, "resnet20", CPU) == 1
-    assert automatic([long], model, "py:a:b", CPU) == 1
-    assert automatic([long], model, None, CPU) == 1
-    assert automatic([long], Asked("onnx"), "onnx:x", CPU) == 1
-    assert automatic([replace(long, attack="hsja", engine="foolbox")], model, "resnet20", CPU) == 1
+    long, short = config(images=100, budget=10_000), config(images=100)
+
+    def chosen(run: RunConfig, source: str | None = "resnet20", device: str = "cpu") -> int:
+        return automatic([Load.of(run, model, source)], torch.device(device))
+
+    assert chosen(long) == 6
+    assert chosen(replace(long, images=1000)) == 8
+    assert chosen(short) == 1
+    assert chosen(long, "py:a:b") == 1
+    assert chosen(long, None) == 1
+    assert automatic([Load.of(long, Asked("onnx"), "onnx:x")], CPU) == 1
+    assert chosen(replace(long, attack="hsja", engine="foolbox")) == 1
+    large = Classifier(torch.nn.Identity(), Normalisation((0.0,), (1.0,)), (3, 224, 224), "x")
+    assert automatic([Load.of(short, large, "resnet20")], CPU) == 6
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert automatic([config(images=100)], model, "py:a:b", torch.device("cuda")) == 1
-    assert automatic([config(images=100)], model, "resnet20", torch.device("cuda")) == 4
-    assert automatic([config(images=100)], model, "resnet20", torch.device("cuda:1")) == 1
+    assert chosen(short, "py:a:b", "cuda") == 1
+    assert chosen(short, device="cuda") == 4
+    assert chosen(short, device="cuda:1") == 1
     assert spread.devices(torch.device("cuda"), 5) == ["cuda:0", "cuda:1", "cuda:2", "cuda:3", "cuda:0"]
     assert spread.devices(torch.device("cuda:1"), 2) == ["cuda:1", "cuda:1"]
 
 
 def test_a_remote_model_belongs_to_one_process() -> None:
+    asked = Load(Asked("http://x"), "http://x", 1, 1)
     for wish in (Wish(2), Wish(kind="ray")):
-        with pytest.raises(ConfigError, match="http"), spread.spread(wish, [], Asked("http://x"), "http://x", CPU):
+        with pytest.raises(ConfigError, match="http"), spread.spread(wish, [asked], CPU):
             pass
-    with spread.spread(Wish(1), [], Asked("http://x"), "http://x", CPU) as executor:
+    with spread.spread(Wish(1), [asked], CPU) as executor:
         assert executor.workers == 1
 
 

@@ -59,7 +59,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         run = Planned(job, defense)
         if self.dry_run:
             return planned([run])
-        with self.spread(job, [run.config]) as executor:
+        with self.spread([run]) as executor:
             job = replace(job, executor=executor)
             if (part := self.part()) is not None:
                 return shared(part, [job.share(part, defense)])
@@ -108,7 +108,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         if self.dry_run:
             return planned(climb)
         victim, part = cache(partial(job.victim, defense)), self.part()
-        with self.spread(job, [run.config for run in climb]) as executor:
+        with self.spread(climb) as executor:
             jobs = [replace(j, executor=executor) for j in jobs]
             if part is not None:
                 return shared(part, [j.share(part, defense, victim) for j in jobs])

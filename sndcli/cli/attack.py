@@ -56,7 +56,7 @@ class Attack(o.AttackOptions):
         runs = self._planned(listener)
         if self.dry_run:
             return planned(runs)
-        with self.spread(runs[0].job, [run.config for run in runs]) as executor:
+        with self.spread(runs) as executor:
             runs = [run.by(executor) for run in runs]
             if part is not None:
                 return shared(part, [*_done(runs, listener, lambda job, spec, made: job.share(part, spec, made))])

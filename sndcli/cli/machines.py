@@ -11,10 +11,9 @@ import typer
 from sndcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sndcli.runs.config import RunConfig
+    from sndcli.runs.estimate import Planned
     from sndcli.runs.executors.base import Executor
     from sndcli.runs.executors.spread import Wish
-    from sndcli.runs.job import Job
     from sndcli.runs.shard import Shard
 
 EXECUTORS = ("process", "ray")
@@ -65,15 +64,17 @@ class SpreadOptions:
             raise ConfigError("`--address` is of a Ray cluster: --executor ray.")
         return Wish(workers(self.workers), "ray" if self.executor == "ray" else "process", self.address)
 
-    def spread(self, job: "Job", configs: "Iterable[RunConfig]") -> "AbstractContextManager[Executor]":
-        """Workers for runs of one model, that of a job; they end with the block.
+    def spread(self, runs: "Iterable[Planned]") -> "AbstractContextManager[Executor]":
+        """Workers for runs, at least one; they end with the block.
 
         Raises:
             ConfigError: an option of the wrong kind, or a model that belongs to one process.
         """
-        from sndcli.runs.executors.spread import spread
+        from sndcli.runs.executors.spread import Load, spread
 
-        return spread(self.wish(), [*configs], job.model, job.source, job.device)
+        planned = [*runs]
+        loads = [Load.of(run.config, run.job.model, run.job.source) for run in planned]
+        return spread(self.wish(), loads, planned[0].job.device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ class SigmaSweep(o.AttackOptions):
         from sndcli.reports import plots
         from sndcli.reports import sweep as pictures
         from sndcli.runs.accuracy import accuracy
+        from sndcli.runs.estimate import Planned
         from sndcli.runs.prepare import prepare
 
         if self.out.suffix == ".parquet":
@@ -55,7 +56,7 @@ class SigmaSweep(o.AttackOptions):
         if self.dry_run:
             return self._planned(job, specs)
         runs, points, part = [], [], self.part()
-        with self.spread(job, [replace(job.config, defense=spec) for spec in specs]) as executor:
+        with self.spread(Planned(job, spec) for spec in specs) as executor:
             job = replace(job, executor=executor)
             if part is not None:
                 return shared(part, [job.share(part, spec) for spec in specs])

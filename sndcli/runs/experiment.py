@@ -18,13 +18,14 @@ from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
 from sndcli.errors import ConfigError
-from sndcli.models.opaque import Model, OpaqueModel
+from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
 from sndcli.runs import answers, layout, points, results
 from sndcli.runs.config import PROTOCOL, RunConfig
 from sndcli.runs.executors.attack import Attacking
 from sndcli.runs.executors.base import Executor, Here
+from sndcli.runs.executors.sent import Opened
 from sndcli.runs.files import RunFiles
 from sndcli.runs.fingerprint import told_apart
 from sndcli.runs.gathered import Gathered
@@ -72,7 +73,7 @@ class Experiment:
         save_points: keep the points submitted at the end beside the result (see `points`).
         chooser: the data and the model, behind no defense, by which images are chosen; the victim's own by default.
         executor: where units are done.
-        opened: the model as it was opened, and the source from which workers open it where it cannot be sent.
+        opened: the undefended model, as it was opened.
     """
 
     def __init__(
@@ -87,11 +88,11 @@ class Experiment:
         save_points: bool = False,
         chooser: tuple[ImageSet, Victim] | None = None,
         executor: Executor | None = None,
-        opened: tuple[Model, str | None] | None = None,
+        opened: Opened | None = None,
     ) -> None:
         self.chooser = chooser or (data, victim)
         self.config, self.data, self.victim, self.warn = config, data, victim, warn
-        self.executor, self.opened = executor or Here(), opened or (victim.model, None)
+        self.executor, self.opened = executor or Here(), opened or Opened(victim.model)
         self.files = RunFiles(out, config, save_points)
         self.attacker = Attacker(config, data, victim, references, save_points, debug, self.files.parts)
         self.unit = config.unit or 0  # images that share a loop and a part file, once it is known
@@ -176,7 +177,7 @@ class Experiment:
             else:
                 gathered.there(rows)
                 fingerprints.append(results.run_of(rows).get("fingerprint", ""))
-        work = Attacking(self.attacker, *self.opened, missing)
+        work = Attacking(self.attacker, self.opened, missing)
         for place, finished in self.executor.map(work, missing, gathered.hear) if missing else ():
             self._keep(missing[place], finished)
             gathered.ended(place, finished.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -60,12 +60,7 @@ class RunFiles:
         """Removes the result and all parts."""
         self.path.unlink(missing_ok=True)
         points.path_of(self.path).unlink(missing_ok=True)
-        self._discard_parts()
-
-    def _discard_parts(self) -> None:
-        for pattern in ("*.parquet*", "*.safetensors*", f"{layout.FILE}*"):
-            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
-                part.unlink()
+        discard_parts(self.parts)
 
     def alone(self, share: str = "") -> AbstractContextManager[None]:
         """While inside, no other process runs this, or this share of it; the folder of parts is there.
@@ -158,15 +153,38 @@ class RunFiles:
             metadata: of a run of so many seconds.
             wall_s: seconds that this process took; the parts know theirs.
         """
-        tables = [results.read(part) for part in parts]
-        spent = sum(results.run_of(table)["wall_s"] for table in tables)
-        merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        kept = [points.path_of(part) for part in parts]
-        if self.save_points:
-            points.merge(kept, points.path_of(self.path))
-        merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
-        self._discard_parts()  # of other --unit too
-        return merged
+        spent = sum(results.run_of(results.read(part))["wall_s"] for part in parts)
+        return join(parts, self.path, metadata(max(spent, wall_s)), self.save_points)
+
+
+def join(parts: Sequence[Path], path: Path, metadata: results.Metadata, save_points: bool) -> pa.Table:
+    """Makes the result of all parts of a run and removes them.
+
+    Args:
+        parts: in the order of the result's rows.
+        path: of the result.
+        metadata: of it.
+        save_points: whether there are points beside the parts.
+    """
+    tables = [results.read(part) for part in parts]
+    merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    if save_points:
+        points.merge([points.path_of(part) for part in parts], points.path_of(path))
+    merged = results.write_table(path, merged, metadata)
+    discard_parts(parts_of(path))  # of other --unit too
+    return merged
+
+
+def discard_parts(parts: Path) -> None:
+    """Removes what a run in progress has written."""
+    for pattern in ("*.parquet*", "*.safetensors*", f"{layout.FILE}*"):
+        for part in parts.glob(pattern) if parts.is_dir() else ():
+            part.unlink()
+
+
+def result_of(parts: Path) -> Path:
+    """The result that a folder of parts becomes."""
+    return parts.with_suffix(".parquet")
 
 
 def parts_of(result: Path) -> Path:

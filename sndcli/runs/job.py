@@ -17,8 +17,10 @@ from sndcli.errors import ConfigError
 from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.runs import results
+from sndcli.runs.accuracy import accuracy_by
 from sndcli.runs.config import RunConfig
 from sndcli.runs.executors.base import Executor, Here
+from sndcli.runs.executors.sent import Opened, Recipe
 from sndcli.runs.experiment import Experiment, Share
 from sndcli.runs.files import RunFiles
 from sndcli.runs.listener import Listener
@@ -125,10 +127,15 @@ class Job:
         with self._telling(c, f", share {shard}") as progress:
             return Shared(files.path, experiment.share(shard, progress))
 
+    def accuracy(self, victim: Victim, defense: DefenseSpec, data: ImageSet, seeds: Sequence[int]) -> list[float]:
+        """Share of correct labels of `data` behind a defense, for each seed of its randomness."""
+        recipe = Recipe.of(victim, settle(defense, self.model), self.config.precision, self.config.compiled)
+        return accuracy_by(self.executor, victim, Opened(self.model, self.source), recipe, data, seeds)
+
     def _experiment(self, config: RunConfig, victim: Victim) -> Experiment:
         return Experiment(
             config, self.data, victim, self.out, self.listener.warn, self.debug, self.references, self.save_points,
-            self._chooser(), self.executor, (self.model, self.source),
+            self._chooser(), self.executor, Opened(self.model, self.source),
         )  # fmt: skip
 
     @contextmanager

@@ -39,43 +39,73 @@ class Wish:
     address: str | None = None
 
 
+@dataclass(frozen=True)
+class Load:
+    """Work that is planned with one model.
+
+    Attributes:
+        model: that is asked.
+        source: of it; None: it cannot be opened again.
+        passes: images through it, usually.
+        images: that can be worked on at once.
+        own: whether it runs a user's own code, or code of others, beside the model.
+    """
+
+    model: Model
+    source: str | None
+    passes: int
+    images: int
+    own: bool = False
+
+    @classmethod
+    def of(cls, config: RunConfig, model: Model, source: str | None) -> Load:
+        """Of a run."""
+        own = any(name.startswith("py:") for name in (config.attack, *config.defense.parts))
+        passes = of_run(config, config.images).usual.total
+        return cls(model, source, passes, config.images * config.repeats, own or config.engine == "foolbox")
+
+    @property
+    def of_many(self) -> bool:
+        """Whether it is known what comes of it in several processes."""
+        foreign = isinstance(self.model, OpaqueModel) or self.source is None or self.source.startswith("py:")
+        return not (foreign or self.own)
+
+    @property
+    def small(self) -> float:
+        """Its passes, as so many on images of 32 x 32."""
+        height, width = self.model.input_size[1:]
+        return self.passes * height * width / PIXELS
+
+
 @contextmanager
-def spread(
-    wish: Wish, runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device
-) -> Iterator[Executor]:
-    """An executor for runs of one model; its workers end with the block.
+def spread(wish: Wish, loads: Sequence[Load], device: torch.device) -> Iterator[Executor]:
+    """An executor; its workers end with the block.
 
     Args:
         wish: of the user.
-        runs: that are planned.
-        model: that is asked.
-        source: of it.
+        loads: that are planned.
         device: where one process would compute.
 
     Raises:
-        ConfigError: the model belongs to one process.
+        ConfigError: a model belongs to one process.
     """
-    executor = _executor(wish, runs, model, source, device)
+    executor = _executor(wish, loads, device)
     try:
         yield executor
     finally:
         executor.close()
 
 
-def _executor(
-    wish: Wish, runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device
-) -> Executor:
-    several = wish.kind == "ray" or (wish.workers or 1) > 1
-    if several and isinstance(model, OpaqueModel) and model.name.startswith(PREFIXES):
-        option = "--executor ray" if wish.kind == "ray" else "--workers"
-        raise ConfigError(
-            f"`{option}` is for models that run here: {model.name} has one rate and one log."
-        )
+def _executor(wish: Wish, loads: Sequence[Load], device: torch.device) -> Executor:
+    for model in (load.model for load in loads if wish.kind == "ray" or (wish.workers or 1) > 1):
+        if isinstance(model, OpaqueModel) and model.name.startswith(PREFIXES):
+            option = "--executor ray" if wish.kind == "ray" else "--workers"
+            raise ConfigError(f"`{option}` is for models that run here: {model.name} has one rate and one log.")
     if wish.kind == "ray":
         from sndcli.runs.executors.cluster import Cluster
 
         return Cluster(wish.address, wish.workers or cores(), gpu=device.type == "cuda")
-    count = wish.workers or automatic(runs, model, source, device)
+    count = wish.workers or automatic(loads, device)
     if count == 1:
         return Here()
     return Processes(devices(device, count), max(1, cores() // count))
@@ -98,20 +128,15 @@ def named(device: torch.device) -> bool:
     return index is not None
 
 
-def automatic(runs: Sequence[RunConfig], model: Model, source: str | None, device: torch.device) -> int:
-    """How many workers pay: one a GPU; on the CPU one a core, for runs of a minute and more.
+def automatic(loads: Sequence[Load], device: torch.device) -> int:
+    """How many workers pay: one a GPU; on the CPU one a core, for work of a minute and more.
 
     One, for models and plug-ins that are a user's own code or can only be asked, and for Foolbox: what these do in
-    several processes nobody knows. It is decided from the configs and the machine's cores, never by timing.
+    several processes nobody knows. It is decided from what is planned and the machine's cores, never by timing.
     """
-    own = [name for c in runs for name in (c.attack, *c.defense.parts) if name.startswith("py:")]
-    if isinstance(model, OpaqueModel) or source is None or source.startswith("py:") or own:
+    if not all(load.of_many for load in loads):
         return 1
-    if any(c.engine == "foolbox" for c in runs):
-        return 1
-    images = max((c.images * c.repeats for c in runs), default=0)
+    images = max((load.images for load in loads), default=0)
     if device.type == "cuda":
         return 1 if named(device) else max(1, min(images, torch.cuda.device_count()))
-    height, width = model.input_size[1:]
-    passes = sum(of_run(c, c.images).usual.total for c in runs) * height * width / PIXELS
-    return max(1, min(cores(), images // IMAGES)) if passes >= PAYS else 1
+    return max(1, min(cores(), images // IMAGES)) if sum(load.small for load in loads) >= PAYS else 1
