@@ -33,6 +33,8 @@ IDEAS = {
     "votes": "How many answers are asked for each question (T); the most frequent one counts and all are paid.",
     "flag": "A warning that an evaluation could flatter the defense. It never changes the exit code.",
     "unit": "Images that are attacked together and written to one part file.",
+    "worker": "A process that does units of a run. How many there are (--workers) changes no figure.",
+    "shard": "A fixed share of a run's units, for one job of many; `snd merge` makes the result of all.",
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
 }  # fmt: skip
 
@@ -119,6 +121,8 @@ VALUES = {
     "pni": "Learned noise on the weights, drawn for each query.",
     "pni-shared": "The same, drawn once for all queries of a pass, as its authors evaluate it.",
     "native": "Of --engine: our own code of the attack.",
+    "process": "Of --executor: workers are processes of this machine.",
+    "ray": "Of --executor: workers are those of a Ray cluster.",
     "correct": "Of --select: only images that the bare model classifies correctly.",
     "all": "Of --select: any images.",
     "auto": "Chosen by measuring, or by what the machine has.",
@@ -205,6 +209,7 @@ COLUMNS = {
     "commit": "Which source of snd it was.",
     "versions": "Versions of the packages, and the device.",
     "streams": "Whether each image has random draws of its own, or a whole unit shares them.",
+    "fingerprint": "Tells machines apart whose arithmetic differs in the last bit.",
     "wall_s": "Seconds that the run took.",
     "scales": "How far the attack's test steps and searches reach.",
     "passes_differ": "Whether two answers to one image differed, as they should under a random defense.",

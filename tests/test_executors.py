@@ -22,10 +22,11 @@ from sndcli.errors import ConfigError, IncompleteError
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.opaque import Facts, OpaqueModel
 from sndcli.runs import results
+from sndcli.runs.accuracy import accuracy, accuracy_by
 from sndcli.runs.config import RunConfig
 from sndcli.runs.executors import spread
 from sndcli.runs.executors.processes import Processes
-from sndcli.runs.executors.sent import part_of
+from sndcli.runs.executors.sent import Opened, Recipe, part_of
 from sndcli.runs.executors.spread import Load, Wish, automatic
 from sndcli.runs.gathered import Gathered
 from sndcli.runs.meter import Tick
@@ -98,6 +99,20 @@ def test_an_error_of_a_worker_is_the_same_error_here(tmp_path: Path) -> None:
         crew.close()
     assert same(one, experiment(tmp_path / "d.parquet", config()).run())
     assert same(two, experiment(tmp_path / "e.parquet", config("hsja-na")).run())
+
+
+@pytest.mark.slow
+def test_an_accuracy_by_workers_is_the_same() -> None:
+    run = config()
+    one = experiment(Path("unused"), run)
+    recipe = Recipe.of(one.victim, run.defense, run.precision, run.compiled)
+    opened, crew, done = Opened(one.opened.model), Processes(["cpu", "cpu"], 1), list[int]()
+    try:
+        found = accuracy_by(crew, one.victim, opened, recipe, images(6), [0, 1, 2], done.append)
+    finally:
+        crew.close()
+    assert found == accuracy(one.victim.defended, images(6), [0, 1, 2])
+    assert done == [6, 12, 18]
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import torch
 from conftest import SHAPE, generator, oracle_on
 
 from sndcli.attacks.common.dct import dct_rows, low_frequencies
-from sndcli.runs.memory import keep_freed_memory
 from sndcli.queries import oracle as oracle_module
+from sndcli.runs.memory import keep_freed_memory
 
 # 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.
 PROGRAM = """

@@ -159,10 +159,6 @@ def test_the_command_line_runs_a_share(snd: Snd, tmp_path: Path) -> None:
         assert (row["units_of_share"], row["units_finished"], row["units"]) == (1, k, 2)
     assert snd("merge", tmp_path).returncode == 0
     assert json.loads(snd(*run, "--out", tmp_path, "--json").stdout)["run"]["unit"] == 1
-    assert (
-        "finished"
-        in snd(
-            *run, "--out", tmp_path, "--shard", "auto", env={"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "2"}
-        ).stdout
-    )
+    job = {"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "2"}
+    assert "finished" in snd(*run, "--out", tmp_path, "--shard", "auto", env=job).stdout
     assert snd(*run, "--out", tmp_path, "--shard", "1/2", "--fresh").returncode == 2
