@@ -48,9 +48,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce")
     within: Annotated[
         str | None,
-        typer.Option(
-            help="As many images as fit into this time here: 8h, 90m, 1h30m. Budgets stay.", metavar="TIME"
-        ),
+        typer.Option(help="As many images as fit into this time here: 8h, 90m, 1h30m. Budgets stay.", metavar="TIME"),
     ] = None
     finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False

@@ -52,9 +52,7 @@ def fit(plans: Sequence[Plan], speeds: Speeds, within: float) -> int:
     low, high = 1, most_images(plans)
     least = seconds_of([limited(plan, 1) for plan in plans], speeds)
     if least > within:
-        raise ConfigError(
-            f"Expected `--within` of at least {least / 3600:.1f}h, what one image a run takes here."
-        )
+        raise ConfigError(f"Expected `--within` of at least {least / 3600:.1f}h, what one image a run takes here.")
     while low < high:
         middle = (low + high + 1) // 2
         if seconds_of([limited(plan, middle) for plan in plans], speeds) <= within:
