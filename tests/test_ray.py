@@ -16,10 +16,7 @@ pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray", exc_type=ImportError)
 
 
-def test_a_local_cluster_gives_the_same_bits_also_where_a_worker_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+def test_a_local_cluster_gives_the_same_bits_also_where_a_worker_is_killed(tmp_path: Path) -> None:
     whole = experiment(tmp_path / "here.parquet", config()).run()
     lives = tmp_path / "lives"
     lives.mkdir()
@@ -36,8 +33,7 @@ def test_a_local_cluster_gives_the_same_bits_also_where_a_worker_is_killed(
     assert not ray.is_initialized()
 
 
-def test_where_the_cluster_is_lost_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+def test_where_the_cluster_is_lost_the_same_command_goes_on(tmp_path: Path) -> None:
     run, out = config(unit=2), tmp_path / "a.parquet"
     cluster = Cluster(None, 2)
     try:

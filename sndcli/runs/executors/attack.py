@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Attacking:
         there = AttackThere(
             config=c, data=part_of(a.data, torch.tensor(used, dtype=torch.int64)),
             position=dict(zip(used, range(len(used)), strict=True)),
-            references=[each.model.cpu() for each in a.references],
+            references=[deepcopy(each.model).cpu() for each in a.references],
             recipe=Recipe.of(a.victim, c.defense, c.precision, c.compiled),
             save_points=a.save_points, debug=a.debug, parts=a.parts if same_machine else None,
         )  # fmt: skip

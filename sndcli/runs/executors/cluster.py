@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,9 @@ class Cluster:
             there = ray.put(pickle.dumps(parcel.there))
             task = ray.remote(num_cpus=1, num_gpus=1 if self.gpu else 0, max_retries=TRIES)(_do)
             for place, unit in enumerate(units):
-                made = task.remote(self._models[parcel.key], there, parcel.key, name, pickle.dumps(unit), self.gpu)
+                made = task.remote(
+                    self._models[parcel.key], there, parcel.key, name, pickle.dumps(unit), self.gpu, sys.path
+                )
                 running[made] = place
             while running:
                 (ready,), _ = ray.wait([*running], num_returns=1)
@@ -119,8 +122,11 @@ _QUIETLY = {"log_to_driver": False, "logging_level": "error", "configure_logging
 _DESKS: dict[bool, Desk] = {}  # of a worker, which Ray keeps from task to task
 
 
-def _do(model: bytes, there: bytes, key: str, work: str, unit: bytes, gpu: bool) -> tuple[Done | Failed, list[str]]:
-    """A task: a unit, and the warnings it gave."""
+def _do(
+    model: bytes, there: bytes, key: str, work: str, unit: bytes, gpu: bool, path: list[str]
+) -> tuple[Done | Failed, list[str]]:
+    """A task: a unit, and the warnings it gave; `path` is where the one who asks has its modules."""
+    sys.path += [folder for folder in path if folder not in sys.path]
     warnings: list[str] = []
 
     def tell(told: Tick | str) -> None:
