@@ -38,10 +38,9 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 def parses(words: list[str]) -> None:
     """snd takes this command line."""
-    command = commands(app)
-    with command.make_context("snd", words, resilient_parsing=False) as ctx:
-        name, inner, rest = command.resolve_command(ctx, [*ctx.protected_args, *ctx.args])
-        inner.make_context(name, rest, parent=ctx)
+    name, *arguments = words
+    group = commands(app)
+    group.commands[name].make_context(name, arguments, parent=typer.Context(group))
 
 
 def snd_lines(text: str) -> Iterator[list[str]]:
