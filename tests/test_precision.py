@@ -265,7 +265,7 @@ def test_a_result_of_another_device_is_not_returned(tmp_path: Path, part: bool) 
     config = RunConfig("null", "cifar10", "s", "d", "m", "m", budget=2, images=1)
     files = RunFiles(tmp_path / "a.parquet", config)
     run: results.Metadata = {"id": config.run_id, "config": config.as_dict()}
-    path = files.part(0, 0) if part else files.path
+    path = files.part("seed0-unit0") if part else files.path
     path.parent.mkdir(exist_ok=True)
     for device, fine in (("cpu x86_64", True), ("cuda NVIDIA H200", False)):
         results.write_table(path, table, {**run, "versions": {"device": device}})

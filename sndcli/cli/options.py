@@ -17,6 +17,7 @@ from sndcli.cli import complete
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
 from sndcli.cli.defaults import ConfigFile
+from sndcli.cli.machines import ShardOptions
 from sndcli.cli.ranges import COUNT, SEED
 from sndcli.cli.remote import RemoteOptions
 from sndcli.errors import ConfigError
@@ -210,7 +211,7 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
+class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, DataOptions):
     """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
 
     name: Annotated[str, typer.Argument(help="See `snd ls attacks`.", autocompletion=complete.attacks)]

@@ -167,6 +167,8 @@ METADATA = (
           "the packages of plug-ins, and the device"),
     Entry("streams", "text", "`image`, or `unit` where the images of a unit share a stream of draws"),
     Entry("unit", "number", "images that shared a loop"),
+    Entry("fingerprint", "text", "of the machine's arithmetic, a hash of the logits of 16 images; several where parts "
+          "were computed with arithmetic that differs, none where asking costs"),
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
     Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),

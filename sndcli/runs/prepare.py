@@ -115,6 +115,7 @@ def prepare(
         data=data, model=model, config=config, device=device, batch_rows=r.batch_rows, out=r.out, fresh=r.fresh,
         debug=debug, references=references, save_points=r.save_points, chooser=chooser, listener=listener,
         allow_rounding=r.allow_rounding,
+        source=r.model,
     )  # fmt: skip
 
 

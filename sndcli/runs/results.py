@@ -58,6 +58,7 @@ class Metadata(TypedDict):
         versions: of packages, and the device.
         streams: what shares a stream of draws, ``image`` or ``unit``.
         unit: images that shared a batch.
+        fingerprint: of the arithmetic it was computed with; several where parts differ.
         wall_s: seconds.
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
@@ -76,6 +77,7 @@ class Metadata(TypedDict):
     versions: NotRequired[dict[str, str]]
     streams: NotRequired[str]
     unit: NotRequired[int]
+    fingerprint: NotRequired[str]
     wall_s: NotRequired[float]
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
