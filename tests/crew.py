@@ -73,9 +73,9 @@ def images(count: int) -> ImageSet:
 def config(attack: str = "hsja", **changes: object) -> RunConfig:
     settings: dict[str, object] = {
         "defense": parse(None, 0.02, None), "budget": 60, "budgets": (30, 60), "images": 6, "verify": 4, "eps": 0.5,
-        "boundary": False,
+        "boundary": False, "model_digest": "",
     }  # fmt: skip
-    return RunConfig(attack, "cifar10", "made here", "", "linear", "", **{**settings, **changes})  # type: ignore[arg-type]
+    return RunConfig(attack, "cifar10", "made here", "", "linear", **{**settings, **changes})  # type: ignore[arg-type]
 
 
 def experiment(
