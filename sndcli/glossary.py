@@ -33,7 +33,11 @@ IDEAS = {
     "votes": "How many answers are asked for each question (T); the most frequent one counts and all are paid.",
     "flag": "A warning that an evaluation could flatter the defense. It never changes the exit code.",
     "unit": "Images that are attacked together and written to one part file.",
+    "worker": "A process that does units of a run. How many there are (--workers) changes no figure.",
+    "shard": "A fixed share of a run's units, for one job of many; `snd merge` makes the result of all.",
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
+    "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
+    "rounding_share": "How large that is beside the noise of the defense.",
 }  # fmt: skip
 
 MEASURES = {
@@ -65,6 +69,7 @@ FLAGS = {
     "search_below_noise": "The attack's searches go on below the noise, where answers are coin flips.",
     "no_noise_aware": "A random defense was attacked by no attack that knows of the noise.",
     "too_few_images": "Two defenses differ by no more than chance explains for so few images.",
+    "rounding_defends": "The network's rounding scatters its answers as a defense would: by more than a fifth of it.",
     "defense_off": "The defense says that it is random, but its answers do not change.",
 }  # fmt: skip
 
@@ -76,7 +81,7 @@ ATTACKS = {
     "sign-opt": "Sign-OPT: looks for the direction with the nearest boundary, by the signs of test steps.",
     "geoda": "GeoDA: takes the boundary for flat and estimates its normal.",
     "cgba": "CGBA: estimates the boundary's normal as HopSkipJump does and looks for the next point on a half-circle.",
-    "transfer": "Makes a point on networks of the attacker's own and sends it once; noise on answers does not hinder it.",
+    "transfer": "Makes a point on networks of the attacker's own and sends it once; noise does not hinder it.",
     "rays": "RayS: looks for the direction with the nearest boundary among corners, in ever finer blocks.",
     "simba": "SimBA: changes one pixel after the other and keeps what lowers the score.",
     "simba-dct": "SimBA along low frequencies instead of pixels.",
@@ -124,6 +129,8 @@ VALUES = {
     "pni": "Learned noise on the weights, drawn for each query.",
     "pni-shared": "The same, drawn once for all queries of a pass, as its authors evaluate it.",
     "native": "Of --engine: our own code of the attack.",
+    "process": "Of --executor: workers are processes of this machine.",
+    "ray": "Of --executor: workers are those of a Ray cluster.",
     "correct": "Of --select: only images that the bare model classifies correctly.",
     "all": "Of --select: any images.",
     "auto": "Chosen by measuring, or by what the machine has.",
@@ -179,6 +186,7 @@ COLUMNS = {
     "mismatch": "Whether it was counted how often the defense changed the answer.",
     "precision": "How the networks computed: fp32 or bf16.",
     "compiled": "Whether the networks were compiled.",
+    "device": "The kind of device on which the networks computed: cpu or cuda.",
     "references": "The attacker's own networks.",
     "plugins": "Packages or files from which attack and defense came.",
     "image_id": "The image's number in its data set.",
@@ -210,9 +218,11 @@ COLUMNS = {
     "commit": "Which source of snd it was.",
     "versions": "Versions of the packages, and the device.",
     "streams": "Whether each image has random draws of its own, or a whole unit shares them.",
+    "fingerprint": "Tells machines apart whose arithmetic differs in the last bit.",
     "wall_s": "Seconds that the run took.",
     "scales": "How far the attack's test steps and searches reach.",
     "passes_differ": "Whether two answers to one image differed, as they should under a random defense.",
+    "rounding": "How much noise the network's rounding alone makes.",
     "answers_to_choose": "Unpaid answers by which the images were chosen.",
     "sent": "What was sent to a remote model: requests, retries and failures.",
 }  # fmt: skip

@@ -19,7 +19,7 @@ from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 
 M = 0.1
-NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels")
+NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels" and name != "transfer")
 VARIANTS = [(name, preset) for name in NATIVE for preset in ATTACKS[name].presets]
 
 

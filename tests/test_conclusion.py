@@ -31,6 +31,11 @@ def test_bare_published_and_aware_side_by_side() -> None:
     )
 
 
+def test_queries_of_8_bits_are_told_as_a_condition() -> None:
+    assert "without a defense (8-bit) hsja breaks 20 of 100 images" in conclude([bare(20, quantize=True)])
+    assert "against snd 0.01, 8-bit hsja" in conclude([row(30, quantize=True)])
+
+
 @pytest.mark.parametrize(
     ("attack", "norm", "command"),
     [

@@ -27,7 +27,9 @@ def test_methods(snd: Snd, tmp_path: Path) -> None:
     paragraph, *entries = done.stdout.rstrip().split("\n\n")
     for told in (r"\texttt{resnet20} (digest \texttt{m})", r"preset \texttt{authors}", r"preset \texttt{autoattack}",
                  r"$\sigma = 0.01$", "at most 1,000 queries", "100 and 1,000 queries", "8/255", "seed 0", "seed 3",
-                 "8-bit", "100 new answers", "made to expect noise", BASE.run_id):  # fmt: skip
+                 "each an 8-bit image",
+                 "each an image that is not rounded to 8 bits", "100 new answers",
+                 "made to expect noise", BASE.run_id):  # fmt: skip
         assert told in paragraph, told
     keys = [re.match(r"@\w+\{(\w+),", entry) for entry in entries]
     assert all(keys)

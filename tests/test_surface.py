@@ -39,7 +39,8 @@ from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 SIZE = (1, 8, 8)  # the smallest that every attack takes and that has a whole root
-EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms if name != "null"]
+EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms
+         if name not in ("null", "transfer")]  # fmt: skip
 BORDER = {"l2": 0.15, "linf": 0.02}  # least distance of the half-space
 STEP = 0.2  # of SimBA
 HALF_SLACK = 1 - SLACK / 2

@@ -127,7 +127,7 @@ def _budget(frame: Frame) -> str:
     s = frame.setting
     points = _list(f"{budget:,}" for budget in frame.budgets)
     norm = {"l2": r"$\ell_2$", "linf": r"$\ell_\infty$"}.get(s.norm, s.norm)
-    eight = ", each an 8-bit image" if s.quantize else ""
+    eight = ", each an 8-bit image" if s.quantize else ", each an image that is not rounded to 8 bits"
     return (
         f"An attack has at most {frame.budget:,} queries an image{eight}; results are given at {points} queries, "
         f"within {norm} distance {_text(s.radius)}."

@@ -1,8 +1,8 @@
 """Transfer: a point made on the attacker's own networks, sent once (Dong et al., CVPR 2018: MI-FGSM). L2 or L∞.
 
 No noise on answers can hinder it: nothing is learned from them. ``g ← μ g + ∇J / ‖∇J‖₁`` and ``x ← Π(x + α g / ‖g‖)``,
-with α g's sign in L∞, Π onto the ball of radius ε, J the sum of the networks' cross-entropies. The budget is one query on
-the clean image and `confirm` on the point.
+with the sign of g in L∞, Π onto the ball of radius ε, J the cross-entropy of each network in turn. What is paid is one
+query about the clean image and `confirm` about the point.
 
 Differs from the paper: networks are joined by their gradients, each of L1 length 1, and not by their logits; with no
 network there is no point to send.
