@@ -88,7 +88,7 @@ ATTACKS = {
         ),
         Entry(
             "transfer", "sndcli.attacks.decision.transfer", "labels", ("l2", "linf"), ("momentum",),
-            "A point made on the attacker's own networks, sent once (Dong et al. 2018)",
+            "A point made on the attacker's own networks, sent once (Dong, Liao, Pang, Su, Zhu, Hu, Li 2018)",
         ),
         Entry(
             "null", "sndcli.attacks.decision.null", "labels", ("l2", "linf"), ("default",),

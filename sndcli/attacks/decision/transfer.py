@@ -92,7 +92,7 @@ SPEC = AttackSpec(
             Options(), source="Dong et al., CVPR 2018", note="momentum PGD of 20 steps on the references, one query"
         ),
     },
-    summary="A point made on the attacker's own networks, sent once (Dong et al. 2018)",
+    summary="A point made on the attacker's own networks, sent once (Dong, Liao, Pang, Su, Zhu, Hu, Li 2018)",
     run=run,
     references=True,
 )
