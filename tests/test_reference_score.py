@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import generator
-from reference import bandit, nes, simba, square, subspace
+from reference import bandit, nes, nes_na, simba, square, subspace
 from reference.score_common import Ask, Draw, margin
 from torch import Tensor
 
@@ -154,6 +154,12 @@ AWARE = [
     Case("simba-dct", "l2", "dct-na", simba.attack, {**AVERAGED, "draws": 4, "basis": "dct", "first": 2, "stride": 1}),
     Case("square", "l2", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
     Case("square", "linf", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
+    Case("nes-na", "l2", "near", nes_na.attack, budget=500),
+    Case("nes-na", "linf", "near", nes_na.attack, budget=500),
+    Case("nes-na", "l2", "first", nes_na.attack, {"shrink": False}),
+    Case("nes-na", "l2", "near", nes_na.attack, {"score": "spread", "sigma_hat": "0.03"},
+         ("score=spread", "sigma_hat=0.03")),
+    Case("nes-na", "linf", "near", nes_na.attack, {"score": "logit", "late": 3}, ("score=logit", "late=3")),
 ]
 CASES = [
     Case("simba", "l2", "pixel", simba.attack),

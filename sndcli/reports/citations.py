@@ -65,7 +65,13 @@ PNI = Paper(
     "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)", "1811.09310",
 )  # fmt: skip
 
-OURS = ("hsja-na", "null")  # attacks that no paper describes; hsja-na changes the first of ATTACKS
+NES = Paper(
+    "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
+    "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
+    "International Conference on Machine Learning (ICML)", "1804.08598",
+)  # fmt: skip
+
+OURS = ("hsja-na", "nes-na", "null")  # attacks that no paper describes; two change an attack of `ATTACKS`
 ATTACKS: Mapping[str, Paper] = {
     "hsja": HSJA,
     "hsja-na": HSJA,
@@ -102,11 +108,8 @@ ATTACKS: Mapping[str, Paper] = {
         "Andrew Ilyas and Logan Engstrom and Aleksander Madry", 2019,
         "International Conference on Learning Representations (ICLR)", "1807.07978",
     ),
-    "nes": Paper(
-        "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
-        "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
-        "International Conference on Machine Learning (ICML)", "1804.08598",
-    ),
+    "nes": NES,
+    "nes-na": NES,
     "subspace": Paper(
         "guo2019subspace", "Subspace Attack: Exploiting Promising Subspaces for Query-Efficient Black-box Attacks",
         "Yiwen Guo and Ziang Yan and Changshui Zhang", 2019,
