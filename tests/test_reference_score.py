@@ -146,6 +146,7 @@ NES = {"pairs": 25, "probe": 0.001, "momentum": 0.9, "loss": "cross-entropy", "p
 NES_MARGIN = {"pairs": 15, "probe": 0.01, "momentum": 0.0, "loss": "margin"}
 AUTOATTACK, PAPER = {"p_init": 0.8, "rescale": False}, {"p_init": 0.1, "rescale": True}
 STRIDED = ("order=strided", "freq_dims=4", "stride=2")
+SPREAD = {"score": "spread", "sigma_hat": "0.03"}
 WIDE, GREY = (3, 12, 20), (1, 14, 14)
 
 AVERAGED = {"requery": True, "confirm": 25}
@@ -157,8 +158,7 @@ AWARE = [
     Case("nes-na", "l2", "near", nes_na.attack, budget=500),
     Case("nes-na", "linf", "near", nes_na.attack, budget=500),
     Case("nes-na", "l2", "first", nes_na.attack, {"shrink": False}),
-    Case("nes-na", "l2", "near", nes_na.attack, {"score": "spread", "sigma_hat": "0.03"},
-         ("score=spread", "sigma_hat=0.03")),
+    Case("nes-na", "l2", "near", nes_na.attack, SPREAD, ("score=spread", "sigma_hat=0.03")),
     Case("nes-na", "linf", "near", nes_na.attack, {"score": "logit", "late": 3}, ("score=logit", "late=3")),
 ]
 CASES = [

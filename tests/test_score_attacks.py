@@ -69,7 +69,7 @@ def test_budget_is_exact(name: str, norm: str, preset: str, budget: int) -> None
     used = oracle.close().used
     assert int(used.max()) <= budget
     assert victim.rows == int(used.sum())
-    pairs = name in ("nes", "bandit-td", "subspace")
+    pairs = name in ("nes", "nes-na", "bandit-td", "subspace")
     assert bool((used >= (budget - 1 if pairs else budget)).all())
 
 

@@ -143,7 +143,7 @@ def test_every_attack_succeeds_on_the_surface(
     assert min(ended.row["event_distance"]) == pytest.approx(eps, rel=2 * SLACK)  # type: ignore[call-overload]
     scores = ATTACKS[name].access == "scores"
     if scores:  # ended by `stop_at_success`, and the point it submits counts too
-        assert ended.row["stop_reason"] == "success"
+        assert ended.row["stop_reason"] == ("budget" if name == "nes-na" else "success")  # it goes on
         assert ended.summary.number("success_noisy") == 1.0
         assert ended.summary.number("success_clean") == 1.0
 

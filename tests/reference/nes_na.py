@@ -106,10 +106,10 @@ def labels(ask: Ask, z: Tensor, y: int, votes: int, lead: int) -> bool | None:
 
 
 def attack(
-    x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *, shrink: bool = True, sigma_hat: str = "estimate",
-    repeats: int = 3, score: str = "margin", pairs: int = 20, momentum: float = 0.9, late: int = 25,
-    late_momentum: float = 0.98, votes: int = 25, lead: int = 5, gate: float = 3.0, every: int = 4, blocks: int = 3,
-    colour: float = 0.8, window: float = 0.6,
+    x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *,
+    shrink: bool = True, sigma_hat: str = "estimate", repeats: int = 3, score: str = "margin", pairs: int = 20,
+    momentum: float = 0.9, late: int = 25, late_momentum: float = 0.98, votes: int = 25, lead: int = 5,
+    gate: float = 3.0, every: int = 4, blocks: int = 3, colour: float = 0.8, window: float = 0.6,
 ) -> Tensor:  # fmt: skip
     """Onto the surface along the gradient until that is confirmed; then nearer."""
     known, lam = sigma_hat != "estimate", gain(len(x0), colour)
@@ -162,10 +162,8 @@ def attack(
             x = line(ask, x0, surface, y, noise.sigma)
             distance = max(float((x - x0).abs().max()) if norm == "linf" else length(x - x0), 1e-6)
             beyond = 0.02 + 2 * noise.sigma / max(length(x - x0), 1e-6)
-            for k in (1, 2, 4):
-                e = 1 + k * beyond
-                if distance <= 0.999 * eps:  # not out of the ball
-                    e = min(e, 0.999 * eps / distance)
+            for k in (1, 2, 4) if distance < 0.999 * eps else ():
+                e = min(1 + k * beyond, 0.999 * eps / distance)  # not out of the ball
                 z = (x0 + e * (x - x0)).clamp(0, 1)
                 far = float((z - x0).abs().max()) if norm == "linf" else length(z - x0)
                 if far <= 1.1 * reached and labels(ask, z, y, votes, lead):
@@ -174,5 +172,3 @@ def attack(
             if distance <= 1e-6:
                 return kept
     return kept
-
-

@@ -17,6 +17,7 @@ ALIKE = 1e-4  # answers closer than that, relative to their size, are the same
 KEPT = 0.9  # weight of what was measured before
 LEAST_SIGNAL = 0.1  # of the spread of probes' scores
 QUIET_LEAD = 2
+CLIP = 2 / 0.6745  # of the median difference: two standard deviations
 
 
 def score_of(criterion: Criterion, kind: str) -> Score:
@@ -36,6 +37,13 @@ def score_of(criterion: Criterion, kind: str) -> Score:
         return criterion.cross_entropy(scores, image).clamp_min(1e-7).expm1().log()
 
     return {"margin": criterion.margin, "spread": spread, "logit": logit}[kind]
+
+
+def robust(odd: Tensor) -> Tensor:
+    """Differences ``[n, P]``, NaN where there is none, clipped at twice their spread and divided by their rms."""
+    limit = CLIP * odd.abs().nanmedian(1, keepdim=True).values
+    clipped = odd.clamp(-limit, limit)
+    return (clipped / clipped.square().nanmean(1, keepdim=True).sqrt().clamp_min(1e-30)).nan_to_num()
 
 
 class ScoreNoise:

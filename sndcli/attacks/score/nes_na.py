@@ -9,11 +9,11 @@ breaks, and what large probes allow:
    divided by it, and momentum averages over some twenty blocks;
 3. there is no step size: the iterate is the point of the ball's surface in the direction of the estimate;
 4. a lucky answer is no success. Where the probes' mean score says that the iterate before was near, a vote of up to
-   25 answers decides, which costs five where it is lost. Its answers also tell σ̂ (`ScoreNoise`);
-5. after that (preset ``near``) the ray is bisected by votes to its boundary, three more blocks are sent around the
-   point found, and so on. The closest point that further answers confirm is submitted.
+   25 answers decides, of which five are enough where it is lost. Its answers also tell σ̂ (`ScoreNoise`);
+5. then (preset ``near``) the ray is bisected by votes to its boundary, three blocks are sent around the point found,
+   and so on. The closest point that further answers confirm is submitted. Preset ``first`` ends at step 4.
 
-Preset ``first`` ends at the first confirmed success. Not a published attack.
+Not a published attack.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.confirm import Confirmed
+from sndcli.attacks.common.confirm import WITHIN, Confirmed
 from sndcli.attacks.common.geometry import active, bisect, norms, per_image, unit
 from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, voted
 from sndcli.attacks.common.prior import Prior
-from sndcli.attacks.common.score_noise import ScoreNoise, score_of
+from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.scores import project
+from sndcli.attacks.common.trend import Trend
 from sndcli.attacks.ranges import Count, NonNegative, Odd, Rate, Share, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
@@ -37,7 +38,6 @@ from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
 PROBE, AT_SIGMA, NARROWEST, WIDEST = 0.02, 0.01, 0.01, 0.04
-CLIP = 2 / 0.6745  # of the median difference: two standard deviations
 OVERSHOOT, SAFETY, LINE_VOTES, LINE_LEAD = 0.02, 2.0, 9, 2
 FINENESS, GRID = 0.6, 400  # a line search ends at 0.6 σ̂ or a 400th of the ray
 
@@ -59,6 +59,7 @@ class Options:
         lead: the lead that ends such a vote.
         gate: how many of their spreads the probes' mean score may be below 0 for a vote to be worth its price.
         every: blocks, at most, without a vote.
+        trend: blocks after which, where the probes' mean score has not risen, probes grow (`Trend`); 0 never.
         shrink: go on after success, and bring the point nearer.
         blocks: between two line searches.
         colour: correlation between the colour channels of the probes (`Prior`).
@@ -77,6 +78,7 @@ class Options:
     lead: Whole = 5
     gate: NonNegative = 3.0
     every: Count = 4
+    trend: Whole = 0
     shrink: bool = True
     blocks: Count = 3
     colour: Share = 0.8
@@ -92,6 +94,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     prior, score, estimated = Prior(o.colour, o.window), score_of(oracle.criterion, o.score), o.sigma_hat == ESTIMATE
     noise = ScoreNoise(oracle, score, o.votes, o.lead, prior.gain(x.shape[1]), known_scale(o.sigma_hat, AT_SIGMA))
     submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead)
+    trend = Trend(len(x0), o.trend, x0.device)
     mean, voted_at, broken_at = (torch.full_like(noise.sigma, fill) for fill in (torch.inf, 0, torch.inf))
     image = active(oracle)
     oracle.submit(x[image], image)
@@ -104,7 +107,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         image = active(oracle)
         if not len(image):
             break
-        a, broken = probe_scale(o, noise.sigma), broken_at < torch.inf
+        a, broken = trend.applied(probe_scale(o, noise.sigma)), broken_at < torch.inf
 
         there = torch.arange(o.pairs, device=x.device) < pairs[image, None]  # [n, P]
         whose = image.repeat_interleave(pairs[image])
@@ -118,6 +121,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         odd, even = (told[..., 0] - told[..., 1]) / 2, told.mean(2)
         beta = torch.where((t > o.late) & ~broken, o.late_momentum, o.momentum)
         G.mul_(per_image(beta, G)).index_add_(0, whose, u.mul_(per_image(robust(odd)[there], u)))
+        trend.see(image, even, odd)
         if estimated:
             noise.learn(image, a[image], odd)
         surface = on_surface(oracle, G)
@@ -138,9 +142,10 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         length = norms(surface[due] - x0[due]).double().clamp_min(COLLAPSED)
         width = (FINENESS * noise.sigma[due] / length).clamp(1 / GRID, 0.5)
         x[due] = bisect(oracle, surface[due], due, width, "projection", ask=voted(LINE_VOTES, LINE_LEAD))
-        in_l2 = norms(x[due] - x0[due]).double().clamp_min(COLLAPSED)
-        submit_near(x[due], noise.sigma[due] * oracle.distance(x[due], due) / in_l2, due)  # in units of the norm
-        oracle.retire(due[oracle.distance(x[due], due) < COLLAPSED], "collapsed")
+        due = due[oracle.distance(x[due], due) < WITHIN * oracle.eps]  # others are no nearer than what was confirmed
+        distance, in_l2 = oracle.distance(x[due], due), norms(x[due] - x0[due]).double().clamp_min(COLLAPSED)
+        submit_near(x[due], noise.sigma[due] * distance / in_l2, due)  # in units of the norm
+        oracle.retire(due[distance < COLLAPSED], "collapsed")
 
 
 def probe_scale(o: Options, sigma: Tensor) -> Tensor:
@@ -148,13 +153,6 @@ def probe_scale(o: Options, sigma: Tensor) -> Tensor:
     if o.probe:
         return torch.full_like(sigma, o.probe)
     return (PROBE * (sigma / AT_SIGMA) ** (1 / 3)).clamp(NARROWEST, WIDEST)
-
-
-def robust(odd: Tensor) -> Tensor:
-    """Differences ``[n, P]``, NaN where there is none, clipped at twice their spread and divided by their rms."""
-    limit = CLIP * odd.abs().nanmedian(1, keepdim=True).values
-    clipped = odd.clamp(-limit, limit)
-    return (clipped / clipped.square().nanmean(1, keepdim=True).sqrt().clamp_min(1e-30)).nan_to_num()
 
 
 def on_surface(oracle: Oracle, direction: Tensor) -> Tensor:
