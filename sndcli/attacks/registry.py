@@ -75,6 +75,10 @@ ATTACKS = {
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         Entry(
+            "nattack", "sndcli.attacks.score.nattack", "scores", ("linf", "l2"), ("authors", "slow", "na"),
+            "NATTACK (Li, Li, Wang, Zhang, Gong 2019)",
+        ),
+        Entry(
             "nes-na", "sndcli.attacks.score.nes_na", "scores", ("l2", "linf"), ("near", "first"),
             "NES that knows of the noise, and steps onto the surface of the ball (ours)",
         ),

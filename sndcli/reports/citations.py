@@ -110,6 +110,13 @@ ATTACKS: Mapping[str, Paper] = {
     ),
     "nes": NES,
     "nes-na": NES,
+    "nattack": Paper(
+        "li2019nattack",
+        "NATTACK: Learning the Distributions of Adversarial Examples for an Improved Black-Box Attack on Deep Neural "
+        "Networks",
+        "Yandong Li and Lijun Li and Liqiang Wang and Tong Zhang and Boqing Gong", 2019,
+        "International Conference on Machine Learning (ICML)", "1905.00441",
+    ),
     "subspace": Paper(
         "guo2019subspace", "Subspace Attack: Exploiting Promising Subspaces for Query-Efficient Black-box Attacks",
         "Yiwen Guo and Ziang Yan and Changshui Zhang", 2019,
