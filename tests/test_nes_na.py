@@ -161,15 +161,12 @@ def test_scores_that_can_be_followed() -> None:
 
 
 def test_scores_that_mislead_are_followed_with_wider_probes() -> None:
-    """Stairs of 4 logits, of which probes of 0.01 see 0.2: at first the direction is the wrong one."""
-    victim = HalfSpace(0.25, steep=20.0, stairs=4.0)
-    honest = run(HalfSpace(0.25, steep=20.0), "first", 4, trend=6, **WHITE).ledger
-    misled = (run(victim, "first", 4, 44, **WHITE).ledger.submitted[-1] - 0.5).flatten(1) @ victim.w
+    """Stairs of 4 logits, of which probes of 0.01 see 0.3: unless they grow, the way is the wrong one."""
+    victim = HalfSpace(0.18, steep=30.0, stairs=4.0)
+    misled = (run(victim, "first", 2, 84, **WHITE).ledger.submitted[-1] - 0.5).flatten(1) @ victim.w
     assert float(misled.max()) < 0
-    assert float(misled.median()) < -0.05
-    widened = run(victim, "first", 4, trend=6, **WHITE).ledger
-    assert honest.stop_reason == widened.stop_reason == ["success"] * 4
-    assert float(widened.used.double().mean()) < 2000
+    assert run(victim, "first", 2, trend=6, **WHITE).ledger.stop_reason == ["success"] * 2
+    assert run(victim, "first", 2, **WHITE).ledger.stop_reason == ["budget"] * 2
 
 
 def test_the_trend_of_an_honest_score_widens_nothing() -> None:

@@ -12,12 +12,12 @@ class Trend:
     """How much wider probes should be, for each image: 1 where the score rises as an honest one does.
 
     A defense that obfuscates scores adds a staircase to the margin that turns its slope around on intervals of a few
-    logits, and leaves labels alone. An attack that follows it gets away from success, so the mean score of its probes
-    falls. Probes whose scores differ by more than the stairs see the margin's own slope again.
+    logits, and leaves labels alone. An attack that follows it falls by a stair and stays there: the mean score of its
+    probes rises no more. Probes whose scores differ by more than the stairs see the margin's own slope again.
 
     Args:
         images: N.
-        blocks: after which the trend counts; 0 never.
+        blocks: that the trend is of, the latest; 0 never widens.
         device: of the answers.
     """
 
@@ -30,13 +30,12 @@ class Trend:
         """Half the sums and differences of the scores of pairs, ``[n, P]``; NaN where there is none."""
         if not self.blocks:
             return
-        early = image[self.seen[image] < self.blocks]
-        self.means[early, self.seen[early]] = even.nanmean(1)[self.seen[image] < self.blocks]
-        self.seen[early] += 1
+        self.means[image] = torch.cat([self.means[image, 1:], even.nanmean(1, keepdim=True)], 1)
+        self.seen[image] += 1
         time = torch.arange(self.blocks, dtype=torch.float64, device=image.device)
         slope = self.means[image] @ (time - time.mean())
         narrow = odd.square().nanmean(1).sqrt() < ENOUGH
-        misled = image[(self.seen[image] == self.blocks) & (slope <= 0) & narrow]
+        misled = image[(self.seen[image] >= self.blocks) & (slope <= 0) & narrow]
         self.wider[misled] *= STEP
 
     def applied(self, a: Tensor) -> Tensor:

@@ -83,12 +83,15 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
 
     everyone = torch.arange(len(x0), device=x0.device)
     mu = o.init * streams.normal(everyone, latent)
+    here = x0.new_zeros(len(x0))  # the mean's loss; its distance from the samples' is what counts
     oracle.submit(x0, everyone)
     for _ in range(o.iterations):
         image = active(oracle)
         x = at(mu[image], image)
         oracle.submit(x, image)
-        stop_at_success(oracle, x, image, oracle.scores(x, image, "iterate"), o.confirm)
+        scores = oracle.scores(x, image, "iterate")
+        here[image] = loss(scores, image).nan_to_num()
+        stop_at_success(oracle, x, image, scores, o.confirm)
         count = oracle.remaining.clamp(max=o.population)
         oracle.retire((count < min(FEWEST, o.population)).nonzero().squeeze(1), "budget")
         image = active(oracle)
@@ -98,7 +101,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         for whose in _blocks(image, count, block_size(len(x0), x0[0].numel())):
             epsilon = streams.normal(whose, latent)
             points = sample(mu[whose] + o.spread * epsilon, whose)
-            sums.add(whose, loss(oracle.scores(points, whose, "population"), whose), epsilon)
+            sums.add(whose, loss(oracle.scores(points, whose, "population"), whose) - here[whose], epsilon)
         mu[image] += o.lr / o.spread * sums.ascent()[image]
         oracle.submit(at(mu[image], image), image)
     oracle.retire(active(oracle), "exhausted")

@@ -59,7 +59,7 @@ class Options:
         lead: the lead that ends such a vote.
         gate: how many of their spreads the probes' mean score may be below 0 for a vote to be worth its price.
         every: blocks, at most, without a vote.
-        trend: blocks after which, where the probes' mean score has not risen, probes grow (`Trend`); 0 never.
+        trend: blocks over which the probes' mean score must rise, or they grow (`Trend`); 0 never.
         shrink: go on after success, and bring the point nearer.
         blocks: between two line searches.
         colour: correlation between the colour channels of the probes (`Prior`).
@@ -121,12 +121,13 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         odd, even = (told[..., 0] - told[..., 1]) / 2, told.mean(2)
         beta = torch.where((t > o.late) & ~broken, o.late_momentum, o.momentum)
         G.mul_(per_image(beta, G)).index_add_(0, whose, u.mul_(per_image(robust(odd)[there], u)))
-        trend.see(image, even, odd)
+        hunting = ~broken[image]
+        trend.see(image[hunting], even[hunting], odd[hunting])
         if estimated:
             noise.learn(image, a[image], odd)
         surface = on_surface(oracle, G)
 
-        hunted = image[~broken[image]]
+        hunted = image[hunting]
         x[hunted] = surface[hunted]
         oracle.submit(x[hunted], hunted)
         near = worth_a_vote(o, mean, image, even)
