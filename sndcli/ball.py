@@ -14,7 +14,7 @@ SLACK = 1e-6  # relative
 ROUNDING = 3.1e-8  # a pixel at x0 ± ε lies up to so much outside once it has been rounded to float32: 2⁻²⁵, and ε's own
 COLLAPSED = 1e-6  # a distance below this can only be a wrong answer at the clean image
 HALVINGS = 50
-CACHED = 256  # rows measured at a time: what a CPU's cache holds
+CACHED = 256  # rows measured at a time on the CPU: what its cache holds
 
 
 def reach(eps: float) -> float:
@@ -61,6 +61,8 @@ def length(difference: Tensor, norm: str) -> Tensor:
 
 def distances(points: Tensor, x0: Tensor, image: Tensor, norm: str) -> Tensor:
     """float64 ``[M]``: distance of each of `points` ``[M, C, H, W]`` from the one of `x0` that `image` ``[M]`` says."""
+    if len(points) <= CACHED or points.device.type != "cpu":
+        return length(points - x0[image], norm)
     pieces = zip(points.split(CACHED), image.split(CACHED), strict=True)
     return torch.cat([length(piece - x0[mine], norm) for piece, mine in pieces])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,8 @@ from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the processes that tests start
-settings.register_profile("snd", deadline=None)
+SMALL = {"SND_BATCH_SIZE": "64", "SND_VERIFY": "20"}  # of runs whose options do not say: no size is measured, few draws
+settings.register_profile("snd", deadline=None, max_examples=50)
 settings.load_profile("snd")
 
 CPU = torch.device("cpu")
@@ -126,7 +128,7 @@ def snd() -> Callable[..., Done]:
     vars(typer.testing)["_get_command"] = commands  # or the tree of commands is made anew for each call
 
     def run(*arguments: object, env: dict[str, str] | None = None) -> Done:
-        result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", **(env or {})})
+        result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", **SMALL, **(env or {})})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Done(result.exit_code, result.stdout, result.stderr)
@@ -140,7 +142,17 @@ def snd_process() -> Callable[..., Done]:
 
     def run(*arguments: object) -> Done:
         command = [sys.executable, "-m", "sndcli", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        small = {**os.environ, **SMALL}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=small)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a shell that finds `snd`."""
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "snd").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m sndcli "$@"\n')
+    (programs / "snd").chmod(0o755)
+    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}

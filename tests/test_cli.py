@@ -78,10 +78,10 @@ def test_zero_sigma_equals_no_defense(snd: Snd, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "none.parquet", UNPAIRED) == rows_of(tmp_path / "zero.parquet", UNPAIRED)
 
 
-SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("ba", "sign-opt", "rays", "subspace")]
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("geoda", "ba", "sign-opt", "rays", "subspace")]
 
 
-@pytest.mark.parametrize("name", ["hsja", "geoda", "square", *SLOWER])
+@pytest.mark.parametrize("name", ["hsja", "square", *SLOWER])
 def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None:
     for size in (8, 64):
         done = snd(

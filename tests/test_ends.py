@@ -66,7 +66,9 @@ def test_a_command_that_breaks_ends_with_70(snd: Snd, monkeypatch: pytest.Monkey
     assert len(list(tmp_path.glob("*.traceback"))) == 1
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", *(pytest.param(e, marks=pytest.mark.slow) for e in ("cp1252", "ascii"))]
+)
 def test_output_without_utf_8(encoding: str, tmp_path: Path) -> None:
     """Every character has one in ASCII where the terminal cannot show it."""
     command = [*SND, "attack", "null", "--sigma", "0.01", "--images", "1", "--budget", "4", "--verify", "2"]

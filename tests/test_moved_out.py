@@ -279,8 +279,10 @@ def wrong() -> ImageSet:
 
 
 @pytest.mark.parametrize(("name", "preset"), [
-    ("ba", "foolbox"), ("ba", "art"), ("hsja", None), ("sign-opt", None), ("geoda", None), ("square", None),
-    ("hsja-na", None), ("ba", "engine"),
+    ("hsja", None), ("square", None),
+    *(pytest.param(*v, marks=pytest.mark.slow) for v in (
+        ("ba", "foolbox"), ("ba", "art"), ("sign-opt", None), ("geoda", None), ("hsja-na", None), ("ba", "engine"),
+    )),
 ])  # fmt: skip
 @pytest.mark.parametrize("sigma", [0.0, 0.005])
 def test_an_image_that_is_wrong_is_submitted_as_it_is(

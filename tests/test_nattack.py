@@ -7,7 +7,6 @@ import torch
 from conftest import SHAPE, streams
 from test_nes_na import HalfSpace
 
-from sndcli.attacks.registry import spec_of
 from sndcli.attacks.score import nattack
 from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
@@ -18,7 +17,7 @@ def run(victim: HalfSpace, norm: str, eps: float, budget: int, n: int = 2, prese
     x0, y = torch.full((n, *SHAPE), 0.5), torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, norm=norm, eps=eps)
     oracle.check(scores=True)
-    options = options_of(spec_of("nattack"), preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
+    options = options_of(nattack.SPEC, preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
     nattack.run(oracle, streams(), options)
     oracle.close()
     return oracle

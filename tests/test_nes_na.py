@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +13,12 @@ from torch import Tensor
 from sndcli.attacks.common.noise import known_scale
 from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.trend import Trend
-from sndcli.attacks.registry import spec_of
 from sndcli.attacks.score import nes_na
 from sndcli.attacks.spec import options_of
 from sndcli.queries.criterion import Misclassified
 from sndcli.queries.oracle import Oracle
 
-WHITE = {"colour": 0, "window": 0}
+WHITE: dict[str, Any] = {"colour": 0, "window": 0}
 STEEP = 30.0  # logits a unit of distance
 
 
@@ -43,7 +43,7 @@ def run(victim: HalfSpace, preset: str, n: int = 8, budget: int = 2000, norm: st
     x0, y = torch.full((n, *SHAPE), 0.5), torch.zeros(n, dtype=torch.int64)
     oracle = Oracle(victim, x0, y, budget=budget, budgets=budgets, norm=norm, eps=eps)
     oracle.check(scores=True)
-    options = options_of(spec_of("nes-na"), preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
+    options = options_of(nes_na.SPEC, preset, tuple(f"{k}={v}" for k, v in changes.items()), norm)
     nes_na.run(oracle, streams(), options)
     oracle.close()
     return oracle

@@ -55,6 +55,10 @@ ATTACKS = {
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         Entry(
+            "cgba", "sndcli.attacks.decision.cgba", "labels", ("l2",), ("authors", "full", "h"),
+            "CGBA: a boundary point found on a half-circle (Reza, Rahmati, Wu, Dai 2023)",
+        ),
+        Entry(
             "rays", "sndcli.attacks.decision.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),

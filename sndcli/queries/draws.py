@@ -83,9 +83,12 @@ def voted(answers: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
     The most frequent label, the smallest of several; of scores, the one whose mean probability ``[M, K]`` is largest.
     `UNANSWERED`, and NaN, where one of the T is.
     """
+    once = answers.shape[1] == 1
     if scores:
-        mean = answers.softmax(2).mean(1)
+        mean = answers[:, 0].softmax(1) if once else answers.softmax(2).mean(1)
         return labels_of(mean), mean
+    if once:
+        return labels_of(answers[:, 0]), answers.new_empty(len(answers), 0)
     labels = labels_of(answers)
     votes = labels.mode(1).values.masked_fill((labels == UNANSWERED).any(1), UNANSWERED)
     return votes, answers.new_empty(len(answers), 0)

@@ -1,4 +1,7 @@
-"""The ledger: what an attack paid for, found and submits. It records; the oracle decides what is answered."""
+"""The ledger: what an attack paid for, found and submits. It records; the oracle decides what is answered.
+
+Counts and distances are the host's, in numpy behind tensors on the CPU; only points stay where the model computes.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sndcli.queries.call import Call, Phase, leads
+from sndcli.queries.call import Call, Integers, Phase
+
+Numbers = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 class Ledger:
     """What an attack on N images paid for and found, now and at each of B report points.
+
+    Tensors without a shape of points are on the CPU.
 
     Args:
         x0: clean images ``[N, C, H, W]``.
@@ -37,18 +47,18 @@ class Ledger:
 
     def __init__(self, x0: Tensor, budget: int, budgets: Sequence[int], votes: int = 1) -> None:
         n, b, device = len(x0), len(budgets), x0.device
-        integers = partial(torch.zeros, dtype=torch.int64, device=device)
-        flags = partial(torch.zeros, dtype=torch.bool, device=device)
-        numbers = partial(torch.zeros, dtype=torch.float64, device=device)
+        integers, flags = partial(torch.zeros, dtype=torch.int64), partial(torch.zeros, dtype=torch.bool)
+        numbers = partial(torch.zeros, dtype=torch.float64)
         self.budget, self.budgets, self.votes = budget, budgets, votes
         self.used, self.mismatches = integers(n), integers(n)
         self.phases: dict[str, Tensor] = defaultdict(lambda: integers(n))
         self.best, self.best_point = numbers(n) + float("inf"), x0.clone()
-        self.events: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.events: list[tuple[Integers, Integers, Numbers]] = []
         self.last_l2, self.submitted, self.has_submitted = numbers(n, b), [x0.clone() for _ in budgets], flags(n, b)
         self.stop_reason = ["budget"] * n
-        self.submitted_now, self._submits, self._last = x0.clone(), flags(n), numbers(n)  # now
-        self._taken = flags(n, b)
+        self.submitted_now = x0.clone()
+        self._submits = torch.zeros(n, dtype=torch.bool, device=device)  # beside the points: read at report points only
+        self._last, self._taken = np.zeros(n), np.zeros((n, b), dtype=np.bool_)
 
     # -- what the oracle reports -----------------------------------------------------------------------------
 
@@ -62,9 +72,9 @@ class Ledger:
 
         A query completed exactly at the report point still counts, so the snapshot waits for the next call.
         """
-        self._snapshot(self.used + call.asked * self.votes)
+        self._snapshot(self.used.numpy() + call.asked * self.votes)
 
-    def record(self, call: Call, phase: Phase, sent: Tensor, distance: Tensor, adversarial: Tensor) -> None:
+    def record(self, call: Call, phase: Phase, sent: Tensor, distance: Numbers, adversarial: Flags) -> None:
         """A call that was answered.
 
         Args:
@@ -76,25 +86,31 @@ class Ledger:
         """
         self._note_best(call, sent, distance, adversarial)
         self._note_last(call, distance)
-        self.used += call.asked * self.votes
+        self.used += torch.from_numpy(call.asked * self.votes)
+        if isinstance(phase, str):
+            self.phases[phase] += torch.from_numpy(call.asked * self.votes)
+            return
         start, rows = 0, call.rows
-        for name, many in [(phase, call.length)] if isinstance(phase, str) else phase:
+        for name, many in phase:
             inside = call.mine[(rows >= start) & (rows < start + many)]
-            self.phases[name].index_add_(0, inside, torch.full_like(inside, self.votes))
+            self.phases[name] += torch.from_numpy(np.bincount(inside, minlength=len(self.used)) * self.votes)
             start += many
 
     def compare(self, single: Tensor, undefended: Tensor, image: Tensor) -> None:
         """Counts the single answers ``[m, T]`` about `image` ``[m]`` that are not the `undefended` ``[m]`` ones."""
-        self.mismatches.index_add_(0, image, (single != undefended[:, None]).sum(1))
+        self.mismatches.index_add_(0, image.cpu(), (single != undefended[:, None]).sum(1).cpu())
 
     def close(self) -> None:
         """Fills the report points that were not reached with the final state."""
-        self._snapshot(torch.full_like(self.used, self.budget + 1))
+        self._snapshot(np.full(len(self.used), self.budget + 1))
 
     # -- what experiments use --------------------------------------------------------------------------------
 
     def submit_as_it_is(self, x0: Tensor, which: Tensor) -> None:
-        """Makes the clean image what is submitted at every report point for `which` ``[N]``: the model errs on it."""
+        """Makes the clean image what is submitted at every report point for `which` ``[N]``: the model errs on it.
+
+        `which` is on the CPU.
+        """
         for submitted in self.submitted:
             submitted[which] = x0[which]
         self.has_submitted[which] = True
@@ -103,9 +119,9 @@ class Ledger:
         """For each image (query, distance), in order."""
         found: list[list[tuple[int, float]]] = [[] for _ in range(len(self.used))]
         if self.events:
-            columns = (torch.cat(column).tolist() for column in zip(*self.events, strict=True))
-            for image, query, distance in zip(*columns, strict=True):
-                found[image].append((query, distance))
+            image, query, distance = (np.concatenate(column).tolist() for column in zip(*self.events, strict=True))
+            for i, when, far in zip(image, query, distance, strict=True):
+                found[i].append((when, far))
         return found
 
     def events_of(self, image: int) -> list[tuple[int, float]]:
@@ -114,48 +130,47 @@ class Ledger:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _note_best(self, call: Call, sent: Tensor, distance: Tensor, adversarial: Tensor) -> None:
+    def _note_best(self, call: Call, sent: Tensor, distance: Numbers, adversarial: Flags) -> None:
         """Adds the improvement events: adversarial answers closer than every one before."""
-        hit = (adversarial & (distance < self.best[call.mine])).nonzero().squeeze(1)
+        best = self.best.numpy()
+        (hit,) = (adversarial & (distance < best[call.mine])).nonzero()
         if not len(hit):
             return
-        hit = hit[torch.argsort(call.mine[hit], stable=True)]
+        hit = hit[np.argsort(call.mine[hit], kind="stable")]
         image, near = call.mine[hit], distance[hit]
-        # A running minimum for each image: images' distances are moved apart so that one cummin serves them all.
-        apart = (near.max() + 1.0) * (len(self.used) - image).double()
-        running = torch.cummin(near + apart, 0).values - apart
-        first = leads(image)
+        # A running minimum for each image: images' distances are moved apart so that one accumulation serves them all.
+        apart = (near.max() + 1.0) * (len(self.used) - image).astype(np.float64)
+        running = np.minimum.accumulate(near + apart) - apart
+        first = np.append(True, image[1:] != image[:-1])
         first[1:] |= near[1:] < running[:-1] - 1e-12
         hit, image, near = hit[first], image[first], near[first]
-        query = self.used[image] + call.rank[hit] * self.votes
-        self.events.append((image, query, near))
-        last = leads(image).roll(-1)
-        self.best[image[last]] = near[last]
-        self.best_point[image[last]] = sent[hit[last]]
+        self.events.append((image, self.used.numpy()[image] + call.rank[hit] * self.votes, near))
+        last = np.append(image[1:] != image[:-1], True)
+        best[image[last]] = near[last]
+        which, where = torch.from_numpy(np.stack((image[last], hit[last]))).to(sent.device)
+        self.best_point[which] = sent[where]
 
-    def _note_last(self, call: Call, distance: Tensor) -> None:
+    def _note_last(self, call: Call, distance: Numbers) -> None:
         """Distance of the last paid query, now and at the report points passed inside this call."""
-        for b, point in [*enumerate(self.budgets), (-1, self.budget)]:
-            inside = torch.minimum((point - self.used) // self.votes, call.asked)
-            mine = (inside > 0).nonzero().squeeze(1)
-            if b >= 0:
-                mine = mine[(point < self.used + call.asked * self.votes)[mine]]
-            if not len(mine):
-                continue
-            last = distance[call.place(mine, inside[mine])]
-            if b >= 0:
-                self.last_l2[mine, b] = last
-            else:
-                self._last[mine] = last
+        used, last_l2 = self.used.numpy(), self.last_l2.numpy()
+        after = used + call.asked * self.votes
+        for b, point in enumerate(self.budgets):
+            (mine,) = ((point - used >= self.votes) & (point < after)).nonzero()
+            if len(mine):
+                last_l2[mine, b] = distance[call.place(mine, (point - used[mine]) // self.votes)]
+        (mine,) = call.asked.nonzero()
+        self._last[mine] = distance[call.place(mine, call.asked[mine])]
 
-    def _snapshot(self, used_after: Tensor) -> None:
+    def _snapshot(self, used_after: Integers) -> None:
         """At each report point below `used_after` ``[N]`` that is not taken yet, keeps the state of now."""
         for b, point in enumerate(self.budgets):
             crossing = ~self._taken[:, b] & (used_after > point)
-            if bool(crossing.any()):
-                self.submitted[b][crossing] = self.submitted_now[crossing]
-                self.has_submitted[crossing, b] = self._submits[crossing]
-                self.last_l2[crossing, b] = self._last[crossing]
+            if crossing.any():
+                (which,) = crossing.nonzero()
+                here = torch.from_numpy(which).to(self.submitted_now.device)
+                self.submitted[b][here] = self.submitted_now[here]
+                self.has_submitted.numpy()[which, b] = self._submits[here].cpu().numpy()
+                self.last_l2.numpy()[which, b] = self._last[which]
                 self._taken[:, b] |= crossing
 
 

@@ -3,19 +3,25 @@
 One evaluation of one image is one query, whatever it was for. Rows beyond an image's budget are never evaluated:
 they come back as `REFUSED` and the image leaves `Oracle.active`, so an attack that ignores this cannot overspend. So do
 rows that the model did not answer: they were paid, but nothing is known of them, and their images' attacks end.
+
+Who may still ask is counted by the host: of a call, whose its rows are comes to it in one transfer before the model is
+asked, and what came out in one after.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sndcli.ball import as_sent, distances, within
 from sndcli.errors import ConfigError
-from sndcli.queries.call import Call, Phase
+from sndcli.queries.call import Call, Integers, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
 from sndcli.queries.draws import UNANSWERED, Logits, labels_of, repeated, rows_within, voted
 from sndcli.queries.ledger import Ledger
@@ -70,8 +76,9 @@ class Oracle:
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
         self.criterion = criterion or Misclassified(y)
-        self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
-        self.initially_wrong = ~self.active
+        self._active = np.ones(len(x0), dtype=np.bool_)
+        self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        self.active = ~self.initially_wrong  # bool [N]: images still under attack
         self.clean_scores = x0.new_empty(len(x0), 0)
         self.ledger = Ledger(x0, budget, self.budgets, votes)
 
@@ -80,7 +87,7 @@ class Oracle:
     @property
     def remaining(self) -> Tensor:
         """int64 ``[N]``: questions (not single queries) that can still be asked; 0 for retired images."""
-        return (self.budget - self.ledger.used) // self.votes * self.active
+        return torch.from_numpy(self._remaining()).to(self.x0.device)
 
     def labels(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: the label of each row, or `REFUSED`.
@@ -91,23 +98,26 @@ class Oracle:
             phase: what the queries are for, counted apart: one name, or ``[(name, rows), ...]`` for
                 consecutive rows, so that images in different phases share a batch.
         """
-        answers = torch.full_like(image, REFUSED)
-        rows, label, _ = self._pay(points, image, phase, scores=False)
-        answers[rows] = label
-        return answers
+        paid = self._pay(points, image, phase, scores=False)
+        return (
+            paid.label if paid.rows is None else torch.full_like(image, REFUSED).index_copy_(0, paid.rows, paid.label)
+        )
 
     def scores(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were refused."""
-        rows, _, probabilities = self._pay(points, image, phase, scores=True)
-        classes = max(probabilities.shape[1], self.clean_scores.shape[1])  # known from before where none is evaluated
-        answers = probabilities.new_full((len(image), classes), float("nan"))
-        answers[rows] = probabilities
+        paid = self._pay(points, image, phase, scores=True)
+        if paid.rows is None:
+            return paid.mean
+        classes = max(paid.mean.shape[1], self.clean_scores.shape[1])  # known from before where none is evaluated
+        answers = paid.mean.new_full((len(image), classes), float("nan"))
+        answers[paid.rows] = paid.mean
         return answers
 
     def adversarial(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
         """int64 ``[M]``: 1 where the criterion is met, 0 where it is not, `REFUSED` where not evaluated."""
-        answer = self.labels(points, image, phase)
-        return torch.where(answer == REFUSED, REFUSED, self.criterion.met(answer, image).long())
+        paid = self._pay(points, image, phase, scores=False)
+        met = paid.met.long() if paid.answered else paid.met.long().masked_fill(paid.label == UNANSWERED, REFUSED)
+        return _spread(met, paid.rows, image)
 
     def submit(self, points: Tensor, image: Tensor) -> None:
         """Declares what the attack submits for these images from now on."""
@@ -120,9 +130,8 @@ class Oracle:
 
     def retire(self, image: Tensor, reason: str) -> None:
         """Ends these images' attacks with a one-word reason. Images already inactive keep theirs."""
-        for i in image[self.active[image]].tolist():
-            self.ledger.stop_reason[i] = reason
-        self.active[image] = False
+        if len(image):
+            self._end(image.cpu().numpy(), reason)
 
     def inside(self, points: Tensor, image: Tensor) -> Tensor:
         """bool ``[M]``: whether each row lies within ε, as everything that reports it says."""
@@ -153,30 +162,86 @@ class Oracle:
         self.ledger.close()
         return self.ledger
 
-    def _pay(self, points: Tensor, image: Tensor, phase: Phase, scores: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows that are answered, their labels and, where `scores` are wanted, probabilities."""
+    def _remaining(self) -> Integers:
+        """As `remaining`, on the host."""
+        left: Integers = (self.budget - self.ledger.used.numpy()) // self.votes * self._active
+        return left
+
+    def _end(self, image: Integers, reason: str) -> None:
+        """As `retire`, on the host."""
+        for i in set(image[self._active[image]].tolist()):
+            self.ledger.stop_reason[i] = reason
+        self._stay(~np.isin(np.arange(len(self._active)), image))
+
+    def _stay(self, may: NDArray[np.bool_]) -> None:
+        """Ends the attacks of the images that `may` ``[N]`` not go on."""
+        stay = self._active & may
+        if not np.array_equal(stay, self._active):
+            self._active, self.active = stay, torch.from_numpy(stay).to(self.x0.device)
+
+    def _pay(self, points: Tensor, image: Tensor, phase: Phase, scores: bool) -> _Paid:
         if len(points) != len(image):
             raise ValueError(f"Expected one image index a row but got {len(points)} rows and {len(image)} indices.")
-        finite = points.flatten(1).sum(1).isfinite()  # one pass: no entry of an image is NaN or infinite
-        self.retire(image[~finite].unique(), "non_finite")
-        call = Call(image, self.remaining)
+        whose, total = _on_host(image, points.flatten(1).sum(1))  # a sum tells of a NaN or an infinity in one pass
+        owner = whose.astype(np.int64)
+        finite = np.isfinite(total)
+        if not finite.all():
+            self._end(owner[~finite], "non_finite")
+        call = Call(owner, self._remaining())
         self.ledger.before(call)
-        sent = as_sent(points if len(call.rows) == len(points) else points[call.rows], self.quantize)
-        label, probabilities = self._ask(sent, call.mine, scores)
-        distance = distances(sent, self.x0, call.mine, self.norm)
-        unanswered = label == UNANSWERED
-        self.ledger.record(call, phase, sent, distance, self.criterion.met(label, call.mine) & ~unanswered)
-        self.retire(call.mine[unanswered].unique(), "no_answer")
-        self.active &= self.ledger.used + self.votes <= self.budget
-        return call.rows, label, probabilities
+        rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
+        mine = image if rows is None else image[rows]
+        sent = as_sent(points if rows is None else points[rows], self.quantize)
+        label, mean = self._ask(sent, mine, scores)
+        met = self.criterion.met(label, mine) & (label != UNANSWERED)
+        distance, found, hit = _on_host(distances(sent, self.x0, mine, self.norm), label, met)
+        self.ledger.record(call, phase, sent, distance, hit.astype(np.bool_))
+        unanswered = found == UNANSWERED
+        if unanswered.any():
+            self._end(call.mine[unanswered], "no_answer")
+        self._stay(self.ledger.used.numpy() + self.votes <= self.budget)
+        return _Paid(rows, label, mean, met, not unanswered.any())
 
     def _ask(self, sent: Tensor, image: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Label ``[m]`` and, where `scores` are wanted, mean probabilities ``[m, K]`` over the votes."""
-        found = [(sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1))]
+        found = []
         at_once = rows_within(BYTES_AT_ONCE, self.x0[0].numel() * self.votes, POINTS_AT_ONCE // self.votes)
         for piece, mine, logits in repeated(self._defended, sent, image, self.votes, self._streams, at_once):
             if self._undefended is not None:
                 self.ledger.compare(labels_of(logits), labels_of(self._undefended(piece)), mine)
             found.append(voted(logits, scores))
-        labels, means = zip(*(found[1:] or found), strict=True)
+        if len(found) <= 1:
+            return found[0] if found else (sent.new_empty(0, dtype=torch.int64), sent.new_empty(0, 1))
+        labels, means = zip(*found, strict=True)
         return torch.cat(labels), torch.cat(means)
+
+
+@dataclass(frozen=True)
+class _Paid:
+    """What a call bought.
+
+    Attributes:
+        rows: int64 ``[m]``, the rows that were asked; None: all.
+        label: int64 ``[m]``.
+        mean: ``[m, K]``, probabilities, where they were wanted.
+        met: bool ``[m]``, whether the criterion is met.
+        answered: whether the model answered all of them.
+    """
+
+    rows: Tensor | None
+    label: Tensor
+    mean: Tensor
+    met: Tensor
+    answered: bool
+
+
+def _spread(answer: Tensor, rows: Tensor | None, image: Tensor) -> Tensor:
+    """Answers ``[m]`` of the `rows` ``[m]`` that were asked, among those of `image` ``[M]``: others are `REFUSED`."""
+    return answer if rows is None else torch.full_like(image, REFUSED).index_copy_(0, rows, answer)
+
+
+def _on_host(*columns: Tensor) -> list[NDArray[np.float64]]:
+    """Columns ``[M]`` as numbers of the host, in one transfer."""
+    if columns[0].device.type == "cpu":
+        return [column.double().numpy() for column in columns]
+    return list(torch.stack([column.double() for column in columns]).cpu().numpy())

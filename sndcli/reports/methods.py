@@ -45,7 +45,9 @@ def methods(frames: Sequence[Frame]) -> str:
 
 
 def _victims(frames: Sequence[Frame], cite: Cite) -> str:
-    models = _list(_named(f.setting.model, f.setting.model_digest) for f in frames)
+    models = _list(
+        _named(f.setting.model, f.setting.model_digest) + cite(citations.network(f.setting.model)) for f in frames
+    )
     data = _list(
         _named(f.setting.dataset, f.setting.dataset_digest) + cite(citations.DATASETS.get(f.setting.dataset))
         for f in frames

@@ -170,7 +170,7 @@ class Experiment:
             defended = meter.verified(self.victim.defended, ledger)
             check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion, defended)
             p0, p_mis = check.clean(x0)
-            ledger.submit_as_it_is(x0, oracle.initially_wrong & (p0.to(device) >= HALF))
+            ledger.submit_as_it_is(x0, oracle.initially_wrong.cpu() & (p0 >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
                 moved_out(x0, submitted, eps, c.norm, c.quantize) for eps in radii for submitted in ledger.submitted

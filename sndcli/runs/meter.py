@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from sndcli.ball import within
@@ -69,15 +68,15 @@ class Meter:
     def attacked(self, logits: Logits, ledger: Callable[[], Ledger]) -> Logits:
         """`logits`, telling at each pass what the `ledger` of the unit that is attacked has by then."""
 
-        self._known, first = 0, True
+        self._known, first = 0, True  # of N images the ledger's counts are the host's: nobody waits for a GPU
 
         def told(x: Tensor) -> Tensor:
             nonlocal first
             if first:
                 self._known, first = int(ledger().used.sum()), False
             found = logits(x)
-            used, best = ledger().used, ledger().best
-            queries, seen = torch.stack([used.sum(), within(best, self._eps).sum()]).tolist()
+            used, best = ledger().used.numpy(), ledger().best.numpy()
+            queries, seen = int(used.sum()), int(within(best, self._eps).sum())
             share = queries / (self._paid + self._unpaid)
             self._tell(self._within(queries, seen, min(share, len(used) * self._before), "attack"))
             return found

@@ -101,6 +101,6 @@ def table_of(
 def submitted_distance(oracle: Oracle, ledger: Ledger) -> Tensor:
     """float64 ``[N, B]``, on the CPU: distance of the point submitted at each report point; infinite: there is none."""
     everyone = torch.arange(len(oracle.x0), device=oracle.x0.device)
-    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.submitted], 1)
+    distance = torch.stack([oracle.distance(points, everyone) for points in ledger.submitted], 1).cpu()
     distance[~ledger.has_submitted] = float("inf")
-    return distance.double().cpu()
+    return distance

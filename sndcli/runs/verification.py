@@ -60,7 +60,7 @@ class Verification:
 
         Args:
             points: P sets ``[N, C, H, W]``.
-            has: bool ``[N, P]``, which images have a point in which set.
+            has: bool ``[N, P]``, on the CPU, which images have a point in which set.
 
         Returns:
             float64 and bool ``[N, P]``, on the CPU; 0 where there is no point, NaN where no draw was answered. The
@@ -72,10 +72,10 @@ class Verification:
         for k, now in enumerate(points):
             new = has[:, k].clone()
             for j in range(k):
-                same = (new & has[:, j] & (now == points[j]).flatten(1).all(1)).nonzero().squeeze(1).cpu()
+                same = (new & has[:, j] & (now == points[j]).flatten(1).all(1).cpu()).nonzero().squeeze(1)
                 p_adv[same, k], adv_clean[same, k] = p_adv[same, j], adv_clean[same, j]
-                new[same.to(new.device)] = False
-            who = new.nonzero().squeeze(1)
+                new[same] = False
+            who = new.nonzero().squeeze(1).to(now.device)
             labels = fresh_labels(self._ask, now[who], who, self.draws, streams)
             p_adv[who.cpu(), k] = share_met(self.criterion.met(labels, who), labels).cpu()
             if len(who) and bare is not None:
@@ -97,20 +97,20 @@ class Verification:
     def clean(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """For each clean image the share of draws that err, p0, and that differ from the bare model, P_mis.
 
-        NaN where no draw was answered, P_mis also without a bare model.
+        On the CPU; NaN where no draw was answered, P_mis also without a bare model.
         """
         everyone = torch.arange(len(x0), device=x0.device)
         labels = fresh_labels(self._ask, x0, everyone, self.clean_draws, self.streams("clean"))
-        p0 = share_met(self.criterion.met(labels, everyone), labels)
+        p0 = share_met(self.criterion.met(labels, everyone), labels).cpu()
         if self.victim.bare is None:
             return p0, torch.full_like(p0, float("nan"))
-        return p0, share_met(labels != labels_of(self.victim.bare(x0))[:, None], labels)
+        return p0, share_met(labels != labels_of(self.victim.bare(x0))[:, None], labels).cpu()
 
 
 def _new(ledger: Ledger, k: int) -> tuple[Tensor, Tensor]:
     """Images with another point at report point k than at the one before, and (on the CPU) those with the same."""
-    has = ledger.has_submitted[:, k]
+    has, now = ledger.has_submitted[:, k], ledger.submitted[k]
     same = torch.zeros_like(has)
     if k:
-        same = (ledger.submitted[k] == ledger.submitted[k - 1]).flatten(1).all(1) & ledger.has_submitted[:, k - 1] & has
-    return (has & ~same).nonzero().squeeze(1), same.nonzero().squeeze(1).cpu()
+        same = (now == ledger.submitted[k - 1]).flatten(1).all(1).cpu() & ledger.has_submitted[:, k - 1] & has
+    return (has & ~same).nonzero().squeeze(1).to(now.device), same.nonzero().squeeze(1)

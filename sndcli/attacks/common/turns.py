@@ -139,12 +139,12 @@ def _answer(oracle: Oracle, live: list[Turn], scores: bool) -> None:
         return
     sizes = [len(question) for question in questions]
     device = oracle.x0.device
-    image = torch.tensor([turn.image for turn in live], device=device)
+    image = torch.tensor([turn.image for turn in live])
     before = oracle.ledger.best[image].clone()
-    rows = image.repeat_interleave(torch.tensor(sizes, device=device))
+    rows = image.repeat_interleave(torch.tensor(sizes)).to(device)
     points = torch.cat(questions).to(device)
     answers = (oracle.scores if scores else oracle.labels)(points, rows, "attack").cpu()
-    improved = image[oracle.ledger.best[image] < before]
+    improved = image[oracle.ledger.best[image] < before].to(device)
     oracle.submit(oracle.ledger.best_point[improved], improved)
     for turn, answer in zip(live, answers.split(sizes), strict=True):
         turn.answer = answer

@@ -91,7 +91,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
 
     for t in range(1, o.iterations + 1):
         _retire_collapsed(oracle, x)
-        probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
+        probes = torch.full_like(oracle.remaining, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
         probes = torch.minimum(probes, oracle.remaining - 1 - bisection_steps(theta))
         image = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
         if not len(image):

@@ -134,7 +134,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     for t in range(1, oracle.budget + 1):
         image = active(oracle)
         oracle.retire(image[oracle.distance(x[image], image) < COLLAPSED], "collapsed")
-        probes = torch.full_like(oracle.ledger.used, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
+        probes = torch.full_like(oracle.remaining, min(int(o.initial_evals * math.sqrt(t)), o.max_evals))
         ready = active(oracle)
         probes[ready] = torch.minimum(probes[ready], oracle.remaining[ready] - reserve(ready))
         image = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
