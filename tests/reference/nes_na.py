@@ -61,7 +61,8 @@ class Noise:
         return sum((v - mean) ** 2 for v in self.last) / max(1, len(self.last) - 1)
 
     def vote(self, z: Tensor, votes: int, lead: int) -> bool:
-        lead, answers, ahead = (lead if self.differed else min(2, lead)), [], 0
+        answers: list[Tensor] = []
+        lead, ahead = (lead if self.differed else min(2, lead)), 0
         while self.ask.left and abs(ahead) < lead and (len(answers) + abs(ahead)) // 2 <= votes // 2:
             answers += self.ask(z)
             ahead += 1 if wrong(answers[-1], self.y) else -1
@@ -126,7 +127,10 @@ def attack(
         if not P:
             return kept
         a = min(0.04, max(0.01, 0.02 * (noise.sigma / 0.01) ** (1 / 3)))
-        odd, even, directions, lucky = [], [], [], False
+        odd: list[float] = []
+        even: list[float] = []
+        directions: list[Tensor] = []
+        lucky = False
         for _ in range(P):
             u = a * prior(draw, x0.shape, colour, window)
             plus, minus = (x + u).clamp(0, 1), (x - u).clamp(0, 1)
