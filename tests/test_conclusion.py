@@ -41,8 +41,8 @@ def test_queries_of_8_bits_are_told_as_a_condition() -> None:
     [
         ("hsja", "l2", "snd attack hsja-na"),
         ("hsja", "linf", "snd attack rays --preset na"),
-        ("simba", "l2", "snd attack square --preset na"),
-        ("square", "linf", "snd attack square --preset na --norm linf"),
+        ("simba", "l2", "snd attack nes-na"),
+        ("square", "linf", "snd attack nes-na --norm linf"),
     ],
 )
 def test_the_failure_of_an_attack_that_does_not_know_of_the_noise_is_no_evidence(

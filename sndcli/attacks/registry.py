@@ -79,6 +79,14 @@ ATTACKS = {
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         Entry(
+            "nattack", "sndcli.attacks.score.nattack", "scores", ("linf", "l2"), ("authors", "slow", "na"),
+            "NATTACK (Li, Li, Wang, Zhang, Gong 2019)",
+        ),
+        Entry(
+            "nes-na", "sndcli.attacks.score.nes_na", "scores", ("l2", "linf"), ("near", "first"),
+            "NES that knows of the noise, and steps onto the surface of the ball (ours)",
+        ),
+        Entry(
             "subspace", "sndcli.attacks.score.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
             "Subspace attack with reference models (Guo, Yan, Zhang 2019)", {"l2": "l2"},
         ),

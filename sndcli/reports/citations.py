@@ -66,7 +66,13 @@ PNI = Paper(
     "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)", "1811.09310",
 )  # fmt: skip
 
-OURS = ("hsja-na", "null")  # attacks that no paper describes; hsja-na changes the first of ATTACKS
+NES = Paper(
+    "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
+    "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
+    "International Conference on Machine Learning (ICML)", "1804.08598",
+)  # fmt: skip
+
+OURS = ("hsja-na", "nes-na", "null")  # attacks that no paper describes; two change an attack of `ATTACKS`
 ATTACKS: Mapping[str, Paper] = {
     "hsja": HSJA,
     "hsja-na": HSJA,
@@ -113,10 +119,14 @@ ATTACKS: Mapping[str, Paper] = {
         "Andrew Ilyas and Logan Engstrom and Aleksander Madry", 2019,
         "International Conference on Learning Representations (ICLR)", "1807.07978",
     ),
-    "nes": Paper(
-        "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
-        "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
-        "International Conference on Machine Learning (ICML)", "1804.08598",
+    "nes": NES,
+    "nes-na": NES,
+    "nattack": Paper(
+        "li2019nattack",
+        "NATTACK: Learning the Distributions of Adversarial Examples for an Improved Black-Box Attack on Deep Neural "
+        "Networks",
+        "Yandong Li and Lijun Li and Liqiang Wang and Tong Zhang and Boqing Gong", 2019,
+        "International Conference on Machine Learning (ICML)", "1905.00441",
     ),
     "subspace": Paper(
         "guo2019subspace", "Subspace Attack: Exploiting Promising Subspaces for Query-Efficient Black-box Attacks",

@@ -62,6 +62,9 @@ def _named(name: str, digest: str) -> str:
     return rf"\texttt{{{_text(name)}}}" + (rf" (digest \texttt{{{_text(digest)}}})" if digest else "")
 
 
+CHANGED = {"hsja-na": "HopSkipJump", "nes-na": "NES"}  # attacks of ours -> what they change
+
+
 def _attack(frame: Frame, cite: Cite) -> str:
     """Name, preset and options of an attack, with its paper and that of the code it follows."""
     s = frame.setting
@@ -74,8 +77,8 @@ def _attack(frame: Frame, cite: Cite) -> str:
     preset = s.preset or (spec.default_preset(s.norm) if spec else None)
     facts = spec.presets.get(preset or "") if spec else None
     paper = cite(citations.ATTACKS.get(s.attack))
-    if s.attack == "hsja-na":
-        text += f", HopSkipJump{paper} made to expect noise"
+    if s.attack in CHANGED:
+        text += f", {CHANGED[s.attack]}{paper} made to expect noise"
     elif s.attack == "null":
         text += ", which sends the clean image again and again"
     else:
