@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.decision.hsja import gradient_direction
-from sndcli.cli.memory import keep_freed_memory
 from sndcli.queries.oracle import Oracle
+from sndcli.runs.memory import keep_freed_memory
 from sndcli.streams import ImageStreams
 
 

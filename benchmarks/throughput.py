@@ -20,14 +20,14 @@ from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, FOOLBOX, REFERENCES, spec_of
 from sndcli.attacks.spec import options_of
-from sndcli.cli.memory import keep_freed_memory
 from sndcli.datasets import cifar10
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.inference import Forward, resolve_device
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
 from sndcli.queries.oracle import Oracle
-from sndcli.runs.experiment import run_attack
+from sndcli.runs.memory import keep_freed_memory
+from sndcli.runs.unit import run_attack
 from sndcli.runs.victim import Victim
 from sndcli.streams import Streams
 

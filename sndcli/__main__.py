@@ -7,7 +7,7 @@ def main() -> None:
     """Runs the command line."""
     from sndcli.cli import terminal
     from sndcli.cli.app import app
-    from sndcli.cli.memory import keep_freed_memory
+    from sndcli.runs.memory import keep_freed_memory
 
     keep_freed_memory()
     terminal.prepare()

@@ -94,6 +94,7 @@ def attack(
     device: str = "auto",
     batch_rows: int = 0,
     precision: Precision = "fp32",
+    allow_rounding: bool = False,
     listener: Listener | None = None,
 ) -> Result:
     """Attacks a (defended) classifier on given images, and verifies what was submitted.
@@ -122,6 +123,7 @@ def attack(
         device: ``auto``, ``cpu``, ``cuda``, ...
         batch_rows: rows a forward pass; 0: measured.
         precision: of the network's arithmetic.
+        allow_rounding: a reduced precision is allowed without a defense, which its rounding then is.
         listener: told how it goes.
 
     Raises:
@@ -157,12 +159,13 @@ def attack(
         settings=text, votes=votes, norm=norm or chosen.norms[0], eps=eps, budget=budget,
         budgets=(*budgets, budget), images=len(data), select="all", seed=seed, verify=verify, boundary=boundary,
         precision=precision, references=tuple((network.name, digest(network)) for network in networks),
+        device=place.type,
     )  # fmt: skip
     with TemporaryDirectory() as folder:
         job = Job(
             data=data, model=classifier, config=config, device=place, batch_rows=batch_rows, out=Path(folder),
             references=[Reference(network, place) for network in networks], save_points=True,
-            listener=listener or Listener(),
+            listener=listener or Listener(), allow_rounding=allow_rounding,
         )  # fmt: skip
         run = job.run(config.defense)
         kept = points.read(points.path_of(run.path))

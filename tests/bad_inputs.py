@@ -97,6 +97,36 @@ attack hsja --batch-size 0 => --batch-size
 attack hsja --batch-size=-8 => --batch-size
 attack hsja --batch-size big => big
 attack hsja --batch-size 99999999999 => --batch
+attack hsja --workers 0 => --workers
+attack hsja --workers=-2 => --workers
+attack hsja --workers many => many
+attack hsja --workers 99999 => --workers
+attack hsja --workers '' => --workers
+accuracy --workers 1.5 => --workers
+sigma-sweep hsja --workers x => --workers
+adaptive hsja --workers x => --workers
+reproduce table1 --workers x => --workers
+attack hsja --shard 0/4 => --shard
+attack hsja --shard 5/4 => --shard
+attack hsja --shard 1 => --shard
+attack hsja --shard 1/0 => --shard
+attack hsja --shard a/b => --shard
+attack hsja --shard auto => SLURM_ARRAY_TASK_ID
+attack hsja --shard 1/2 --fresh --model py:bad_models:tiny => --fresh
+adaptive hsja --shard 2/1 => --shard
+sigma-sweep hsja --shard 2/1 => --shard
+attack hsja --executor dask => dask
+attack hsja --executor process --address auto => --address
+accuracy --executor x => --executor
+reproduce table1 --within soon => soon
+reproduce table1 --within 0h => --within
+reproduce table1 --within 8 => --within
+reproduce table1 --within '' => --within
+merge {folder}/nowhere => nowhere
+merge {pq:text} => folder
+status {folder}/nowhere => nowhere
+merge => DIR
+status => DIR
 adaptive hsja --votes 0 => --votes
 adaptive hsja --votes=-1 => --votes
 adaptive hsja --votes 99999999999 => --votes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -146,3 +147,12 @@ def snd_process() -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a shell that finds `snd`."""
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "snd").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m sndcli "$@"\n')
+    (programs / "snd").chmod(0o755)
+    return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}

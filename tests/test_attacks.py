@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from sndcli.attacks.spec import options_of
 from sndcli.queries.oracle import Oracle
 
 M = 0.1
-NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels")
+NATIVE = sorted(name for name, spec in ATTACKS.items() if spec.access == "labels" and name != "transfer")
 VARIANTS = [(name, preset) for name in NATIVE for preset in ATTACKS[name].presets]
 
 
@@ -385,6 +386,45 @@ def test_geoda_cannot_beat_its_subspace() -> None:
     oracle = attack(oracle_on(h, 2, 2000), "geoda")
     ratio = submitted_distance(oracle).min().item() / M
     assert 0.9 / projected < ratio < 2.0 / projected
+
+
+# -- CGBA ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "budgets", "expected"),
+    [
+        ("full", {}, [500, 1000], [3.9, 2.7]),
+        ("h", {"reduce": 1}, [500, 1000], [4.2, 2.8]),
+        pytest.param("full", {}, [500, 1000, 2500, 5000], [3.9, 2.7, 1.80, 1.44], marks=pytest.mark.slow),
+        pytest.param("h", {"reduce": 1}, [500, 1000, 2500, 5000], [4.2, 2.8, 1.89, 1.48], marks=pytest.mark.slow),
+    ],
+)
+def test_cgba_follows_its_closed_form(
+    preset: str, changes: dict[str, Any], budgets: list[int], expected: list[float]
+) -> None:
+    """D/m = √(1 + (d-1)π/(2N)) for N probes in all, with some 20 queries more an iteration; simulated medians."""
+    assert curve("cgba", preset, budgets, **changes) == pytest.approx(expected, rel=0.1)
+
+
+def test_cgba_half_circle() -> None:
+    """z(0) is x_b, ‖z(β) - x‖ = D cos β, and the second crossing of a plane is at tan β = (w·p)/(w·u)."""
+    from sndcli.attacks.decision.cgba import _Circle
+
+    h = half_space(4)
+    x0 = torch.full((1, *SHAPE), 0.5)
+    v = torch.randn(x0.shape, generator=generator(1))
+    v = v / v.norm() + 0.3 * h.w.view(x0.shape)
+    x = x0 + v * (M / (v.flatten() @ h.w))
+    normal = h.w.view(x0.shape) + 0.01 * torch.randn(x0.shape, generator=generator(2))
+    circle, row = _Circle(x0, x, normal / normal.norm()), torch.tensor([0])
+    beta = torch.linspace(0, 1.4, 8, dtype=torch.float64)
+    points = torch.cat([circle.at(angle[None], row) for angle in beta])
+    assert torch.allclose(points[0], x[0], atol=1e-6)
+    lengths = (points - x0).flatten(1).double().norm(dim=1)
+    assert torch.allclose(lengths, circle.diameter * beta.cos(), atol=1e-6)
+    crossing = torch.atan((circle._p.flatten() @ h.w) / (circle._u.flatten() @ h.w)).double()[None]
+    assert float((circle.at(crossing, row) - x0).flatten() @ h.w) == pytest.approx(M, abs=1e-6)
 
 
 # -- RayS ----------------------------------------------------------------------------------------------------

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,21 +48,17 @@ def test_the_report_of_the_recipe(snd: Snd, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_the_recipe_over_two_commits(tmp_path: Path) -> None:
+def test_the_recipe_over_two_commits(shell: dict[str, str], tmp_path: Path) -> None:
     """In a repository of its own; 2 images and 40 queries instead of 50 and 2,000."""
     small = SCRIPT.replace("--images 50", "--images 2 --verify 4 --no-boundary").replace("2000", "40")
     assert small.count("40") >= 3
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "snd").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m sndcli "$@"\n')
-    (programs / "snd").chmod(0o755)
     work = tmp_path / "work"
     work.mkdir()
     (work / "robustness.sh").write_text(small)
     (work / ".gitignore").write_text("results/\n*.html\n*.xml\nsummary.md\n")
 
     def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", **more}
+        env = {**shell, **more}
         names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return subprocess.run(
             command, cwd=work, env=env | names, capture_output=True, text=True, timeout=300, check=False

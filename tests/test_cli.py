@@ -17,7 +17,7 @@ import torch
 from conftest import Done
 
 from sndcli.runs import results
-from sndcli.runs.experiment import Experiment
+from sndcli.runs.unit import Attacker
 
 Snd = Callable[..., Done]
 QUICK = ("--no-boundary", "--batch-size", 64, "--no-progress")
@@ -130,18 +130,18 @@ def test_a_run_continued_with_another_unit_has_every_image_once(
     """The unit is no part of a run's id, so parts of the one lie where the other looks for its own."""
     options = ("attack", "null", "--sigma", 0.01, "--images", 8, "--budget", 5, "--budgets", 5, "--verify", 4, *QUICK)
     assert snd(*options, "--out", tmp_path / "whole.parquet").returncode == 0
-    run_unit, ended = Experiment._unit, list[int]()
+    attack, ended = Attacker.__call__, list[int]()
 
-    def killed_late(self: Experiment, *args: Any) -> Any:
+    def killed_late(self: Attacker, *args: Any) -> Any:
         if sum(ended) >= 4:
             raise KeyboardInterrupt
-        rows = run_unit(self, *args)
-        ended.append(len(rows))
-        return rows
+        finished = attack(self, *args)
+        ended.append(len(finished.rows))
+        return finished
 
     out = tmp_path / "a.parquet"
     with monkeypatch.context() as patched:
-        patched.setattr(Experiment, "_unit", killed_late)
+        patched.setattr(Attacker, "__call__", killed_late)
         assert snd(*options, "--unit", before, "--out", out).returncode == 130
     done = snd(*options, "--unit", after, "--out", out)
     assert done.returncode == 0

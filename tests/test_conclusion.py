@@ -31,13 +31,18 @@ def test_bare_published_and_aware_side_by_side() -> None:
     )
 
 
+def test_queries_of_8_bits_are_told_as_a_condition() -> None:
+    assert "without a defense (8-bit) hsja breaks 20 of 100 images" in conclude([bare(20, quantize=True)])
+    assert "against snd 0.01, 8-bit hsja" in conclude([row(30, quantize=True)])
+
+
 @pytest.mark.parametrize(
     ("attack", "norm", "command"),
     [
         ("hsja", "l2", "snd attack hsja-na"),
         ("hsja", "linf", "snd attack rays --preset na"),
-        ("simba", "l2", "snd attack square --preset na"),
-        ("square", "linf", "snd attack square --preset na --norm linf"),
+        ("simba", "l2", "snd attack nes-na"),
+        ("square", "linf", "snd attack nes-na --norm linf"),
     ],
 )
 def test_the_failure_of_an_attack_that_does_not_know_of_the_noise_is_no_evidence(

@@ -12,7 +12,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.sources import load_model
 from sndcli.queries.oracle import Oracle
 from sndcli.runs.accuracy import accuracy
-from sndcli.runs.experiment import run_attack
+from sndcli.runs.unit import run_attack
 from sndcli.runs.victim import Victim
 from sndcli.streams import UnitStreams
 

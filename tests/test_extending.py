@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 import torch
 from conftest import Done
@@ -33,10 +34,9 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
     """The page's modules and entry points, as if their packages were installed. Names of its modules."""
     page = PAGE.read_text()
     modules = set()
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        (module,) = re.findall(r"\A# (\w+)\.py", block)
-        (tmp_path / f"{module}.py").write_text(block)
-        modules.add(module)
+    for name, content in pages.files(page).items():
+        (tmp_path / name).write_text(content)
+        modules.add(name.removesuffix(".py"))
     points = [
         importlib.metadata.EntryPoint(name, value, group)
         for group, name, value in re.findall(r'\[project\.entry-points\."(.+?)"\]\n(\S+) = "(\S+)"\n', page)

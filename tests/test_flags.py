@@ -26,7 +26,7 @@ def row(**changes: Any) -> Summary:
         "attack": "hsja-na", "engine": "native", "preset": "sequential", "votes": 1, "norm": "l2", "eps": 1.0,
         "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01, "beta": None,
         "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
-        "probe": 0.01, "search": 0.005, "passes_differ": True,
+        "probe": 0.01, "search": 0.005, "passes_differ": True, "sigma_round": 0.0, "rounding_share": 0.0,
     }  # fmt: skip
     told: dict[str, Any] = base | changes
     setting = Setting(**{f.name: told[f.name] for f in fields(Setting) if f.name in told})
@@ -52,6 +52,12 @@ def test_a_clean_run_raises_nothing() -> None:
         ("search_below_noise", {"search": 1e-4}, {"search": 2e-3}),
         ("no_noise_aware", {"attack": "hsja", "preset": None}, {"attack": "geoda", "preset": "na"}),
         ("defense_off", {"passes_differ": False}, {"passes_differ": None}),
+        ("rounding_defends", {"rounding_share": 0.21}, {"rounding_share": 0.19}),
+        (
+            "rounding_defends",
+            {"defense": "none", "sigma": 0.0, "passes_differ": None, "sigma_round": 8e-4, "rounding_share": None},
+            {"defense": "none", "sigma": 0.0, "passes_differ": None},
+        ),
     ],
 )
 def test_flags_of_one_row(name: str, raising: dict[str, Any], quiet: dict[str, Any]) -> None:
@@ -68,6 +74,9 @@ WORST = [
     ("search_below_noise", [{"search": 1e-6}]),
     ("no_noise_aware", [{}]),
     ("defense_off", [{"passes_differ": False}]),
+    ("rounding_defends", [{"precision": "bf16", "sigma_round": 3e-3, "rounding_share": 0.3}]),
+    ("rounding_defends", [{"precision": "bf16", "defense": "none", "sigma": 0.0, "passes_differ": None,
+                           "sigma_round": 8e-4, "rounding_share": None}]),
     ("too_few_images", [{"n": 10, "success_noisy": rate(6, 10), "success_seen": rate(6, 10)},
                         {"n": 10, "success_noisy": rate(4, 10), "success_seen": rate(6, 10), "sigma": 0.005}]),
 ]  # fmt: skip

@@ -190,7 +190,7 @@ def test_the_unit_is_no_part_of_a_config() -> None:
     assert one.run_id == two.run_id
     assert one.file_name == two.file_name
     fields = {*one.as_dict(), *columns.SCHEMA.names}
-    assert not {"unit", "units", "workers", "device", "devices", "executor", "batch_size"} & fields
+    assert not {"unit", "units", "workers", "devices", "executor", "batch_size"} & fields
 
 
 def units_agree(snd: Snd, tmp_path: Path, arguments: tuple[object, ...], model: str = TINY) -> None:

@@ -11,8 +11,8 @@ import torch
 from conftest import SHAPE, generator, oracle_on
 
 from sndcli.attacks.common.dct import dct_rows, low_frequencies
-from sndcli.cli.memory import keep_freed_memory
 from sndcli.queries import oracle as oracle_module
+from sndcli.runs.memory import keep_freed_memory
 
 # 8 images of 3 x 64 x 64 and 1,000 probes each: 393 MB for one copy of the probes, and an attack needs several.
 PROGRAM = """
@@ -20,7 +20,7 @@ import resource, torch
 from sndcli.attacks.decision.hsja import gradient_direction
 from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import options_of
-from sndcli.runs.experiment import run_attack
+from sndcli.runs.unit import run_attack
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
@@ -96,7 +96,7 @@ def test_geoda_keeps_no_full_basis_at_224() -> None:
 
 FAULTS = """
 import resource, sys, torch
-from sndcli.cli.memory import keep_freed_memory
+from sndcli.runs.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

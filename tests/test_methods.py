@@ -27,14 +27,17 @@ def test_methods(snd: Snd, tmp_path: Path) -> None:
     paragraph, *entries = done.stdout.rstrip().split("\n\n")
     for told in (r"\texttt{resnet20} (digest \texttt{m})", r"preset \texttt{authors}", r"preset \texttt{autoattack}",
                  r"$\sigma = 0.01$", "at most 1,000 queries", "100 and 1,000 queries", "8/255", "seed 0", "seed 3",
-                 "8-bit", "100 new answers", "made to expect noise", BASE.run_id):  # fmt: skip
+                 "each an 8-bit image",
+                 "each an image that is not rounded to 8 bits", "100 new answers",
+                 "made to expect noise", BASE.run_id):  # fmt: skip
         assert told in paragraph, told
     keys = [re.match(r"@\w+\{(\w+),", entry) for entry in entries]
     assert all(keys)
     found = {key.group(1) for key in keys if key}
     assert found == {*re.findall(r"\\cite\{(\w+)\}", paragraph)}
     assert found == {"sndcli", "byun2021small", "chen2020hopskipjump", "andriushchenko2020square",
-                     "croce2020autoattack", "xie2018mitigating", "krizhevsky2009learning"}  # fmt: skip
+                     "croce2020autoattack", "xie2018mitigating", "krizhevsky2009learning",
+                     "he2016resnet"}  # fmt: skip
     assert all(entry.count("{") == entry.count("}") for entry in entries)
 
 
@@ -43,6 +46,16 @@ def test_methods_are_no_gate(snd: Snd, tmp_path: Path) -> None:
     done = snd("report", tmp_path, "--methods", "--fail-if", "success_seen@1000 > 0")
     assert done.returncode == 2
     assert "need another report" in done.stderr
+
+
+@pytest.mark.parametrize(("model", "key"), [
+    ("resnet20-at", "he2016resnet"), ("resnet50@IMAGENET1K_V1", "he2016resnet"), ("vgg", "simonyan2015vgg"),
+    ("efficientnet-lite0", "tan2019efficientnet"), ("efficientnet_b0@timm", "tan2019efficientnet"),
+    ("wide_resnet50_2@IMAGENET1K_V2", None), ("resnetv2_50@timm", None), ("efficientnet", None), ("tiny", None),
+])  # fmt: skip
+def test_networks_have_the_paper_that_their_names_say(model: str, key: str | None) -> None:
+    paper = citations.network(model)
+    assert (paper and paper.key) == key
 
 
 def test_every_attack_and_defense_has_a_paper() -> None:

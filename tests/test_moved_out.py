@@ -27,7 +27,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.models.sources import load_model
 from sndcli.queries.oracle import Oracle
-from sndcli.runs import columns, experiment, points, results
+from sndcli.runs import columns, points, results, unit
 from sndcli.runs.config import RunConfig
 from sndcli.runs.experiment import Experiment
 from sndcli.runs.victim import Victim
@@ -166,7 +166,7 @@ def test_verified_are_both_points(
     at: float, submitted: float, moved: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the draws err on a point of the boundary, and all on the same ray at ε. Outside ε nothing is moved."""
-    monkeypatch.setattr(experiment, "run_attack", submitting(at))
+    monkeypatch.setattr(unit, "run_attack", submitting(at))
     table = half_space_run(tmp_path, "hsja")
     for row in table.to_pylist():
         assert row["distance_submitted"] == pytest.approx([at] * 2, rel=1e-5)
@@ -184,7 +184,7 @@ def test_verified_are_both_points(
 
 def test_further_radii_are_verified_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 0.22 the half-space is out of reach; at 0.4 and at 0.6 it is not. Each has its own moved point."""
-    monkeypatch.setattr(experiment, "run_attack", submitting(0.2))
+    monkeypatch.setattr(unit, "run_attack", submitting(0.2))
     table = half_space_run(tmp_path, "hsja", eps_also=(0.22, 0.4))
     row = table.to_pylist()[0]
     assert row["p_adv_also"] == [[0.0, 0.0], [1.0, 1.0]]

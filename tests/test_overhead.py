@@ -17,7 +17,7 @@ from sndcli.attacks.registry import ATTACKS, spec_of
 from sndcli.attacks.spec import options_of
 from sndcli.queries import oracle as queries
 from sndcli.queries.oracle import Oracle
-from sndcli.runs.experiment import run_attack
+from sndcli.runs.unit import run_attack
 from sndcli.streams import ImageStreams
 
 VIEWS = {"view", "_unsafe_view", "alias", "split", "slice", "select", "unsqueeze", "squeeze", "expand", "detach",

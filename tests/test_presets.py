@@ -17,7 +17,7 @@ from sndcli.errors import ConfigError
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import ImageStreams
 
-EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms]
+EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms if name != "transfer"]
 
 
 class HalfSpace:

@@ -67,7 +67,7 @@ def test_module_can_be_imported(module: str) -> None:
 
 def test_every_command_of_the_readme_has_a_rule() -> None:
     found = readme_commands.commands(text("README.md"))
-    assert "snd attack hsja,hsja-na --sigma 0,0.01 --images 25 --budget 1000" in found
+    assert "snd attack hsja,hsja-na --sigma 0,0.01 --images 20 --budget 600" in found
     assert "snd report results/*.parquet --fail-if 'success_noisy@2000 > 0.25'" in found
     assert all(readme_commands.reason(command) or readme_commands.shorter(command) is not None for command in found)
     assert all(any(part in command for command in found) for part in readme_commands.LEFT_OUT)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from reference.boundary import boundary
 from reference.boundary_art import boundary_art
+from reference.cgba import cgba
 from reference.decisions import Ask, Draw, OutOfBudget
 from reference.geoda import geoda
 from reference.hsja import hsja
@@ -179,6 +180,9 @@ CASES = [
     Case(geoda, "geoda", "authors", "linf", settings=("sub_dim=4",), alike=100, ties=True),
     Case(geoda, "geoda", "raw-224", settings=("sub_dim=4",), tolerance=1e-3),  # steps of 5 lengthen what rounds
     Case(geoda, "geoda", "step1", settings=("sub_dim=4",)),
+    Case(cgba, "cgba", "authors", tolerance=1e-3),
+    Case(cgba, "cgba", "full", tolerance=1e-3),
+    Case(cgba, "cgba", "h", tolerance=1e-3, alike=100),
     Case(rays, "rays", "authors", "linf"),
     Case(rays, "rays", "authors"),
     # Many cells have a chance of 1 to seven digits, and in float32 the order of a sum says which has most.
@@ -188,8 +192,11 @@ CASES = [
 
 
 def test_every_label_attack_and_norm_has_a_plain_form() -> None:
+    """That of `transfer`, which asks once, stands in its own tests."""
     wanted = {(spec.name, norm) for spec in ATTACKS.values() if spec.access == "labels" for norm in spec.norms}
-    assert {(case.attack, case.norm) for case in CASES} == {pair for pair in wanted if pair[0] != "null"}
+    assert {(case.attack, case.norm) for case in CASES} == {
+        pair for pair in wanted if pair[0] not in ("null", "transfer")
+    }
 
 
 def clean(n: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import generator
-from reference import bandit, nes, simba, square, subspace
+from reference import bandit, nattack, nes, nes_na, simba, square, subspace
 from reference.score_common import Ask, Draw, margin
 from torch import Tensor
 
@@ -146,6 +146,9 @@ NES = {"pairs": 25, "probe": 0.001, "momentum": 0.9, "loss": "cross-entropy", "p
 NES_MARGIN = {"pairs": 15, "probe": 0.01, "momentum": 0.0, "loss": "margin"}
 AUTOATTACK, PAPER = {"p_init": 0.8, "rescale": False}, {"p_init": 0.1, "rescale": True}
 STRIDED = ("order=strided", "freq_dims=4", "stride=2")
+AUTHORS = {"population": 60, "lr": 0.02}
+SLOW = {"population": 50, "lr": 0.008, "loss": "py"}
+SPREAD = {"score": "spread", "sigma_hat": "0.03"}
 WIDE, GREY = (3, 12, 20), (1, 14, 14)
 
 AVERAGED = {"requery": True, "confirm": 25}
@@ -154,6 +157,13 @@ AWARE = [
     Case("simba-dct", "l2", "dct-na", simba.attack, {**AVERAGED, "draws": 4, "basis": "dct", "first": 2, "stride": 1}),
     Case("square", "l2", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
     Case("square", "linf", "na", square.attack, {**PAPER, **AVERAGED, "draws": 2}),
+    Case("nattack", "linf", "na", nattack.attack, {**AUTHORS, "confirm": 25}, ("population=60",)),
+    Case("nattack", "l2", "na", nattack.attack, {**AUTHORS, "confirm": 25}, ("population=60",)),
+    Case("nes-na", "l2", "near", nes_na.attack, budget=500),
+    Case("nes-na", "linf", "near", nes_na.attack, budget=500),
+    Case("nes-na", "l2", "first", nes_na.attack, {"shrink": False}),
+    Case("nes-na", "l2", "near", nes_na.attack, SPREAD, ("score=spread", "sigma_hat=0.03")),
+    Case("nes-na", "linf", "near", nes_na.attack, {"score": "logit", "late": 3}, ("score=logit", "late=3")),
 ]
 CASES = [
     Case("simba", "l2", "pixel", simba.attack),
@@ -170,6 +180,8 @@ CASES = [
     Case("square", "linf", "autoattack", square.attack, AUTOATTACK, budget=200),
     Case("square", "l2", "paper", square.attack, PAPER, budget=200),
     Case("square", "linf", "paper", square.attack, PAPER, budget=200),
+    Case("nattack", "linf", "authors", nattack.attack, AUTHORS, ("population=60",)),
+    Case("nattack", "l2", "slow", nattack.attack, SLOW, ("population=50", "loss=py")),
     *AWARE,
     Case("subspace", "linf", "linf", subspace.attack, {"image_lr": 1 / 255}),
     Case("subspace", "l2", "l2", subspace.attack, {"image_lr": 0.1}),

@@ -35,6 +35,7 @@ from sndcli.paper import published
 from sndcli.reports import grid, latex, plots, tables
 from sndcli.runs import columns, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.job import Job
 
 Snd = Callable[..., Done]
 BASE = RunConfig(
@@ -627,14 +628,14 @@ def test_mismatch_on_clean_images_is_of_images_that_are_right(
     """As in the paper; the bare model was asked about every one of them."""
     shares = []
 
-    def spy(forward: Any, data: Any, seeds: Sequence[int]) -> list[float]:
-        bare = Forward(forward.model.model, forward.device, 64)  # without the noise
+    def spy(self: Job, victim: Any, spec: Any, data: Any, seeds: Sequence[int]) -> list[float]:
+        bare = Forward(victim.defended.model.model, victim.defended.device, 64)  # without the noise
         shares.append(float((bare(data.pixels()).argmax(1) == data.labels).double().mean()))
         true = dict(zip(load("cifar10").ids.tolist(), load("cifar10").labels.tolist(), strict=True))
         assert data.labels.tolist() == [true[image] for image in data.ids.tolist()]  # not what the bare model says
         return [1.0] * len(seeds)
 
-    monkeypatch.setattr("sndcli.paper.reproduce.accuracy", spy)
+    monkeypatch.setattr(Job, "accuracy", spy)
     options = ("--where", "sigma=0.01", "--where", "attack=none", "--images", 200, "--batch-size", 64)
     done = snd("reproduce", "table5", *options, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr

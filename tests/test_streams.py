@@ -15,7 +15,7 @@ from sndcli.errors import ConfigError
 from sndcli.models.reference import Reference
 from sndcli.models.sources import load_model
 from sndcli.queries.oracle import Oracle
-from sndcli.runs.experiment import run_attack
+from sndcli.runs.unit import run_attack
 from sndcli.runs.victim import Victim
 from sndcli.streams import LARGEST_ID, PURPOSES, SITES, ImageStreams, UnitStreams, drawing, seed_of
 

@@ -105,9 +105,9 @@ def test_which_attacks_know_of_the_noise() -> None:
     assert aware == {
         ("hsja-na", "sequential"), ("hsja-na", "majority"), ("popskipjump", "authors"), ("popskipjump", "share"),
         ("ba", "na"), ("sign-opt", "na"), ("geoda", "na"), ("rays", "na"), ("simba", "na"), ("simba-dct", "dct-na"),
-        ("square", "na"),
+        ("square", "na"), ("nattack", "na"), ("nes-na", "near"), ("nes-na", "first"),
     }  # fmt: skip
-    assert {name for name in ATTACKS if noise_aware(name)} == {"hsja-na", "popskipjump"}
+    assert {name for name in ATTACKS if noise_aware(name)} == {"hsja-na", "nes-na", "popskipjump"}
     assert not noise_aware("of-a-plug-in", "na")
 
 

@@ -26,7 +26,7 @@ FAST = ("hsja",)
 OURS = [
     pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
     for name, entry in ATTACKS.items()
-    if name not in ("null", "subspace")
+    if name not in ("null", "subspace", "transfer")
 ]
 
 

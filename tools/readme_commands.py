@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+import pages
+
 SHORTER = {
     "attack": "--images 1 --budget 2000 --verify 10 --no-border --no-progress",
     "adaptive": "--dry-run",
@@ -41,7 +43,6 @@ LEFT_OUT = {
     "snd adaptive NAME": "a name to fill in",
     "snd explain WORD": "a word to fill in",
 }
-LIMIT = 600  # seconds for a command
 FILES = """
 import torch
 from pathlib import Path
@@ -78,7 +79,7 @@ def reason(command: str) -> str:
 
 def run(command: str, codes: tuple[int, ...] = (0,)) -> None:
     started = time.monotonic()
-    code = subprocess.run(["bash", "-c", command], check=False, timeout=LIMIT).returncode
+    code = subprocess.run(["bash", "-c", command], check=False, timeout=pages.LIMIT).returncode
     print(f"exit code {code}, {time.monotonic() - started:.0f} s", flush=True)
     if code not in codes:
         raise SystemExit(f"README: `{command}` ended with exit code {code}")

@@ -15,11 +15,11 @@ def next_command(setting: Setting) -> str:
         >>> from dataclasses import replace
         >>> hsja = Setting("hsja", "native", "cifar10", "resnet20", "snd", 0.01, None, 1, "l2", 1.0)
         >>> next_command(hsja), next_command(replace(hsja, attack="simba"))
-        ('snd attack hsja-na', 'snd attack square --preset na')
+        ('snd attack hsja-na', 'snd attack nes-na')
     """
     if noise_aware(setting.attack, setting.preset):
         return f"snd adaptive {setting.attack} --ladder"
     spec = find(setting.attack)
     if spec is not None and spec.access == "scores":
-        return "snd attack square --preset na" + (" --norm linf" if setting.norm == "linf" else "")
+        return "snd attack nes-na" + (" --norm linf" if setting.norm == "linf" else "")
     return "snd attack rays --preset na" if setting.norm == "linf" else "snd attack hsja-na"

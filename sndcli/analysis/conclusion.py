@@ -118,7 +118,8 @@ def _clause(stand: Stand, several: bool, named: bool, stops: bool) -> str:
     """
     bound = f" ({stand.setting.bound})" if several else ""
     defended = stand.setting.defended
-    at = "without a defense" if defended == "none" else f"against {defended}"
+    bare, _, rest = defended.partition(", ")  # what of the run is not as usual: 8-bit queries, say
+    at = f"without a defense{rest and f' ({rest})'}" if bare == "none" else f"against {defended}"
     if not stand.random:
         best = max(stand.heads, key=_value)
         return f"{at}{bound} {best.attack} {_breaks(best, named)}"

@@ -19,6 +19,7 @@ SEEN_ABOVE_NOISY = 0.1  # and intervals apart
 FALL = 0.05  # of success_noisy with a larger budget, and at least two images
 FLOOR_SHARE = 0.5  # of success_seen
 SEARCH_SHARE = 0.19  # of σ; the noise-aware attacks end at 0.2 and above by a majority
+ROUNDING_SHARE = 0.2  # of the defense's noise
 PROBE_SHARE = 0.5  # of σ; where the boundary bends, probes a little below the noise are the best
 BLIND = 10  # noise in probes, from which nothing is seen
 Z = 1.96  # of 95 %
@@ -83,7 +84,22 @@ def _of_setting(rows: Sequence[Summary]) -> list[Flag]:
             f"run `snd doctor --defense {last.setting.defense}`"
         )
         found.append(Flag("defense_off", text, place))
-    return found
+    return found + _rounding(last)
+
+
+def _rounding(row: Summary) -> list[Flag]:
+    """Rounding that defends: beside the defense, or in the place of one."""
+    setting, sigma, share = row.setting, row.scales.sigma_round, row.scales.rounding_share
+    undefended = not setting.sigma and row.scales.passes_differ is None
+    if share is not None and share > ROUNDING_SHARE:
+        found = f"is {100 * share:.0f} percent of the defense's noise, so part of what holds is arithmetic"
+    elif share is None and undefended and sigma:
+        found = f"acts like noise of {sigma:.1g} on a network without a defense: it is one"
+    else:
+        return []
+    preset = f" --preset {setting.preset}" if setting.preset else ""
+    text = f"Rounding to {setting.precision} {found}; run `snd attack {setting.attack}{preset} --precision fp32`"
+    return [Flag("rounding_defends", text, _where(row, with_budget=False))]
 
 
 def _seen_above_noisy(row: Summary) -> list[Flag]:

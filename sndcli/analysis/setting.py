@@ -20,8 +20,8 @@ VARIES = {
 }  # fmt: skip
 KNOWN = VARIES | {
     "attack", "engine", "dataset", "model", "defense", "votes", "norm", "eps", "preset", "settings", "options",
-    "model_digest", "dataset_digest", "quantize", "select", "select_by", "precision", "compiled", "references",
-    "plugins", "protocol", "eps_also",
+    "model_digest", "dataset_digest", "quantize", "select", "select_by", "precision", "compiled", "device",
+    "references", "plugins", "protocol", "eps_also",
 }  # fmt: skip
 UNUSED: tuple[object, ...] = (None, False, "", [], {}, ())  # what a config leaves out is as good as one of these
 
@@ -47,7 +47,7 @@ class Setting:
         weights, weights_digest: of a trained defense.
         quantize: whether queries were 8-bit images.
         select, select_by: which images, and the model that chose them where it was another.
-        precision, compiled: how networks computed.
+        precision, compiled, device: how and on what networks computed.
         references: names and digests of the attacker's own models.
         plugins: as JSON.
         protocol: its number.
@@ -83,6 +83,7 @@ class Setting:
     plugins: str | None = None
     protocol: int = PROTOCOL
     eps_also: tuple[float, ...] = ()
+    device: str = "cpu"
     other: tuple[tuple[str, str], ...] = ()
     model_tag: str = field(default="", compare=False)
     data_tag: str = field(default="", compare=False)
@@ -174,7 +175,7 @@ def setting_of(config: Mapping[str, Any]) -> Setting:
         defense.get("weights_digest") or None, bool(config.get("quantize")), config.get("select") or "correct",
         config.get("select_by") or None, config.get("precision") or "fp32", bool(config.get("compiled")),
         tuple(" ".join(pair) for pair in config.get("references") or ()), _json(config.get("plugins")),
-        config.get("protocol", 1), tuple(config.get("eps_also") or ()),
+        config.get("protocol", 1), tuple(config.get("eps_also") or ()), config.get("device") or "cpu",
         tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in rest.items() if value not in UNUSED)),
     )  # fmt: skip
 

@@ -24,11 +24,15 @@ class Scales:
     Attributes:
         probe, search: how far the attack's probes and searches reach at ε.
         passes_differ: whether two passes on one image differed, as those of a random defense should.
+        sigma_round: width of the noise that rounding alone is; 0 in float32.
+        rounding_share: how much of the defense's own noise that is; None without one.
     """
 
     probe: float | None = None
     search: float | None = None
     passes_differ: bool | None = None
+    sigma_round: float | None = None
+    rounding_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,8 +153,11 @@ def _summary(c: Cut, frames: Sequence[Frame], method: str) -> Summary:
 
 
 def _scales(run: Metadata) -> Scales:
-    scales = run.get("scales") or {}
-    return Scales(scales.get("probe"), scales.get("search"), run.get("passes_differ"))
+    scales, rounding = run.get("scales") or {}, run.get("rounding") or {}
+    return Scales(
+        scales.get("probe"), scales.get("search"), run.get("passes_differ"), rounding.get("sigma"),
+        rounding.get("share"),
+    )  # fmt: skip
 
 
 def _over_seeds(c: Cut) -> dict[str, Spread]:

@@ -55,6 +55,10 @@ ATTACKS = {
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         Entry(
+            "cgba", "sndcli.attacks.decision.cgba", "labels", ("l2",), ("authors", "full", "h"),
+            "CGBA: a boundary point found on a half-circle (Reza, Rahmati, Wu, Dai 2023)",
+        ),
+        Entry(
             "rays", "sndcli.attacks.decision.rays", "labels", ("linf", "l2"), ("authors", "na"),
             "RayS (Chen, Gu 2020)",
         ),
@@ -75,12 +79,24 @@ ATTACKS = {
             "Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
         ),
         Entry(
+            "nattack", "sndcli.attacks.score.nattack", "scores", ("linf", "l2"), ("authors", "slow", "na"),
+            "NATTACK (Li, Li, Wang, Zhang, Gong 2019)",
+        ),
+        Entry(
+            "nes-na", "sndcli.attacks.score.nes_na", "scores", ("l2", "linf"), ("near", "first"),
+            "NES that knows of the noise, and steps onto the surface of the ball (ours)",
+        ),
+        Entry(
             "subspace", "sndcli.attacks.score.subspace", "scores", ("linf", "l2"), ("linf", "l2", "authors"),
             "Subspace attack with reference models (Guo, Yan, Zhang 2019)", {"l2": "l2"},
         ),
         Entry(
             "square", "sndcli.attacks.score.square", "scores", ("l2", "linf"), ("paper", "autoattack", "na"),
             "Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)", {"linf": "autoattack"},
+        ),
+        Entry(
+            "transfer", "sndcli.attacks.decision.transfer", "labels", ("l2", "linf"), ("momentum",),
+            "A point made on the attacker's own networks, sent once (Dong, Liao, Pang, Su, Zhu, Hu, Li 2018)",
         ),
         Entry(
             "null", "sndcli.attacks.decision.null", "labels", ("l2", "linf"), ("default",),

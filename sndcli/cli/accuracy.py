@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.machines import SpreadOptions
 from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
+class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.DataOptions):
     """Measure clean accuracy with and without a defense.
 
     Example: snd accuracy --sigma 0 --sigma 0.01 --sigma 0.02 --repeats 5
@@ -75,12 +76,14 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         from sndcli.defenses.trained import label
         from sndcli.models.inference import resolve_device
         from sndcli.models.opaque import network_of
-        from sndcli.runs.accuracy import accuracy
+        from sndcli.runs.accuracy import accuracy_by
+        from sndcli.runs.executors.sent import Opened, Recipe
+        from sndcli.runs.executors.spread import Load, spread
         from sndcli.runs.foreign import check_foreign
         from sndcli.runs.listener import Update
         from sndcli.runs.prepare import open_source
         from sndcli.runs.victim import Victim
-        from sndcli.training.robustness import PGD, robust_accuracy
+        from sndcli.training.robustness import PGD, STARTED, robust_accuracy
 
         attacks = {text: PGD.parse(text) for text in self.pgd or ()}
         if attacks and self.compiled:
@@ -93,33 +96,38 @@ class Accuracy(o.LongTalk, o.MachineOptions, o.DefenseOptions, o.DataOptions):
         place = resolve_device(self.device)
         listener.note(f"data: {data.source}; model: {model.name} on {place}")
         found: list[Measured] = []
-        for given in specs:
-            spec = settle(given, model)
-            victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
-            victim.fit_to(data)
-            check_foreign(spec, victim, listener.warn)
-            seeds = range(self.seed, self.seed + (self.repeats if spec.random else 1))
-            with listener.progress(len(seeds) * len(data), spec.name) as update:
+        source = self.source().model
+        load = Load(model, source, len(data) * self.repeats * len(specs), len(data))
+        with spread(self.wish(), [load], place) as executor:
+            for given in specs:
+                spec = settle(given, model)
+                victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
+                victim.fit_to(data)
+                check_foreign(spec, victim, listener.warn)
+                seeds = range(self.seed, self.seed + (self.repeats if spec.random else 1))
+                with listener.progress(len(seeds) * len(data), spec.name) as update:
 
-                def progress(done: int, update: Update = update) -> None:
-                    update(done, f"{done} images")
+                    def progress(done: int, update: Update = update) -> None:
+                        update(done, f"{done} images")
 
-                values = accuracy(victim.defended, data, seeds, progress)
-            mean, std = mean_std(values)
-            n, network = min(self.pgd_images, len(data)), victim.defended.model
-            if attacks:
-                listener.note(f"PGD on {spec.name} ...")
-            found.append(
-                Measured(
-                    model.name, spec.name, spec.sigma, spec.beta, len(data) - data.left_out, mean, std, values,
-                    label(spec.weights) if spec.weights else "", spec.weights_digest, n,
-                    {text: robust_accuracy(network, data, a, place, n) for text, a in attacks.items()},
-                )
-            )  # fmt: skip
+                    recipe = Recipe.of(victim, spec, precision, self.compiled)
+                    values = accuracy_by(executor, victim, Opened(model, source), recipe, data, seeds, progress)
+                mean, std = mean_std(values)
+                n, network = min(self.pgd_images, len(data)), victim.defended.model
+                if attacks:
+                    listener.note(f"PGD on {spec.name} ...")
+                found.append(
+                    Measured(
+                        model.name, spec.name, spec.sigma, spec.beta, len(data) - data.left_out, mean, std, values,
+                        label(spec.weights) if spec.weights else "", spec.weights_digest, n,
+                        {text: robust_accuracy(network, data, a, place, n, rows or STARTED)
+                         for text, a in attacks.items()},
+                    )
+                )  # fmt: skip
         answer = {
             "schema": 1,
             "rows": [row.as_dict() for row in found],
-            "run": {"data": data.source, "seed": self.seed},
+            "run": {"data": data.source, "seed": self.seed, "precision": precision, "device": place.type},
         }
         return Shown(answer, lambda: [_table(found, attacks)])
 

@@ -44,6 +44,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
     def run(self, listener: "Listener") -> "Shown":
         """One run, or with --ladder one for each rung."""
         from sndcli.cli.finished import planned, results
+        from sndcli.cli.shares import shared
         from sndcli.defenses.parse import parse
         from sndcli.runs.estimate import Planned
         from sndcli.runs.prepare import prepare
@@ -55,9 +56,14 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         if self.ladder:
             return self._climb(request, defense, listener)
         job = prepare(request, listener, self.debug)
+        run = Planned(job, defense)
         if self.dry_run:
-            return planned([Planned(job, defense)])
-        return results([job.run(defense)], listener, details=self.details)
+            return planned([run])
+        with self.spread([run]) as executor:
+            job = replace(job, executor=executor)
+            if (part := self.part()) is not None:
+                return shared(part, [job.share(part, defense)])
+            return results([job.run(defense)], listener, details=self.details)
 
     def _of_questions(self, request: "Request") -> "Request":
         """Budgets in paid queries, where they were given in questions."""
@@ -78,6 +84,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
         from sndcli.attacks.ladder import rungs
         from sndcli.attacks.registry import spec_of
         from sndcli.cli.finished import planned, results
+        from sndcli.cli.shares import shared
         from sndcli.errors import ConfigError
         from sndcli.reports.ladder import table
         from sndcli.runs.estimate import Planned
@@ -97,9 +104,14 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
             ))
             for rung in climbs
         ]  # fmt: skip
+        climb = [Planned(j, defense, name=rung.name) for j, rung in zip(jobs, climbs, strict=True)]
         if self.dry_run:
-            return planned([Planned(j, defense, name=rung.name) for j, rung in zip(jobs, climbs, strict=True)])
-        victim = cache(partial(job.victim, defense))
-        runs = [j.run(defense, victim) for j in jobs]
+            return planned(climb)
+        victim, part = cache(partial(job.victim, defense)), self.part()
+        with self.spread(climb) as executor:
+            jobs = [replace(j, executor=executor) for j in jobs]
+            if part is not None:
+                return shared(part, [j.share(part, defense, victim) for j in jobs])
+            runs = [j.run(defense, victim) for j in jobs]
         found = ladder([Climb(rung, frame_of(run.table)) for rung, run in zip(climbs, runs, strict=True)])
         return results(runs, listener, {"ladder": found.as_dict()}, table(found), self.details)

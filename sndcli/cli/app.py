@@ -14,11 +14,13 @@ from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.explain import Explain
 from sndcli.cli.ls import Ls
+from sndcli.cli.merge import Merge
 from sndcli.cli.panels import Panelled
 from sndcli.cli.report import Report, Spreading
 from sndcli.cli.reproduce import Reproduce
 from sndcli.cli.serve import Serve
 from sndcli.cli.sigma_sweep import SigmaSweep
+from sndcli.cli.status import Status
 from sndcli.cli.train import Train
 
 FORMER = {"border": "boundary", "no-border": "no-boundary"}  # options by a name of before, still taken
@@ -53,6 +55,8 @@ app.command("adaptive", cls=Panelled)(Adaptive)
 app.command("sigma-sweep", cls=Panelled)(SigmaSweep)
 app.command("report", cls=Spreading)(Report)
 app.command("compare", cls=Runner)(Compare)
+app.command("status", cls=Runner)(Status)
+app.command("merge", cls=Runner)(Merge)
 app.command("reproduce", cls=Runner)(Reproduce)
 app.command("evidence", cls=Runner)(Evidence)
 app.command("train", cls=Runner)(Train)

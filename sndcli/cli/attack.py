@@ -1,11 +1,11 @@
 """``snd attack NAME``: run an attack, or several, write Parquet, print what can be claimed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from sndcli.cli.output import Shown
     from sndcli.defenses.parse import DefenseSpec
     from sndcli.runs.estimate import Planned
-    from sndcli.runs.job import Run
+    from sndcli.runs.job import Job
     from sndcli.runs.listener import Listener
     from sndcli.runs.victim import Victim
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,21 @@ class Attack(o.AttackOptions):
     def run(self, listener: "Listener") -> "Shown":
         """One run for each attack and σ."""
         from sndcli.cli.finished import planned, results
+        from sndcli.cli.shares import shared
+        from sndcli.errors import ConfigError
         from sndcli.reports import pictures
 
+        part = self.part()
+        if part is not None and self.save_png is not None:
+            raise ConfigError("`--save-png` shows whole runs: not with --shard.")
         runs = self._planned(listener)
         if self.dry_run:
             return planned(runs)
-        done = [*_done(runs, listener)]
+        with self.spread(runs) as executor:
+            runs = [run.by(executor) for run in runs]
+            if part is not None:
+                return shared(part, [*_done(runs, listener, lambda job, spec, made: job.share(part, spec, made))])
+            done = [*_done(runs, listener, lambda job, spec, made: job.run(spec, made))]
         if self.save_png is not None:
             for run in done:
                 listener.note(pictures.save(run.path, self.save_png).text)
@@ -65,6 +76,7 @@ class Attack(o.AttackOptions):
 
         sigmas = numbers(self.sigma, "--sigma") if self.sigma is not None else (None,)
         specs = [parse(self.defense, sigma, self.beta, self.clip, self.defense_weights) for sigma in sigmas]
+        self.check_rounding(specs)
         names = several(self.name, "the attacks")
         for name in names:
             spec_of(name)
@@ -78,8 +90,14 @@ class Attack(o.AttackOptions):
         return [Planned(job, spec, name=job.config.attack if named else "") for spec, job in product(specs, jobs)]
 
 
-def _done(runs: "Sequence[Planned]", listener: "Listener") -> "Iterator[Run]":
-    """The runs, one after the other; where one fails it is said which, and those before it are finished."""
+def _done(
+    runs: "Sequence[Planned]",
+    listener: "Listener",
+    do: "Callable[[Job, DefenseSpec, Callable[[], Victim]], T]",
+) -> "Iterator[T]":
+    """What `do` makes of the runs, one after the other; where one fails it is said which, and those before it are
+    finished.
+    """
     from sndcli.errors import SndError
 
     @lru_cache(maxsize=1)
@@ -88,7 +106,7 @@ def _done(runs: "Sequence[Planned]", listener: "Listener") -> "Iterator[Run]":
 
     for run in runs:
         try:
-            yield run.job.run(run.spec, partial(victim, run.spec))
+            yield do(run.job, run.spec, partial(victim, run.spec))
         except Exception as error:
             if len(runs) == 1:
                 raise

@@ -168,6 +168,11 @@ def explained(error: Exception, keep: bool = True) -> tuple[str, int]:
     """
     if isinstance(error, SndError):
         return str(error), error.exit_code
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported
+        return (
+            "the memory of the device is full. What was finished is saved, the same command continues, with a smaller "
+            "--batch-size where it has one."
+        ), INCOMPLETE
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error)):
         return "the memory is full. What was finished is saved, the same command continues.", INCOMPLETE
     if isinstance(error, OSError) and error.errno in FULL:

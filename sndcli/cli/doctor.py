@@ -52,7 +52,7 @@ class Doctor(o.LongTalk, RemoteOptions):
         from sndcli.datasets.load import data_dir_of
         from sndcli.defenses.parse import DefenseSpec
         from sndcli.errors import ConfigError, SndError
-        from sndcli.models.inference import measure_batch_size, resolve_device
+        from sndcli.models.inference import measure_batch_size, reproducible_kernels, resolve_device
         from sndcli.models.sources import load_model
         from sndcli.runs.accuracy import accuracy
         from sndcli.runs.victim import Victim
@@ -74,14 +74,22 @@ class Doctor(o.LongTalk, RemoteOptions):
         best = measure_batch_size(victim.undefended.model, (3, 32, 32), place)
         facts["forward"] = f"{rate:.0f} images/s, best batch {best}"
         x = data.pixels(torch.arange(64))
-        together = victim.undefended(x)
-        apart = torch.cat([victim.undefended(row[None]) for row in x])
-        twice = victim.defended(x[:1].repeat(2, 1, 1, 1))
+        with reproducible_kernels():
+            together = victim.undefended(x)
+            apart = torch.cat([victim.undefended(row[None]) for row in x])
+            twice = victim.defended(x[:1].repeat(2, 1, 1, 1))
+        same = (together == apart).all(1)
         checks = {
             "resnet20 classifies the shipped images (> 88 %)": value > 0.88,
-            "a row gets the same bits whatever its batch": place.type != "cpu" or bool((together == apart).all()),
             "two copies of an image in one batch get different noise": bool((twice[0] != twice[1]).any()),
+            "a row has the same logits whatever its batch, but for rounding": torch.allclose(
+                together, apart, atol=1e-3
+            ),
         }
+        if place.type == "cpu":
+            checks["a row gets the same bits whatever its batch"] = bool(same.all())
+        else:
+            facts["bits"] = f"the same for {int(same.sum())} of {len(x)} rows in another batch; not promised here"
         failed = [text for text, good in checks.items() if not good]
         if failed:
             for name, text in facts.items():

@@ -68,8 +68,6 @@ class Evidence(o.Talk, o.DataOptions):
 
         (model, data), where = open_source(self.source(), listener), resolve_device(self.device)
         classifier = network_of(model)  # whose gradients are looked at
-        if where.type != "cpu":
-            raise ConfigError("`snd evidence` computes on the CPU: expected `--device cpu` or auto without CUDA.")
         rows = o.batch_rows(self.batch_size)
         facts = []
         victims = [Victim.prepare(classifier, parse("snd", sigma, None), where, rows) for sigma in noise]
@@ -78,8 +76,9 @@ class Evidence(o.Talk, o.DataOptions):
         def predict(x: torch.Tensor) -> torch.Tensor:
             return victims[0].undefended(x).argmax(1)
 
-        index = choose(data, self.images, "correct", self.seed, predict)
-        many = choose(data, self.noise_images, "correct", self.seed, predict, fewer=True)
+        with reproducible_kernels():
+            index = choose(data, self.images, "correct", self.seed, predict)
+            many = choose(data, self.noise_images, "correct", self.seed, predict, fewer=True)
         for sigma, victim in zip(noise, victims, strict=True):
             listener.note(
                 f"σ = {sigma:g}: σ̂ and P_mis of {len(many)} images; {len(index)} images, {len(scales)} probe scales, "
@@ -95,5 +94,5 @@ class Evidence(o.Talk, o.DataOptions):
         if self.plot is not None:
             report.draw(facts, self.plot)
             listener.note(f"written: {self.plot}")
-        answer = {"schema": 1, "facts": [fact.as_dict() for fact in facts]}
+        answer = {"schema": 1, "device": where.type, "facts": [fact.as_dict() for fact in facts]}
         return Shown(answer, lambda: report.tables(facts))

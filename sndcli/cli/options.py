@@ -6,6 +6,7 @@ constructor, and its ``run`` returns what is to be shown. So no option is lost o
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -16,6 +17,7 @@ from sndcli.cli import complete
 from sndcli.cli.command import Command
 from sndcli.cli.console import Console
 from sndcli.cli.defaults import ConfigFile
+from sndcli.cli.machines import ShardOptions
 from sndcli.cli.ranges import COUNT, SEED
 from sndcli.cli.remote import RemoteOptions
 from sndcli.errors import ConfigError
@@ -92,6 +94,9 @@ Seed = Annotated[int, SEED, typer.Option(help="Of the choice of images and of al
 Repeats = Annotated[int, COUNT, typer.Option(help="Repeat with seed, seed+1, ...")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.", metavar="fp32|bf16")]
+AllowRounding = Annotated[
+    bool, typer.Option("--allow-rounding", help="Allow bf16 without a defense, which its rounding then is.")
+]
 BatchSize = Annotated[
     str, typer.Option(help="Rows a forward pass, or auto: measured. No effect on results on the CPU.")
 ]
@@ -174,6 +179,7 @@ class MachineOptions:
 
     device: Device = "auto"
     precision: PrecisionOption = "fp32"
+    allow_rounding: AllowRounding = False
     batch_size: BatchSize = "auto"
     compiled: Compile = False
 
@@ -185,6 +191,17 @@ class MachineOptions:
         """
         return one_of(self.precision, PRECISIONS, "--precision")
 
+    def check_rounding(self, defenses: "Iterable[DefenseSpec]") -> None:
+        """Whether the precision may be used with each of these.
+
+        Raises:
+            ConfigError: it may not.
+        """
+        from sndcli.runs.rounding import check_rounding
+
+        for defense in defenses:
+            check_rounding(self.arithmetic(), defense, self.allow_rounding)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOptions:
@@ -195,7 +212,7 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
+class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, DataOptions):
     """What ``attack``, ``adaptive`` and ``sigma-sweep`` have in common."""
 
     name: Annotated[str, typer.Argument(help="See `snd ls attacks`.", autocompletion=complete.attacks)]
@@ -264,7 +281,7 @@ class AttackOptions(LongTalk, MachineOptions, DefenseOptions, DataOptions):
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
-                precision=self.arithmetic(),
+                precision=self.arithmetic(), allow_rounding=self.allow_rounding,
                 batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
                 save_points=self.save_points,
             )  # fmt: skip

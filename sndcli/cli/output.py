@@ -22,6 +22,7 @@ class Shown:
         aside: makes what goes to stderr, beside a body that a program reads.
         failures: lines of gates that failed; with any the exit code is 1.
         unchecked: lines of gates that could not be checked, which is no pass; with any the exit code is 2.
+        incomplete: lines on what is missing; with any the exit code is 3.
     """
 
     answer: Mapping[str, object] | None
@@ -29,13 +30,14 @@ class Shown:
     aside: Callable[[], Iterable[RenderableType]] = tuple
     failures: tuple[str, ...] = field(default=())
     unchecked: tuple[str, ...] = field(default=())
+    incomplete: tuple[str, ...] = field(default=())
 
 
 def show(shown: Shown, as_json: bool) -> None:
     """Prints it.
 
     Raises:
-        typer.Exit: 1, where a gate failed; 2, where one could not be checked.
+        typer.Exit: 1, where a gate failed; 2, where one could not be checked; 3, where something is missing.
     """
     try:
         if as_json and shown.answer is not None:
@@ -45,8 +47,10 @@ def show(shown: Shown, as_json: bool) -> None:
             _print(shown.aside(), Output(stderr=True))
     except BrokenPipeError:  # whoever reads us has seen enough; gates fail all the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    for line in (*shown.failures, *(f"snd: {text}" for text in shown.unchecked)):
+    for line in (*shown.failures, *(f"snd: {text}" for text in (*shown.unchecked, *shown.incomplete))):
         typer.echo(line, err=True)
+    if shown.incomplete:
+        raise typer.Exit(3)
     if shown.unchecked:
         raise typer.Exit(2)
     if shown.failures:

@@ -22,7 +22,10 @@ PANELS: Mapping[str, Sequence[str]] = {
     "Measuring": (
         "seed", "repeats", "verify", "accuracy_repeats", "max_drop", "mismatch", "boundary",
     ),
-    "Machine": ("device", "batch_size", "precision", "compiled", "unit"),
+    "Machine": (
+        "device", "workers", "batch_size", "precision", "allow_rounding", "compiled", "unit", "executor", "address",
+        "shard",
+    ),
     "Output": (
         "out", "dry_run", "json", "quiet", "no_progress", "details", "plot", "save_png", "save_points", "fresh",
         "config", "debug", "help",

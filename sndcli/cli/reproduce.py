@@ -1,7 +1,8 @@
 """``snd reproduce TABLE``: the runs behind a table of the paper, and our figures beside the published ones."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from sndcli.cli import options as o
 from sndcli.cli.console import Console
+from sndcli.cli.machines import SpreadOptions
 from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from sndcli.paper.reproduce import Plan, Wanted
     from sndcli.runs.listener import Listener
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MOST_S = 1e9
+
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(o.LongTalk, o.MachineOptions):
+class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
     """Run what a table of the paper was made of and print our figures beside the published ones.
 
     Example: snd reproduce table2 --images 50 --budget 2000 --dry-run
@@ -41,6 +46,10 @@ class Reproduce(o.LongTalk, o.MachineOptions):
     verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     seed: o.Seed = 0
     out: Annotated[Path, typer.Option(help="A folder. What is there is not run again.")] = Path("results/reproduce")
+    within: Annotated[
+        str | None,
+        typer.Option(help="As many images as fit into this time here: 8h, 90m, 1h30m. Budgets stay.", metavar="TIME"),
+    ] = None
     finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False
     format: Annotated[str, typer.Option("--format", help="table or md.")] = "table"
@@ -52,6 +61,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         from sndcli.errors import ConfigError, DataError
         from sndcli.paper import published
         from sndcli.paper.reproduce import finished, measure, plan_of
+        from sndcli.runs.estimate import Planned
 
         o.one_of(self.format, ("table", "md"), "--format")
         names = published.table_names(self.table)
@@ -63,20 +73,52 @@ class Reproduce(o.LongTalk, o.MachineOptions):
         if not self.mismatch:
             chosen = [case for case in map(published.Case.without_p_mis, chosen) if case.cells]
         inner = Console(quiet=True, progress=not (self.no_progress or self.quiet))
+        within = None if self.within is None else duration(self.within, "--within")
         plans = [plan_of(case, wanted, inner, self.debug) for case in chosen]
+        if within is not None or (self.table == "all" and self.finish and not self.dry_run):
+            plans = self._fitted(plans, within, listener)
         if self.dry_run:
             return listed(plans)
         if all(plan.skipped for plan in plans):
             reasons = dict.fromkeys(plan.skipped.rstrip(".") for plan in plans)
             raise DataError(f"Nothing of it can be run here: {'; '.join(reasons)}.")
-        for plan in plans:
-            if not (self.finish or plan.skipped or finished(plan).is_file()):
-                plan.skipped = "not run yet"
-            if not plan.skipped:
-                listener.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}")
-                measure(plan)
+        runs = [Planned(*plan.ready()) for plan in plans if not plan.skipped]
+        with self.spread(runs) as executor:
+            for plan in plans:
+                if not (self.finish or plan.skipped or finished(plan).is_file()):
+                    plan.skipped = "not run yet"
+                if not plan.skipped:
+                    listener.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}")
+                    plan.job = replace(plan.ready()[0], executor=executor)
+                    measure(plan)
         self._tell_skipped(plans, listener)
         return shown(plans, self.format)
+
+    def _fitted(self, plans: "list[Plan]", within: float | None, listener: "Listener") -> "list[Plan]":
+        """Says how long all takes here; with a limit, plans with so many images that they fit.
+
+        Raises:
+            ConfigError: one image a run is too many.
+        """
+        from sndcli.paper.fitting import fit, limited, most_images, seconds_of
+        from sndcli.reports import published
+        from sndcli.runs.estimate import Speeds
+
+        speeds = Speeds()
+        needed, most = seconds_of(plans, speeds), most_images(plans)
+        count = sum(not plan.skipped for plan in plans)
+        listener.note(
+            f"{count} runs of up to {most:,} images: about {published.duration(needed)} here, the passes alone"
+        )
+        if within is None or needed <= within:
+            return plans
+        images = fit(plans, speeds, within)
+        plans = [limited(plan, images) for plan in plans]
+        listener.note(
+            f"--within {self.within}: at most {images:,} images a run, about "
+            f"{published.duration(seconds_of(plans, speeds))}; to go on with this plan: --images {images}"
+        )
+        return plans
 
     def _wanted(self) -> "Wanted":
         from sndcli.errors import ConfigError
@@ -93,7 +135,7 @@ class Reproduce(o.LongTalk, o.MachineOptions):
                 attack="null", data_dir=self.data_dir, download=self.download,
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
-                precision=self.arithmetic(),
+                precision=self.arithmetic(), allow_rounding=self.allow_rounding,
                 batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out,
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)
@@ -103,3 +145,22 @@ class Reproduce(o.LongTalk, o.MachineOptions):
             if plan.skipped and not self.json:
                 name = f"{plan.case.table} {plan.case.attack or 'clean images'}, {plan.case.label}"
                 listener.note(f"skipped: {name}: {plan.skipped}")
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds, of a time such as ``8h``, ``90m``, ``1h30m`` or ``2d``.
+
+    Raises:
+        ConfigError: no such time, or none at all.
+
+    Example:
+        >>> duration("1h30m", "--within"), duration("45s", "--within")
+        (5400.0, 45.0)
+    """
+    from sndcli.errors import ConfigError
+
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    found = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or not 0 < found < MOST_S:
+        raise ConfigError(f"Expected `{option}` to be a time such as 8h, 90m or 1h30m but got `{text}`.")
+    return found

@@ -57,7 +57,7 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOp
         with explained():
             return Settings(
                 model=self.model, download=self.download, remote=self.remote(), name=self.name or "",
-                device=self.device, precision=self.arithmetic(),
+                device=self.device, precision=self.arithmetic(), allow_rounding=self.allow_rounding,
                 defense=parse(self.defense, self.sigma, self.beta, self.clip, self.defense_weights),
                 answer=o.one_of(self.answer, ANSWERS, "--answer"), batch_rows=o.batch_rows(self.batch_size),
                 compiled=self.compiled, host=self.host, port=self.port, workers=self.workers,

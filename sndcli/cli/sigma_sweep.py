@@ -1,7 +1,7 @@
 """``snd sigma-sweep NAME``: accuracy against success for several noise settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,11 +38,13 @@ class SigmaSweep(o.AttackOptions):
         from sndcli.analysis import sweep
         from sndcli.attacks.registry import noise_aware
         from sndcli.cli.finished import results
+        from sndcli.cli.shares import shared
         from sndcli.errors import ConfigError
         from sndcli.paper.sweep import measured
         from sndcli.reports import plots
         from sndcli.reports import sweep as pictures
         from sndcli.runs.accuracy import accuracy
+        from sndcli.runs.estimate import Planned
         from sndcli.runs.prepare import prepare
 
         if self.out.suffix == ".parquet":
@@ -50,14 +52,19 @@ class SigmaSweep(o.AttackOptions):
         if self.plot is not None:
             plots.check(self.plot)
         specs = self._settings()
+        self.check_rounding(specs)
         job = prepare(self.request(specs[0]), listener, self.debug)
         if self.dry_run:
             return self._planned(job, specs)
-        runs, points = [], []
-        for spec in specs:
-            made = cache(partial(job.victim, spec))
-            runs.append(job.run(spec, made))
-            points.append(measured(job, spec, made(), runs[-1].table, self.accuracy_repeats))
+        runs, points, part = [], [], self.part()
+        with self.spread(Planned(job, spec) for spec in specs) as executor:
+            job = replace(job, executor=executor)
+            if part is not None:
+                return shared(part, [job.share(part, spec) for spec in specs])
+            for spec in specs:
+                made = cache(partial(job.victim, spec))
+                runs.append(job.run(spec, made))
+                points.append(measured(job, spec, made(), runs[-1].table, self.accuracy_repeats))
         sweep.pair(points)
         (undefended,) = accuracy(made().undefended, job.data, [0])
         advice = sweep.advise(points, undefended, self.max_drop / 100, noise_aware(self.name, self.preset))

@@ -44,6 +44,9 @@ class Classifier(nn.Module):
         name: how results call it.
         preprocessing: how pictures are brought to `input_size`, where the model has a way of its own.
         clamp: clip to [0, 1] before the normalisation, for networks whose authors did.
+
+    Attributes:
+        dtype: what the network computes in, where that is not its images' own type (`compute_in`).
     """
 
     mean: Tensor
@@ -69,6 +72,7 @@ class Classifier(nn.Module):
         self.name = name
         self.preprocessing = preprocessing
         self.clamp = clamp
+        self.dtype: torch.dtype | None = None
         shape = (1, len(normalisation.mean), 1, 1)
         self.register_buffer("mean", torch.tensor(normalisation.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(normalisation.std).view(shape), persistent=False)
@@ -76,5 +80,14 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[M, K]`` of images ``[M, C, H, W]`` in [0, 1]."""
         x = x.clamp(0.0, 1.0) if self.clamp else x
-        logits: Tensor = self.network((x - self.mean) / self.std)
-        return logits
+        x = (x - self.mean) / self.std
+        if self.dtype is None:
+            logits: Tensor = self.network(x)
+            return logits
+        rounded: Tensor = self.network(x.to(self.dtype))
+        return rounded.float()
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Casts the network's weights, once; images are cast at its door, and logits come back as float32."""
+        self.network.to(dtype)
+        self.dtype = dtype

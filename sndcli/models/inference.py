@@ -8,7 +8,7 @@ batch it came in. Batch-norm is folded into the convolutions and activations are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Literal
@@ -22,6 +22,7 @@ from sndcli.models.classifier import Classifier
 from sndcli.streams import drawing_part
 
 Precision = Literal["fp32", "bf16"]
+REDUCED: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16}  # what rounds more than float32
 ROW_MULTIPLE = 8
 
 
@@ -101,6 +102,17 @@ def ready(network: nn.Module, model: Classifier, device: torch.device, compiled_
     return fast.to(device).eval().requires_grad_(False)
 
 
+def lower(model: nn.Module, precision: Precision) -> None:
+    """Casts every network inside a (defended) model to `precision`, once; what is around them stays float32.
+
+    Noise on images is so added before anything is rounded. (Under autocast every pass would cast all weights anew.)
+    """
+    if precision in REDUCED:
+        for part in model.modules():
+            if isinstance(part, Classifier):
+                part.compute_in(REDUCED[precision])
+
+
 class Forward:
     """Logits of a (defended) model for any number of rows, in chunks.
 
@@ -108,18 +120,14 @@ class Forward:
         model: maps ``[M, C, H, W]`` in [0, 1] to logits ``[M, K]``; already on `device` and in eval mode.
         device: where to compute.
         batch_size: rows a chunk, at most; halved when memory runs out. It never changes results on the CPU.
-        precision: ``bf16`` computes under autocast; logits come back as float32 either way.
     """
 
-    def __init__(
-        self, model: nn.Module, device: torch.device, batch_size: int = 128, precision: Precision = "fp32"
-    ) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, batch_size: int = 128) -> None:
         if batch_size < 1:
             raise ConfigError(f"Expected `batch_size` to be at least 1 but got {batch_size}.")
         self.model = model
         self.device = device
         self.batch_size = max(ROW_MULTIPLE, batch_size - batch_size % ROW_MULTIPLE)
-        self.precision = precision
         self.rows = 0  # rows evaluated so far, without padding
 
     @torch.no_grad()
@@ -143,18 +151,22 @@ class Forward:
         return torch.cat(logits)
 
     def _chunk(self, piece: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            out: Tensor = self.model(piece.to(self.device))
+        out: Tensor = self.model(piece.to(self.device))
         return out.float().to(piece.device)
+
+
+def forbid_rounding() -> None:
+    """TF32 off and deterministic cuDNN from here on (attacks sit 1e-6 from a boundary)."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 @contextmanager
 def reproducible_kernels() -> Iterator[None]:
-    """TF32 off and deterministic cuDNN inside the block (attacks sit 1e-6 from a boundary)."""
+    """As `forbid_rounding`, inside the block."""
     before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
     deterministic = torch.backends.cudnn.deterministic
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
+    forbid_rounding()
     try:
         yield
     finally:
@@ -165,7 +177,8 @@ def reproducible_kernels() -> Iterator[None]:
 def measure_batch_size(model: nn.Module, input_size: tuple[int, ...], device: torch.device) -> int:
     """The batch size with the most rows per second on this machine: best of three passes each, in turns.
 
-    Larger sizes are not tried once a pass takes half a second or memory runs out.
+    Larger sizes are not tried once a pass takes half a second or memory runs out. Where it runs out at the
+    smallest, the half (and so on) that fits is the size.
     """
     sizes = [32, 64, 128, 256] if device.type == "cpu" else [256, 512, 1024, 2048, 4096]
     fastest: dict[int, float] = {}
@@ -175,7 +188,7 @@ def measure_batch_size(model: nn.Module, input_size: tuple[int, ...], device: to
             x = torch.zeros(size, *input_size, device=device)
             seconds = _seconds(forward, x)
             if forward.batch_size < size:
-                sizes = [s for s in sizes if s < size]
+                sizes = [s for s in sizes if s < size] or [forward.batch_size]
                 break
             fastest[size] = min(seconds / size, fastest.get(size, seconds / size))
             if seconds > 0.5:

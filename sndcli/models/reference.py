@@ -77,6 +77,25 @@ class Reference:
                 parts.append(gradient[: len(piece)].to(x))
         return torch.cat(parts) if parts else torch.zeros_like(x)
 
+    def loss_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """``[M, C, H, W]``: the gradient of each row's cross-entropy with its label.
+
+        Args:
+            x: ``[M, C, H, W]`` in [0, 1].
+            y: int64 ``[M]``.
+        """
+        self.rows += len(x)
+        parts = []
+        for piece, label in zip(x.split(self.chunk), y.split(self.chunk), strict=True):
+            missing = -len(piece) % ROW_MULTIPLE
+            with torch.enable_grad():
+                z = F.pad(piece, (0, 0, 0, 0, 0, 0, 0, missing)).to(self.device).requires_grad_(True)
+                logits = self.model(self._fit(z))[: len(piece)]
+                loss = F.cross_entropy(logits, label.to(self.device), reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, z)
+            parts.append(gradient[: len(piece)].to(x))
+        return torch.cat(parts) if parts else torch.zeros_like(x)
+
     def _fit(self, z: Tensor) -> Tensor:
         size = self.model.input_size[1:]
         if z.shape[2:] != size:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from sndcli.errors import DataError
 
@@ -87,7 +87,7 @@ class Robust(TypedDict):
 
 
 class Card(TypedDict):
-    """What lies beside a network: how it was made and how well it does."""
+    """What lies beside a network: how it was made, in which precision, and how well it does."""
 
     name: str
     arch: str
@@ -97,6 +97,7 @@ class Card(TypedDict):
     accuracy: Accuracy
     robust: list[Robust]
     recipe: dict[str, object]
+    precision: NotRequired[str]
 
 
 def card(name: str) -> Card:

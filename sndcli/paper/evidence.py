@@ -92,11 +92,12 @@ def mismatch(victim: Victim, points: Tensor, draws: int) -> list[float]:
 
 def margin_gradient(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """True gradient of ``max_{j≠y} z_j - z_y`` of the undefended model, ``[n, C, H, W]``."""
+    place = next(iter([*model.parameters(), *model.buffers()]), x).device
     with torch.enable_grad():
-        x = x.detach().clone().requires_grad_(True)
-        margins = Misclassified(y).margin(model(x).softmax(1), torch.arange(len(y), device=y.device))
-        (gradient,) = torch.autograd.grad(margins.sum(), x)
-    return gradient
+        there = x.detach().to(place, copy=True).requires_grad_(True)
+        margins = Misclassified(y.to(place)).margin(model(there).softmax(1), torch.arange(len(y), device=place))
+        (gradient,) = torch.autograd.grad(margins.sum(), there)
+    return gradient.to(x.device)
 
 
 def boundary_points(victim: Victim, x: Tensor, y: Tensor, reach: float = 8.0, steps: int = 30) -> tuple[Tensor, Tensor]:

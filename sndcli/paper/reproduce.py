@@ -22,7 +22,6 @@ from sndcli.errors import ConfigError, DataError, SndError, first_line
 from sndcli.paper.noise import noise_length
 from sndcli.paper.published import Beside, Case, Cell, verdict
 from sndcli.runs import cost
-from sndcli.runs.accuracy import accuracy
 from sndcli.runs.config import PROTOCOL
 from sndcli.runs.files import RunFiles
 from sndcli.runs.job import Job
@@ -194,7 +193,7 @@ def finished(plan: Plan) -> Path:
     what = [job.config.dataset_digest, job.config.model_digest, job.config.as_dict()["defense"] | {"name": spec.name}]
     what += [repr(spec), job.config.images, job.config.seed, job.config.compiled, job.config.precision, wanted]
     what += [P_MIS_IMAGES] if "p_mis_clean" in wanted else []
-    what += [PROTOCOL]
+    what += [PROTOCOL, *([job.config.device] if job.config.device != "cpu" else [])]
     return job.out / f"clean_{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]}.json"
 
 
@@ -209,7 +208,7 @@ def _clean_figure(measure: str, job: Job, spec: DefenseSpec) -> dict[str, Any]:
         count, seed = min(n, P_MIS_IMAGES), job.config.seed
         right = choose(job.data, count, "correct", seed, lambda x: victim.undefended(x).argmax(1), fewer=True)
         data, n = job.data.part(right, job.data.source), len(right)
-    mean, std = mean_std(accuracy(victim.defended, data, seeds))
+    mean, std = mean_std(job.accuracy(victim, spec, data, seeds))
     share = 1 - mean if measure == "p_mis_clean" else mean
     bounds = rate(round(share * n), n)
     return {"value": share, "lo": bounds.lo, "hi": bounds.hi, "std": std, "n": n}

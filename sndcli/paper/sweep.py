@@ -13,7 +13,6 @@ from sndcli.datasets.base import ImageSet
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.paper.evidence import margin_std
 from sndcli.paper.noise import noise_length
-from sndcli.runs import accuracy
 from sndcli.runs.job import Job
 from sndcli.runs.victim import Victim
 
@@ -31,7 +30,7 @@ def measured(job: Job, spec: DefenseSpec, victim: Victim, run: pa.Table, repeats
         repeats: draws behind the accuracy.
     """
     seeds = range(job.config.seed, job.config.seed + (repeats if spec.random else 1))
-    mean, std = mean_std(accuracy.accuracy(victim.defended, job.data, seeds))
+    mean, std = mean_std(job.accuracy(victim, spec, job.data, seeds))
     index = _positions(job.data, run)
     spreads = margin_std(victim, job.data.pixels(index), job.data.labels[index], MARGIN_DRAWS)
     length = noise_length(spec, job.data, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,7 +66,13 @@ PNI = Paper(
     "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)", "1811.09310",
 )  # fmt: skip
 
-OURS = ("hsja-na", "null")  # attacks that no paper describes; hsja-na changes the first of ATTACKS
+NES = Paper(
+    "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
+    "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
+    "International Conference on Machine Learning (ICML)", "1804.08598",
+)  # fmt: skip
+
+OURS = ("hsja-na", "nes-na", "null")  # attacks that no paper describes; two change an attack of `ATTACKS`
 ATTACKS: Mapping[str, Paper] = {
     "hsja": HSJA,
     "hsja-na": HSJA,
@@ -90,6 +97,16 @@ ATTACKS: Mapping[str, Paper] = {
         "Ali Rahmati and Seyed-Mohsen Moosavi-Dezfooli and Pascal Frossard and Huaiyu Dai", 2020,
         "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)", "2003.06468",
     ),
+    "cgba": Paper(
+        "reza2023cgba", "CGBA: Curvature-aware Geometric Black-box Attack",
+        "Md Farhamdur Reza and Ali Rahmati and Tianfu Wu and Huaiyu Dai", 2023,
+        "IEEE/CVF International Conference on Computer Vision (ICCV)", "2308.03163",
+    ),
+    "transfer": Paper(
+        "dong2018momentum", "Boosting Adversarial Attacks with Momentum",
+        "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li", 2018,
+        "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)", "1710.06081",
+    ),
     "rays": Paper(
         "chen2020rays", "RayS: A Ray Searching Method for Hard-label Adversarial Attack",
         "Jinghui Chen and Quanquan Gu", 2020,
@@ -102,10 +119,14 @@ ATTACKS: Mapping[str, Paper] = {
         "Andrew Ilyas and Logan Engstrom and Aleksander Madry", 2019,
         "International Conference on Learning Representations (ICLR)", "1807.07978",
     ),
-    "nes": Paper(
-        "ilyas2018nes", "Black-box Adversarial Attacks with Limited Queries and Information",
-        "Andrew Ilyas and Logan Engstrom and Anish Athalye and Jessy Lin", 2018,
-        "International Conference on Machine Learning (ICML)", "1804.08598",
+    "nes": NES,
+    "nes-na": NES,
+    "nattack": Paper(
+        "li2019nattack",
+        "NATTACK: Learning the Distributions of Adversarial Examples for an Improved Black-Box Attack on Deep Neural "
+        "Networks",
+        "Yandong Li and Lijun Li and Liqiang Wang and Tong Zhang and Boqing Gong", 2019,
+        "International Conference on Machine Learning (ICML)", "1905.00441",
     ),
     "subspace": Paper(
         "guo2019subspace", "Subspace Attack: Exploiting Promising Subspaces for Query-Efficient Black-box Attacks",
@@ -180,6 +201,22 @@ DATASETS: Mapping[str, Paper] = {
         "International Journal of Computer Vision", "1409.0575", article=True,
     ),
 }  # fmt: skip
+NETWORKS: Mapping[str, Paper] = {  # by the beginning of an architecture's name
+    "resnet": Paper(
+        "he2016resnet", "Deep Residual Learning for Image Recognition",
+        "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun", 2016,
+        "IEEE Conference on Computer Vision and Pattern Recognition (CVPR)", "1512.03385",
+    ),
+    "vgg": Paper(
+        "simonyan2015vgg", "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+        "Karen Simonyan and Andrew Zisserman", 2015,
+        "International Conference on Learning Representations (ICLR)", "1409.1556",
+    ),
+    "efficientnet": Paper(
+        "tan2019efficientnet", "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+        "Mingxing Tan and Quoc V. Le", 2019, "International Conference on Machine Learning (ICML)", "1905.11946",
+    ),
+}  # fmt: skip
 CODE: Mapping[str, Paper] = {  # presets and engines that follow a library
     "foolbox": Paper(
         "rauber2020foolbox",
@@ -200,6 +237,12 @@ CODE: Mapping[str, Paper] = {  # presets and engines that follow a library
         "Francesco Croce and Matthias Hein", 2020, "International Conference on Machine Learning (ICML)", "2003.01690",
     ),
 }  # fmt: skip
+
+
+def network(model: str) -> Paper | None:
+    """The paper of a network, where its name says which it is: `resnet50@IMAGENET1K_V1`, but not `resnetv2_50@timm`."""
+    found = re.match(r"(resnet(?=\d)|vgg(?![a-z])|efficientnet(?=[_-]))", model)
+    return NETWORKS[found[1]] if found else None
 
 
 def software() -> str:

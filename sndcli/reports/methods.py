@@ -46,7 +46,9 @@ def methods(frames: Sequence[Frame]) -> str:
 
 
 def _victims(frames: Sequence[Frame], cite: Cite) -> str:
-    models = _list(_named(f.setting.model, f.setting.model_digest) for f in frames)
+    models = _list(
+        _named(f.setting.model, f.setting.model_digest) + cite(citations.network(f.setting.model)) for f in frames
+    )
     data = _list(
         _named(f.setting.dataset, f.setting.dataset_digest) + cite(citations.DATASETS.get(f.setting.dataset))
         for f in frames
@@ -61,6 +63,9 @@ def _named(name: str, digest: str) -> str:
     return rf"\texttt{{{_text(name)}}}" + (rf" (digest \texttt{{{_text(digest)}}})" if digest else "")
 
 
+CHANGED = {"hsja-na": "HopSkipJump", "nes-na": "NES"}  # attacks of ours -> what they change
+
+
 def _attack(frame: Frame, cite: Cite) -> str:
     """Name, preset and options of an attack, with its paper and that of the code it follows."""
     s = frame.setting
@@ -73,8 +78,8 @@ def _attack(frame: Frame, cite: Cite) -> str:
     preset = s.preset or (spec.default_preset(s.norm) if spec else None)
     facts = spec.presets.get(preset or "") if spec else None
     paper = cite(citations.ATTACKS.get(s.attack))
-    if s.attack == "hsja-na":
-        text += f", HopSkipJump{paper} made to expect noise"
+    if s.attack in CHANGED:
+        text += f", {CHANGED[s.attack]}{paper} made to expect noise"
     elif s.attack == "null":
         text += ", which sends the clean image again and again"
     else:
@@ -129,7 +134,7 @@ def _budget(frame: Frame) -> str:
     s = frame.setting
     points = _list(f"{budget:,}" for budget in frame.budgets)
     norm = {"l2": r"$\ell_2$", "linf": r"$\ell_\infty$"}.get(s.norm, s.norm)
-    eight = ", each an 8-bit image" if s.quantize else ""
+    eight = ", each an 8-bit image" if s.quantize else ", each an image that is not rounded to 8 bits"
     return (
         f"An attack has at most {frame.budget:,} queries an image{eight}; results are given at {points} queries, "
         f"within {norm} distance {_text(s.radius)}."

@@ -102,6 +102,7 @@ OF_RUN = (
     _plain("boundary", FLAG, "whether the majority boundary was measured", "border"),
     _plain("precision", TEXT, "fp32 or bf16"),
     _plain("compiled", FLAG, "whether the networks were compiled"),
+    Column("device", TEXT, "type of the device of the networks: cpu or cuda", lambda c: c.get("device") or "cpu"),
     Column("references", pa.list_(TEXT), "name and digest of the attacker's own models", _references),
     _json("plugins", "package, version and source hash of the plug-ins used, as JSON; null: none"),
 )
@@ -156,7 +157,8 @@ class Entry:
 
 METADATA = (
     Entry("id", "text", "of the run, as `run_id`"),
-    Entry("config", "object", "what decides the run's figures; the columns from `protocol` to `plugins` are of it"),
+    Entry("config", "object", "what decides the run's figures; the columns from `protocol` to `plugins` are of it; "
+          "`device` is its type, where it is not the CPU"),
     Entry("protocol", "number", "as the column"),
     Entry("made", "text", "when it was finished, UTC"),
     Entry("command", "text", "the command line as it was typed"),
@@ -165,9 +167,13 @@ METADATA = (
           "the packages of plug-ins, and the device"),
     Entry("streams", "text", "`image`, or `unit` where the images of a unit share a stream of draws"),
     Entry("unit", "number", "images that shared a loop"),
+    Entry("fingerprint", "text", "of the machine's arithmetic, a hash of the logits of 16 images; several where parts "
+          "were computed with arithmetic that differs, none where asking costs"),
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
     Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
+    Entry("rounding", "object", "noise in rounding alone: `sigma`, the σ_round of the network, and `share` of the "
+          "defense's own noise; 0 in fp32, null: not known, or no defense"),
     Entry("answers_to_choose", "number", "unpaid answers whose majority chose the images, without a bare model"),
     Entry("sent", "object", "of a remote model: requests, retries and failures"),
 )  # fmt: skip

@@ -24,12 +24,13 @@ PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's figures. What is not here (device, batch size) must not.
+    """Everything that decides a run's figures. What is not here (batch size, unit) must not.
 
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
     are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
     is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
     share a loop, None where the run settles it: nothing but time depends on it, so it is no part of the run's identity.
+    `device` is the type of the device: on another than the CPU draws are shared by a unit and kernels round otherwise.
     """
 
     attack: str
@@ -61,6 +62,7 @@ class RunConfig:
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
     select_by: str = ""
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -107,6 +109,8 @@ class RunConfig:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
         del plain["unit"]
+        if self.device == "cpu":  # so that runs from before there was the field have the same ids
+            del plain["device"]
         plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))

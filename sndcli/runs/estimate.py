@@ -14,6 +14,7 @@ from sndcli.errors import ConfigError
 from sndcli.models.inference import Forward
 from sndcli.runs.config import RunConfig
 from sndcli.runs.cost import Cost, Rates, of_run
+from sndcli.runs.executors.base import Executor
 from sndcli.runs.files import RunFiles
 from sndcli.runs.job import Job
 
@@ -61,6 +62,15 @@ class Planned:
     spec: DefenseSpec
     extra: Cost | None = None
     name: str = ""
+
+    @property
+    def config(self) -> RunConfig:
+        """Of the run, with its defense."""
+        return replace(self.job.config, defense=self.spec)
+
+    def by(self, executor: Executor) -> Planned:
+        """The same, with its units done elsewhere."""
+        return replace(self, job=replace(self.job, executor=executor))
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def estimates(runs: Sequence[Planned]) -> list[Estimate]:
 
 def _estimate(run: Planned, speeds: Speeds) -> Estimate:
     job = run.job
-    c = replace(job.config, defense=run.spec)
+    c = run.config
     rates = speeds.of(job, run.spec)
     cost = of_run(c, len(job.data), save_points=job.save_points, draws=speeds.random(job))
     if run.extra is not None:

@@ -1,10 +1,11 @@
-"""A run: units of work, resume, and the verification that the attack never sees."""
+"""A run: which units of it are missing, where they are done, and what a file says of it."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,35 +14,50 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.registry import spec_of
-from sndcli.attacks.spec import Options, options_of
-from sndcli.ball import as_sent, moved_out
+from sndcli.attacks.spec import options_of
 from sndcli.datasets.base import ImageSet
 from sndcli.datasets.load import choose
-from sndcli.errors import IncompleteError, first_line
+from sndcli.errors import ConfigError
 from sndcli.models.inference import reproducible_kernels
 from sndcli.models.opaque import OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.queries.draws import repeated
-from sndcli.queries.ledger import Ledger
-from sndcli.queries.oracle import Oracle
-from sndcli.runs import answers, points, results
-from sndcli.runs.answers import AnswerLog, Diverged, Recalling
+from sndcli.runs import answers, layout, points, results
 from sndcli.runs.config import PROTOCOL, RunConfig
+from sndcli.runs.executors.attack import Attacking
+from sndcli.runs.executors.base import Executor, Here
+from sndcli.runs.executors.sent import Opened
 from sndcli.runs.files import RunFiles
-from sndcli.runs.meter import Meter, Tick
+from sndcli.runs.fingerprint import told_apart
+from sndcli.runs.gathered import Gathered
+from sndcli.runs.layout import UNIT, Layout
+from sndcli.runs.meter import Tick
 from sndcli.runs.provenance import command_line, commit, versions
-from sndcli.runs.rows import Checked, table_of
-from sndcli.runs.success import HALF
-from sndcli.runs.verification import Verification
+from sndcli.runs.shard import Shard
+from sndcli.runs.unit import Attacker, Finished, Unit
 from sndcli.runs.victim import Victim
-from sndcli.streams import ImageStreams, Purpose, Streams, hashed
+from sndcli.streams import hashed
 
 Warn = Callable[[str], None]
-UNIT = 100  # images that share a loop; of 25, small networks take a quarter longer for each
 
 
 def _silent(_: object) -> None:
     pass
+
+
+@dataclass(frozen=True)
+class Share:
+    """How far a run is after one share of it.
+
+    Attributes:
+        units: of the share, all finished.
+        finished: units of the whole run.
+        of: how many it has.
+    """
+
+    units: int
+    finished: int
+    of: int
 
 
 class Experiment:
@@ -57,6 +73,8 @@ class Experiment:
         references: the attacker's own models, for the attacks that take them.
         save_points: keep the points submitted at the end beside the result (see `points`).
         chooser: the data and the model, behind no defense, by which images are chosen; the victim's own by default.
+        executor: where units are done.
+        opened: the undefended model, as it was opened.
     """
 
     def __init__(
@@ -70,14 +88,15 @@ class Experiment:
         references: Sequence[Reference] = (),
         save_points: bool = False,
         chooser: tuple[ImageSet, Victim] | None = None,
+        executor: Executor | None = None,
+        opened: Opened | None = None,
     ) -> None:
         self.chooser = chooser or (data, victim)
-        self.config, self.data, self.victim, self.warn, self.debug = config, data, victim, warn, debug
-        self.references, self.save_points = references, save_points
+        self.config, self.data, self.victim, self.warn = config, data, victim, warn
+        self.executor, self.opened = executor or Here(), opened or Opened(victim.model)
         self.files = RunFiles(out, config, save_points)
-        self.options = options_of(spec_of(config.attack), config.preset, config.settings, config.norm)
+        self.attacker = Attacker(config, data, victim, references, save_points, debug, self.files.parts)
         self.unit = config.unit or 0  # images that share a loop and a part file, once it is known
-        self.random = config.defense.random or victim.random  # whether answers to one question may differ
         self.passes_differ: bool | None = None  # whether two passes on one image differ, as those of a defense should
 
     def run(self, fresh: bool = False, progress: Callable[[Tick], None] = _silent) -> pa.Table:
@@ -93,6 +112,22 @@ class Experiment:
         with self.files.alone():
             return self._run(fresh, progress)
 
+    def share(self, shard: Shard, progress: Callable[[Tick], None] = _silent) -> Share:
+        """Runs what is missing of one share of the units, beside the processes that run others.
+
+        Raises:
+            ConfigError: the result file holds another config.
+            IncompleteError: another process is at this share or at the whole, or the machine failed.
+        """
+        if self.files.finished() is not None:
+            return Share(0, 0, 0)
+        with self.files.alone(shard.name):
+            self.files.make_folder(self.warn, tidy=False)
+            units = self._units(shard.of, alone=False)
+            self._finish(shard.part(units), progress)
+            there = sum(self.files.part(unit.name).is_file() for unit in units)
+            return Share(len(shard.part(units)), there, len(units))
+
     def _run(self, fresh: bool, progress: Callable[[Tick], None]) -> pa.Table:
         if fresh:
             self.files.discard()
@@ -101,130 +136,88 @@ class Experiment:
             return done
         start = time.perf_counter()
         self.files.make_folder(self.warn)
+        units = self._units(self.executor.workers, alone=True)
+        fingerprint = self._finish(units, progress)
+        parts = [self.files.part(unit.name) for unit in units]
+        return self.files.merge(parts, lambda s: self._metadata(s, fingerprint), time.perf_counter() - start)
+
+    def _units(self, at_once: int, alone: bool) -> tuple[Unit, ...]:
+        """The run's units, as it began with them; else so many images each that `at_once` can be done at once.
+
+        Smaller units than usual are only for runs in which a unit decides nothing but time.
+
+        Args:
+            at_once: workers or shares.
+            alone: whether no other process does units of this run.
+
+        Raises:
+            ConfigError: other shares have units of another size.
+        """
+        c, begun = self.config, self.files.layout()
+        if begun is not None and c.unit in (None, begun.unit):
+            self.unit = begun.unit
+            return begun.units
+        if begun is not None and not alone:
+            raise ConfigError(f"Expected `--unit` to be {begun.unit}, as other shares have it, but got {c.unit}.")
         chosen = self._choose()
-        self.unit = self.config.unit or self.files.unit() or UNIT
-        units = [
-            (self.config.seed + repeat, number, index)
-            for repeat in range(self.config.repeats)
-            for number, index in enumerate(chosen.split(self.unit))
-        ]
-        self.passes_differ = self._passes_differ(chosen)
-        meter = Meter(self.config, sum(len(index) for _, _, index in units), progress)
-        for seed, number, index in units:
-            part = self.files.part(seed, number)
-            rows = self.files.rows_of(part, self.warn, self.data.ids[index].tolist())
-            missing = rows is None
+        free = self.victim.streams_are == "image" and c.engine == "native"
+        usual = layout.size_for(c.images, c.repeats, at_once) if free else UNIT
+        self.unit = c.unit or self.files.unit() or usual
+        made = layout.units_of(chosen, self.data.ids, c.seed, c.repeats, self.unit)
+        return self.files.begin(Layout(c.run_id, self.unit, made), alone).units
+
+    def _finish(self, units: Sequence[Unit], progress: Callable[[Tick], None]) -> str:
+        """Does those of the units that are missing; the fingerprints of all."""
+        self.passes_differ = self._passes_differ(units)
+        gathered = Gathered(sum(len(unit.index) for unit in units), progress, self.warn)
+        missing, fingerprints = [], [self.attacker.fingerprint]
+        for unit in units:
+            rows = self.files.rows_of(self.files.part(unit.name), self.warn, [*unit.ids])
             if rows is None:
-                rows = self._kept(part, seed, number, index, meter)
-            meter.ended(rows, missing)
-        parts = [self.files.part(seed, number) for seed, number, _ in units]
-        return self.files.merge(parts, self._metadata, time.perf_counter() - start)
+                missing.append(unit)
+            else:
+                gathered.there(rows)
+                fingerprints.append(results.run_of(rows).get("fingerprint", ""))
+        work = Attacking(self.attacker, self.opened, missing)
+        for place, finished in self.executor.map(work, missing, gathered.hear) if missing else ():
+            self._keep(missing[place], finished)
+            gathered.ended(place, finished.rows)
+            fingerprints.append(finished.fingerprint)
+        if (told := told_apart(fingerprints)) is not None:
+            self.warn(told)
+        return " ".join(sorted({each for each in fingerprints if each}))
+
+    def _keep(self, unit: Unit, finished: Finished) -> None:
+        """Writes the part of a unit; its answers are of no use any more."""
+        part = self.files.part(unit.name)
+        if finished.points is not None:
+            points.write(points.path_of(part), finished.points)
+        told = self._metadata(finished.seconds / self.executor.workers, finished.fingerprint)
+        told["versions"] = {**told["versions"], "device": finished.device}
+        results.write_table(part, finished.rows, told)
+        answers.path_of(part).unlink(missing_ok=True)
 
     def _choose(self) -> Tensor:
         """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
         c, (data, model) = self.config, self.chooser
-        with torch.random.fork_rng(devices=[]):
+        with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(c.seed, 0, "selection"))
             return choose(data, c.images, c.select, c.seed, model.labels)
 
-    def _kept(self, part: Path, seed: int, number: int, index: Tensor, meter: Meter) -> pa.Table:
-        """The rows of a unit that is run, and kept as a part; it goes on with the answers that an earlier one had."""
-        log = None
-        if self.config.engine == "native" and self.victim.streams_are == "image":
-            identity = answers.identity_of(self.config.run_id, seed, self.data.ids[index].tolist())
-            log = AnswerLog(answers.path_of(part), identity)
-        spent, began = log.seconds if log else 0.0, time.perf_counter()
-        try:
-            rows = self._unit(seed, number, index, meter, log)
-        except Diverged:
-            self.warn(f"{part.stem}: the questions are others than before the interruption. It is run again.")
-            answers.path_of(part).unlink(missing_ok=True)
-            spent, began = 0.0, time.perf_counter()
-            rows = self._unit(seed, number, index, meter, None)
-        results.write_table(part, rows, self._metadata(spent + time.perf_counter() - began))
-        answers.path_of(part).unlink(missing_ok=True)
-        return rows
-
-    def _unit(self, seed: int, number: int, index: Tensor, meter: Meter, log: AnswerLog | None) -> pa.Table:
-        c, device = self.config, self.victim.defended.device
-        x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
-        ids = self.data.ids[index]
-
-        def streams(purpose: Purpose) -> Streams:
-            return self.victim.streams(seed, ids, number, purpose)
-
-        draws = streams("defense")
-        oracle = Recalling(
-            meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
-            budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
-            quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
-            streams=draws,
-        )  # fmt: skip
-        if log is not None and isinstance(draws, ImageStreams):
-            oracle.remember(log, draws)
-        with reproducible_kernels(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hashed(seed, number, "model"))  # for models that draw by themselves
-            self._attack(oracle, streams("attack"))
-            oracle.remembered()
-            ledger = oracle.close()
-            defended = meter.verified(self.victim.defended, ledger)
-            check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion, defended)
-            p0, p_mis = check.clean(x0)
-            ledger.submit_as_it_is(x0, oracle.initially_wrong.cpu() & (p0 >= HALF))
-            radii = (c.eps, *c.eps_also)
-            moved = [
-                moved_out(x0, submitted, eps, c.norm, c.quantize) for eps in radii for submitted in ledger.submitted
-            ]  # fmt: skip
-            has = ledger.has_submitted.repeat(1, len(radii) + 1)
-            p_adv, adv_clean = check.points([*moved, *ledger.submitted], has)
-            boundary = check.boundary(oracle, ledger) if c.boundary else None
-        p_adv = p_adv.view(len(index), len(radii) + 1, -1)
-        adv_clean = None if adv_clean is None else adv_clean.view(p_adv.shape)
-        if self.save_points:
-            self._save_points(points.path_of(self.files.part(seed, number)), seed, index, ledger)
-        checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
-        return table_of(c, seed, ids, y, oracle, ledger, checked)
-
-    def _attack(self, oracle: Oracle, streams: Streams) -> None:
-        try:
-            oracle.check(scores=spec_of(self.config.attack).access == "scores")
-            run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
-        except IncompleteError:
-            raise
-        except (MemoryError, OSError, torch.cuda.OutOfMemoryError) as error:
-            raise IncompleteError(f"The machine failed: {first_line(error)}. The same command continues.") from None
-        except Exception as error:
-            if self.debug:
-                raise
-            self.warn(f"{self.config.attack} failed on {int(oracle.active.sum())} images: {first_line(error)}")
-            oracle.retire(oracle.active.nonzero().squeeze(1), "error")
-
-    def _save_points(self, path: Path, seed: int, index: Tensor, ledger: Ledger) -> None:
-        clean, submitted = self.data.pixels(index), ledger.submitted[-1].cpu()
-        kept = points.Points(
-            image_id=self.data.ids[index], seed=torch.full_like(index, seed), label=self.data.labels[index],
-            clean=(clean * 255).round().to(torch.uint8),
-            submitted=submitted, has_submitted=ledger.has_submitted[:, -1].cpu(),
-            bare_label=self.victim.labels(ledger.submitted[-1]),
-            rounded_label=self.victim.labels(as_sent(ledger.submitted[-1], quantize=True)),
-            classes=(*self.data.classes, *map(str, range(len(self.data.classes), self.victim.classes))),
-            run_id=self.config.run_id,
-        )  # fmt: skip
-        points.write(path, kept)
-
-    def _passes_differ(self, chosen: Tensor) -> bool | None:
+    def _passes_differ(self, units: Sequence[Unit]) -> bool | None:
         """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
-        if not self.config.defense.random or not len(chosen):
+        if not self.config.defense.random or not units:
             return None
-        streams = self.victim.streams(self.config.seed, self.data.ids[chosen[:1]], 0, "self-test")
-        one = self.data.pixels(chosen[:1]).to(self.victim.defended.device)
+        first = torch.tensor(units[0].index[:1])
+        streams = self.victim.streams(self.config.seed, self.data.ids[first], 0, "self-test")
+        one = self.data.pixels(first).to(self.victim.defended.device)
         image = torch.zeros(1, dtype=torch.int64, device=one.device)
         ((_, _, answers),) = repeated(self.victim.defended, one, image, 16, streams, 1)
         return bool((answers != answers[:, :1]).any())
 
     # -- what a file says of its run -------------------------------------------------------------------------
 
-    def _metadata(self, wall_s: float) -> results.Metadata:
+    def _metadata(self, wall_s: float, fingerprint: str) -> results.Metadata:
         return {
             "id": self.config.run_id,
             "config": self.config.as_dict(),
@@ -234,9 +227,11 @@ class Experiment:
             "commit": commit(),
             "streams": self.victim.streams_are,
             "unit": self.unit,
+            "fingerprint": fingerprint,
             "wall_s": round(wall_s, 3),
             "scales": self._scales(),
             "passes_differ": self.passes_differ,
+            "rounding": self.victim.rounding.as_dict(),
             "answers_to_choose": self.chooser[1].answers_to_name if self.config.select == "correct" else 0,
             "sent": self.victim.model.sent() if isinstance(self.victim.model, OpaqueModel) else {},
             "versions": versions(self.config, self.victim.defended.device),
@@ -248,27 +243,6 @@ class Experiment:
         if c.norm != "l2" or c.engine != "native":
             return {"probe": None, "search": None}
         d = math.prod(self.victim.model.input_size)
-        probe, search = spec_of(c.attack).scales_at(self.options, d, c.eps, c.defense.sigma)
+        options = options_of(spec_of(c.attack), c.preset, c.settings, c.norm)
+        probe, search = spec_of(c.attack).scales_at(options, d, c.eps, c.defense.sigma)
         return {"probe": probe, "search": search}
-
-
-def run_attack(
-    oracle: Oracle,
-    streams: Streams,
-    name: str,
-    engine: str,
-    options: Options,
-    references: Sequence[Reference] = (),
-) -> None:
-    """Attack `name` on every active image of `oracle`, by our own code or by Foolbox's.
-
-    `references` go to the attacks whose spec asks for them.
-    """
-    spec = spec_of(name)
-    if engine == "foolbox":
-        from sndcli.attacks.decision import foolbox_engine
-
-        foolbox_engine.run(oracle, streams, name)
-    else:
-        extra = (references,) if spec.references else ()
-        spec.run(oracle, streams, options, *extra)

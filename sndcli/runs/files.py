@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 
 from sndcli.errors import ConfigError, DataError
-from sndcli.runs import answers, points, results
+from sndcli.runs import answers, layout, points, results
 from sndcli.runs.config import RunConfig
+from sndcli.runs.layout import Layout
 from sndcli.runs.lock import alone
 
 PARTS = ".parts"
@@ -51,39 +52,50 @@ class RunFiles:
                 f"{self.path} holds a run of another config ({'; '.join(differing)}).\n"
                 "Choose another --out, or --fresh to replace it."
             )
+        self._check_device(table, self.path)
         if self.save_points and not points.path_of(self.path).is_file():
             raise ConfigError(f"{self.path} was finished without --save-points.\n--fresh runs it again.")
         return table
+
+    def _check_device(self, table: pa.Table, path: Path) -> None:
+        """Ids of version 0.1 did not tell devices apart, but files do."""
+        theirs = results.run_of(table)["config"].get("device", "cpu")
+        if theirs != self.config.device:
+            raise ConfigError(
+                f"{path} was made on {theirs}, and this run is on {self.config.device}.\n"
+                "Choose another --out, or --fresh to replace it."
+            )
 
     def discard(self) -> None:
         """Removes the result and all parts."""
         self.path.unlink(missing_ok=True)
         points.path_of(self.path).unlink(missing_ok=True)
-        self._discard_parts()
+        discard_parts(self.parts)
 
-    def _discard_parts(self) -> None:
-        for pattern in ("*.parquet*", "*.safetensors*"):
-            for part in self.parts.glob(pattern) if self.parts.is_dir() else ():
-                part.unlink()
+    def alone(self, share: str = "") -> AbstractContextManager[None]:
+        """While inside, no other process runs this, or this share of it; the folder of parts is there.
 
-    def alone(self) -> AbstractContextManager[None]:
-        """While inside, no other process runs this; the folder of parts is there, and goes where it ends empty.
+        It goes where it ends empty.
 
         Raises:
             ConfigError: it cannot be written.
             IncompleteError: another process runs it.
         """
-        return alone(self.parts, self.path)
+        return alone(self.parts, self.path, share)
 
-    def make_folder(self, warn: Callable[[str], None]) -> None:
+    def make_folder(self, warn: Callable[[str], None], tidy: bool = True) -> None:
         """Before any work: the folder can be written, and holds no parts of another config.
+
+        Args:
+            warn: told of parts that do not count.
+            tidy: remove what was half written; not where others may be writing.
 
         Raises:
             ConfigError: one of these does not hold.
         """
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
-            for part in self.parts.glob("*.tmp"):
+            for part in self.parts.glob("*.tmp") if tidy else ():
                 part.unlink()
         except OSError as error:
             raise ConfigError(f"`--out` {self.path.parent} cannot be written: {error.strerror}.") from None
@@ -99,9 +111,22 @@ class RunFiles:
                 continue
         return None
 
-    def part(self, seed: int, number: int) -> Path:
-        """Where a unit's rows go."""
-        return self.parts / f"seed{seed}-unit{number:04d}.parquet"
+    def layout(self) -> Layout | None:
+        """The units that the run began with; None where it has not, or nobody can read them any more."""
+        try:
+            found = layout.read(self.parts)
+        except DataError:
+            return None
+        return found if found is not None and found.run_id == self.config.run_id else None
+
+    def begin(self, units: Layout, alone: bool) -> Layout:
+        """Keeps the run's units; the ones that count, which are another share's where it was faster."""
+        units.write(self.parts, over=alone)
+        return self.layout() or units
+
+    def part(self, unit: str) -> Path:
+        """Where the rows of the unit of this name go."""
+        return self.parts / f"{unit}.parquet"
 
     def rows_of(self, part: Path, warn: Callable[[str], None], images: list[int] | None = None) -> pa.Table | None:
         """The rows of a finished unit; None where it has to be run (again).
@@ -123,6 +148,7 @@ class RunFiles:
             return None
         if results.run_of(table)["id"] != self.config.run_id:
             raise ConfigError(f"{self.parts} holds parts of another config.\nChoose another --out, or --fresh.")
+        self._check_device(table, part)
         if self.save_points and not points.path_of(part).is_file():
             return None
         if images is not None and table.column("image_id").to_pylist() != images:
@@ -138,15 +164,38 @@ class RunFiles:
             metadata: of a run of so many seconds.
             wall_s: seconds that this process took; the parts know theirs.
         """
-        tables = [results.read(part) for part in parts]
-        spent = sum(results.run_of(table)["wall_s"] for table in tables)
-        merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        kept = [points.path_of(part) for part in parts]
-        if self.save_points:
-            points.merge(kept, points.path_of(self.path))
-        merged = results.write_table(self.path, merged, metadata(max(spent, wall_s) if parts else wall_s))
-        self._discard_parts()  # of other --unit too
-        return merged
+        spent = sum(results.run_of(results.read(part))["wall_s"] for part in parts)
+        return join(parts, self.path, metadata(max(spent, wall_s)), self.save_points)
+
+
+def join(parts: Sequence[Path], path: Path, metadata: results.Metadata, save_points: bool) -> pa.Table:
+    """Makes the result of all parts of a run and removes them.
+
+    Args:
+        parts: in the order of the result's rows.
+        path: of the result.
+        metadata: of it.
+        save_points: whether there are points beside the parts.
+    """
+    tables = [results.read(part) for part in parts]
+    merged = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    if save_points:
+        points.merge([points.path_of(part) for part in parts], points.path_of(path))
+    merged = results.write_table(path, merged, metadata)
+    discard_parts(parts_of(path))  # of other --unit too
+    return merged
+
+
+def discard_parts(parts: Path) -> None:
+    """Removes what a run in progress has written."""
+    for pattern in ("*.parquet*", "*.safetensors*", f"{layout.FILE}*"):
+        for part in parts.glob(pattern) if parts.is_dir() else ():
+            part.unlink()
+
+
+def result_of(parts: Path) -> Path:
+    """The result that a folder of parts becomes."""
+    return parts.with_suffix(".parquet")
 
 
 def parts_of(result: Path) -> Path:

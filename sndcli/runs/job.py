@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from sndcli.errors import ConfigError
 from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.reference import Reference
 from sndcli.runs import results
+from sndcli.runs.accuracy import accuracy_by
 from sndcli.runs.config import RunConfig
-from sndcli.runs.experiment import Experiment
+from sndcli.runs.executors.base import Executor, Here
+from sndcli.runs.executors.sent import Opened, Recipe
+from sndcli.runs.experiment import Experiment, Share
 from sndcli.runs.files import RunFiles
 from sndcli.runs.foreign import check_foreign
 from sndcli.runs.listener import Listener
 from sndcli.runs.meter import Tick
+from sndcli.runs.rounding import check_rounding
+from sndcli.runs.shard import Shard
 from sndcli.runs.victim import Victim
 
 
@@ -31,6 +37,14 @@ class Run:
 
     table: pa.Table
     path: Path
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A share of a run that was done: where the result will be, and how far the run is; None: it is finished."""
+
+    path: Path
+    share: Share | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,9 @@ class Job:
         save_points: keep the final points.
         chooser: data and model that choose the images in the attacked model's place.
         listener: told how it goes.
+        allow_rounding: a reduced precision is allowed without a defense.
+        executor: where units are done.
+        source: of the model, from which workers open it where it cannot be sent; None: they cannot.
     """
 
     data: ImageSet
@@ -64,6 +81,9 @@ class Job:
     save_points: bool = False
     chooser: tuple[ImageSet, Model] | None = None
     listener: Listener = Listener()  # noqa: RUF009 (it has no state)
+    allow_rounding: bool = False
+    executor: Executor = Here()  # noqa: RUF009 (it has none either)
+    source: str | None = None
 
     def victim(self, defense: DefenseSpec) -> Victim:
         """The job's model behind one defense, fit to the data."""
@@ -74,25 +94,15 @@ class Job:
 
         `victim` makes, or has made, the model behind that defense; it is called only where there is something to run.
         """
+        check_rounding(self.config.precision, defense, self.allow_rounding)
         c = replace(self.config, defense=settle(defense, self.model))
         files = RunFiles(self.out, c, self.save_points)
         done = None if self.fresh else files.finished()
         if done is not None:  # nothing to fold, measure or compile
             self.listener.note(f"already there, {_origin(done)}, not run again (--fresh): {files.path}")
             return Run(done, files.path)
-        experiment = Experiment(
-            c, self.data, victim() if victim else self.victim(defense), self.out, self.listener.warn, self.debug,
-            self.references, self.save_points, self._chooser(),
-        )  # fmt: skip
-        start = time.perf_counter()
-        what = f"{c.attacked} against {c.defended}"
-        with self.listener.progress(1.0, what) as update:
-
-            def progress(tick: Tick) -> None:
-                rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
-                update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
-
+        experiment = self._experiment(c, victim() if victim else self.victim(defense))
+        with self._telling(c) as progress:
             table = experiment.run(self.fresh, progress)
         if unpaid := experiment.chooser[1].answers_to_name:
             self.listener.note(f"images were chosen by a majority of 9 answers each: {unpaid:,} unpaid answers")
@@ -103,6 +113,48 @@ class Job:
             )
         self.listener.note(f"written: {files.path}")
         return Run(table, files.path)
+
+    def share(self, shard: Shard, defense: DefenseSpec, victim: Callable[[], Victim] | None = None) -> Shared:
+        """Runs a share of the units of the job's attack against one defense; `merge` puts shares together.
+
+        Raises:
+            ConfigError: ``--fresh``, which would take away what the other shares have.
+        """
+        if self.fresh:
+            raise ConfigError("`--shard` goes on with what other shares began: no --fresh. To start anew, remove the "
+                              "folder.")  # fmt: skip
+        c = replace(self.config, defense=settle(defense, self.model))
+        files = RunFiles(self.out, c, self.save_points)
+        if files.finished() is not None:
+            self.listener.note(f"already there and whole, not run again: {files.path}")
+            return Shared(files.path, None)
+        experiment = self._experiment(c, victim() if victim else self.victim(defense))
+        with self._telling(c, f", share {shard}") as progress:
+            return Shared(files.path, experiment.share(shard, progress))
+
+    def accuracy(self, victim: Victim, defense: DefenseSpec, data: ImageSet, seeds: Sequence[int]) -> list[float]:
+        """Share of correct labels of `data` behind a defense, for each seed of its randomness."""
+        recipe = Recipe.of(victim, settle(defense, self.model), self.config.precision, self.config.compiled)
+        return accuracy_by(self.executor, victim, Opened(self.model, self.source), recipe, data, seeds)
+
+    def _experiment(self, config: RunConfig, victim: Victim) -> Experiment:
+        return Experiment(
+            config, self.data, victim, self.out, self.listener.warn, self.debug, self.references, self.save_points,
+            self._chooser(), self.executor, Opened(self.model, self.source),
+        )  # fmt: skip
+
+    @contextmanager
+    def _telling(self, config: RunConfig, which: str = "") -> Iterator[Callable[[Tick], None]]:
+        """While inside, ticks are shown."""
+        start = time.perf_counter()
+        with self.listener.progress(1.0, f"{config.attacked} against {config.defended}{which}") as update:
+
+            def progress(tick: Tick) -> None:
+                rate = tick.queries / max(1e-9, time.perf_counter() - start)
+                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
+
+            yield progress
 
     def _chooser(self) -> tuple[ImageSet, Victim] | None:
         if self.chooser is None:

@@ -23,6 +23,7 @@ from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 from sndcli.runs.request import Request, Source
+from sndcli.runs.rounding import check_rounding
 
 LINF_EPS = 8 / 255
 
@@ -69,6 +70,7 @@ def prepare(
         DataError: data or weights are missing or broken.
     """
     r = request
+    check_rounding(r.precision, r.defense, r.allow_rounding)
     spec = spec_of(r.attack)
     sources = _reference_sources(r)
     usual = protocol_of(r.dataset)
@@ -94,16 +96,16 @@ def prepare(
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
     select_by, chooser = _chooser(r, model, data, listener)
+    device = resolve_device(r.device)
     config = RunConfig(
         attack=r.attack, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(r.defense, model), engine=r.engine,
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
-        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled,
+        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled, device=device.type,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
     )  # fmt: skip
-    device = resolve_device(r.device)
     references = [Reference(network, device) for network in networks]
     for reference in references:
         reference.check(data.size, len(data.classes))
@@ -112,6 +114,8 @@ def prepare(
     return Job(
         data=data, model=model, config=config, device=device, batch_rows=r.batch_rows, out=r.out, fresh=r.fresh,
         debug=debug, references=references, save_points=r.save_points, chooser=chooser, listener=listener,
+        allow_rounding=r.allow_rounding,
+        source=r.model,
     )  # fmt: skip
 
 

@@ -29,7 +29,6 @@ def versions(config: RunConfig, device: torch.device) -> dict[str, str]:
         config: of the run; Foolbox counts where it is the engine.
         device: where the networks computed.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     used = [*PACKAGES, *(["foolbox"] if config.engine == "foolbox" else [])]
     return {
         "sndcli": __version__,
@@ -37,8 +36,14 @@ def versions(config: RunConfig, device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         **{package: version(package) for package in used},
         **plugins.packages(config.attack, config.defense.names),
-        "device": f"{device.type} {name}",
+        "device": device_name(device),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Where networks compute, as ``cpu x86_64`` or ``cuda NVIDIA H100``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return f"{device.type} {name}"
 
 
 def command_line() -> str:

@@ -58,12 +58,14 @@ class Machine:
         precision: of the networks' arithmetic; a run's figures may depend on it.
         batch_rows: rows a forward pass; 0: measured.
         compiled: whether networks are compiled.
+        allow_rounding: a reduced precision is allowed without a defense, which its rounding then is.
     """
 
     device: Text = "auto"
     precision: Precision = "fp32"
     batch_rows: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compiled: bool = False
+    allow_rounding: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})

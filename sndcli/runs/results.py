@@ -34,6 +34,7 @@ RENAMED = {
     "protocol 1": {"p_adv": "p_adv_submitted", "adv_clean": "adv_clean_submitted"},
 }  # fmt: skip
 LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the first files of schema 1
+ADDED = ("device",)  # not in the first files of schema 2, but told by their metadata
 DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
 
@@ -57,9 +58,11 @@ class Metadata(TypedDict):
         versions: of packages, and the device.
         streams: what shares a stream of draws, ``image`` or ``unit``.
         unit: images that shared a batch.
+        fingerprint: of the arithmetic it was computed with; several where parts differ.
         wall_s: seconds.
         scales: how far the attack's probes and searches reach at ε, for comparison with the noise.
         passes_differ: whether two passes on one image differed; None without a random defense.
+        rounding: `Rounding.as_dict`: how much noise rounding alone makes.
         answers_to_choose: unpaid answers whose majority chose the images, where there is no bare model to ask once.
         progress: of a run that is not finished, where its parts are read; never in a file.
         sent: requests, retries and failures of a remote model, by the process that wrote the file.
@@ -74,9 +77,11 @@ class Metadata(TypedDict):
     versions: NotRequired[dict[str, str]]
     streams: NotRequired[str]
     unit: NotRequired[int]
+    fingerprint: NotRequired[str]
     wall_s: NotRequired[float]
     scales: NotRequired[dict[str, float | None]]
     passes_differ: NotRequired[bool | None]
+    rounding: NotRequired[dict[str, float | None]]
     answers_to_choose: NotRequired[int]
     progress: NotRequired[Progress]
     sent: NotRequired[dict[str, int | float]]
@@ -116,13 +121,20 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
         raise DataError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     if table.schema.metadata[b"schema_version"] == b"1":
         table = _upgraded(table, [present[name] for name in kept], without)
+    else:
+        added = [name for name in ADDED if name not in table.column_names and name not in without]
+        for name, values in repeated(run_of(table)["config"], len(table), added).items():
+            table = table.append_column(name, values)
     check_table(path, table)
     return table.select([name for name in SCHEMA.names if name not in without])
 
 
 def run_of(table: pa.Table) -> Metadata:
-    """The metadata of a result file."""
+    """The metadata of a result file; the config of one that was made elsewhere than on the CPU always says so."""
     run: Metadata = json.loads(table.schema.metadata[b"run"])
+    device = run.get("versions", {}).get("device", "cpu").split()[0]
+    if device != "cpu":
+        run["config"].setdefault("device", device)
     return run
 
 
@@ -141,7 +153,7 @@ def _checked(path: Path, schema: pa.Schema) -> dict[str, str]:
         if "p_adv_submitted" not in schema.names:
             old, lacking = old | RENAMED["protocol 1"], lacking | RENAMED["protocol 1"].keys()
     present = {name: now for name in schema.names if (now := old.get(name, name)) in SCHEMA.names}
-    missing = {*SCHEMA.names} - lacking - {*present.values()}
+    missing = {*SCHEMA.names} - lacking - {*ADDED} - {*present.values()}
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
     wrong = [name for name, now in present.items() if schema.field(name).type != SCHEMA.field(now).type]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from sndcli.defenses.base import Defense, settle_sources
 from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError, first_line
 from sndcli.models.classifier import Classifier
-from sndcli.models.inference import Forward, Precision, measure_batch_size, optimise
+from sndcli.models.inference import REDUCED, Forward, Precision, lower, measure_batch_size, optimise
 from sndcli.models.opaque import Logits, Model, OpaqueModel, network_of
 from sndcli.queries.draws import UNANSWERED, labels_of
+from sndcli.runs.rounding import IMAGES, Rounding, measure
 from sndcli.streams import ImageStreams, Purpose, Streams, UnitStreams, hashed
 
 COMPILED_ROWS = 16
@@ -35,6 +37,8 @@ class Victim:
         draws_itself: whether two answers of `undefended` to one question were seen to differ.
         answers_to_name: unpaid answers that `labels` took a majority of.
         classes: K, known from `fit_to`.
+        rounding: how much noise rounding makes, known from `fit_to`.
+        exact: the undefended and the defended model in float32, until that is known.
     """
 
     model: Model
@@ -44,6 +48,8 @@ class Victim:
     draws_itself: bool = False
     answers_to_name: int = 0
     classes: int = 0
+    rounding: Rounding = field(default_factory=Rounding)
+    exact: tuple[DefenseSpec, Forward, Forward] | None = None
 
     @classmethod
     def prepare(
@@ -70,17 +76,22 @@ class Victim:
         logits = _try(Forward(asked, device), x, f"Model {model.name}")
         if not bool(logits.isfinite().all()):
             raise DataError(f"Model {model.name} returns NaN or infinite logits: its weights are broken.")
+        exact = deepcopy(asked) if precision in REDUCED else None
+        lower(asked, precision)
         batch_size = batch_size or (model.facts.batch_rows if isinstance(model, OpaqueModel) else 0)
         batch_size = batch_size or measure_batch_size(asked, model.input_size, device)
         if compiled and isinstance(model, Classifier):
             rows = min(batch_size, COMPILED_ROWS) if device.type == "cpu" else batch_size
             asked = ready = optimise(model, device, rows)
+            lower(asked, precision)
         defended = build(defense, asked, device)
+        lower(defended, precision)
         victim = cls(
             ready,
-            Forward(asked, device, batch_size, precision),
-            Forward(defended, device, batch_size, precision),
+            Forward(asked, device, batch_size),
+            Forward(defended, device, batch_size),
             settle_sources(defended),
+            exact=None if exact is None else _exact(exact, defense, device, batch_size),
         )
         if defended is not asked:
             _try(victim.defended, x, f"Model {model.name} behind `--defense {defense.name}`")
@@ -139,6 +150,11 @@ class Victim:
             raise ConfigError(f"Expected {self.classes} classes for {name} but {data.name} has {named}{hint}.")
         looked_at = data.readable(torch.arange(min(LOOKED_AT, len(data))))
         self.draws_itself = draws(self.undefended, data.pixels(looked_at))
+        if self.exact is not None:
+            (defense, *exact), self.exact = self.exact, None
+            index = data.readable(torch.arange(min(IMAGES, len(data))))
+            x, ids = data.pixels(index), data.ids[index].tolist()
+            self.rounding = measure((exact[0], exact[1]), (self.undefended, self.defended), defense, x, ids)
 
     def streams(self, seed: int, image_ids: Tensor, unit: int, purpose: Purpose) -> Streams:
         """The streams of a work unit's images for a purpose; a defense with a stream of its own is restarted.
@@ -195,6 +211,15 @@ def _ready(
     return Logits(model), model
 
 
+def _exact(
+    network: Classifier | Logits, defense: DefenseSpec, device: torch.device, batch_size: int
+) -> tuple[DefenseSpec, Forward, Forward]:
+    """A copy in float32, bare and defended, that rounding is measured by."""
+    defended = build(defense, network, device)
+    settle_sources(defended)
+    return defense, Forward(network, device, batch_size), Forward(defended, device, batch_size)
+
+
 def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
     """Logits of `x`, or one line on why not: each architecture has its own complaint about a size."""
     try:
@@ -202,7 +227,7 @@ def _try(forward: Forward, x: torch.Tensor, what: str) -> torch.Tensor:
         if logits.ndim != 2 or len(logits) != len(x) or not logits.shape[1]:
             raise ValueError(f"expected logits [{len(x)}, K] but got {list(logits.shape)}")
         return logits
-    except MemoryError:
+    except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a user's network does
         shape = " x ".join(map(str, x.shape[2:]))

@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 
 from sndcli.defenses.parse import settle
 from sndcli.errors import ConfigError
-from sndcli.models.inference import resolve_device
+from sndcli.models.inference import forbid_rounding, resolve_device
 from sndcli.models.sources import open_model
+from sndcli.runs.rounding import check_rounding
 from sndcli.runs.victim import Victim
 from sndcli.serving import metrics
 from sndcli.serving.app import make_app
@@ -34,7 +35,9 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
         ConfigError: a model, defense, host or token that cannot be.
         DataError: weights that are missing or broken.
     """
+    forbid_rounding()  # in all of the process: TF32 would be a defense that nobody asked for
     token = settings.token()
+    check_rounding(settings.precision, settings.defense, settings.allow_rounding)
     log = RequestLog(settings.log) if settings.log else None
     model = open_model(settings.model, settings.download, settings.remote)
     defense = settle(settings.defense, model)

@@ -50,6 +50,7 @@ class Settings:
         answer: what clients get: probabilities, logits or the label alone.
         device: where it computes.
         precision: of the network's arithmetic.
+        allow_rounding: a reduced precision is allowed without a defense.
         batch_rows: rows a forward pass; 0: measured.
         compiled: whether the network is compiled.
         host: address to listen on.
@@ -68,6 +69,7 @@ class Settings:
     answer: Answer = "probabilities"
     device: str = "auto"
     precision: Precision = "fp32"
+    allow_rounding: bool = False
     batch_rows: Annotated[int, Field(ge=0)] = 0
     compiled: bool = False
     host: str = "127.0.0.1"

@@ -48,6 +48,7 @@ def ship(
         pgd: attacks, as `PGD.parse` reads them.
         pgd_images: 0 leaves robust accuracy out.
     """
+    recipe = recipe.on(device.type)
     classifier, state, extra = train_form_state(recipe, model)
     with replacing(path) as temporary:
         save_weights(classifier, recipe.arch, temporary, state, extra)
@@ -60,7 +61,7 @@ def ship(
     ]  # fmt: skip
     card: Card = {
         "name": path.stem, "arch": recipe.arch, "defense": recipe.defense, "sha256": checksum(path.read_bytes()),
-        "data": DATA[recipe.split],
+        "data": DATA[recipe.split], "precision": "bf16" if recipe.bf16 else "fp32",
         "accuracy": {"data": test_set.source, "n": len(test_set), "value": value}, "robust": robust,
         "recipe": recipe.as_dict(),
     }  # fmt: skip

@@ -118,6 +118,7 @@ def train(
     Raises:
         ConfigError: `out` holds a run of another recipe, or a network with noise shall be compiled.
     """
+    recipe = recipe.on(device.type)
     classifier = build(recipe).to(device).to(memory_format=torch.channels_last)
     noisy = with_noise(recipe, classifier, device)
     if noisy is not None and compiled:
@@ -125,7 +126,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     model = noisy if noisy is not None else classifier
     optimizer, objective = _optimizer(model, recipe), objective_of(recipe)
-    first = _resume(out, recipe, classifier, optimizer)
+    first = _resume(out, recipe, classifier, optimizer, device.type)
     forward = cast(nn.Module, torch.compile(model)) if compiled else model
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
@@ -188,7 +189,7 @@ def _epoch(
         x = augment(recipe, epoch, data.images[index], index, generator).to(device)
         y = data.labels[index].to(device)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16 or device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
             pixels = x.to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
             loss, logits = objective(forward, pixels, y, epoch, generator)
         loss.backward()
@@ -240,12 +241,12 @@ def _save(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.O
         torch.save(state, temporary)
 
 
-def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.Optimizer) -> int:
+def _resume(out: Path, recipe: Recipe, model: Classifier, optimizer: torch.optim.Optimizer, device: str) -> int:
     path = out / "last.pt"
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if Recipe(**state["recipe"]) != recipe:
+    if Recipe(**state["recipe"]).on(device) != recipe:  # older ones do not say what CUDA makes of them
         raise ConfigError(f"{out} holds a run of another recipe: {state['recipe']}.\nChoose another --out.")
     model.network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])

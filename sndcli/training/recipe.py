@@ -38,7 +38,7 @@ class Recipe:
         sigma_init: of ``rse``.
         sigma_inner: of ``rse``.
         pixel_units: of ``rse``: `sigma_init` is on the [0, 1] pixel scale, not on that of the normalised image.
-        bf16: compute under bfloat16 autocast on the CPU too; on CUDA it always is.
+        bf16: computed under bfloat16 autocast. On CUDA all training is, which `on` writes into the recipe.
     """
 
     arch: str = "resnet20"
@@ -85,6 +85,10 @@ class Recipe:
             clean_epochs=int(self.clean_epochs * scale),
             milestones=tuple(round(milestone * scale) for milestone in self.milestones),
         )
+
+    def on(self, device: str) -> Recipe:
+        """The recipe as it is followed on a type of device."""
+        return replace(self, bf16=self.bf16 or device == "cuda")
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""

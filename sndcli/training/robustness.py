@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from sndcli.datasets.base import ImageSet
 from sndcli.errors import ConfigError
+from sndcli.models.inference import reproducible_kernels
 
 TINY = 1e-12
+STARTED = 200  # images whose random starts are drawn together, so that they depend on no batch size
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,15 @@ class PGD:
             y: ``[M]`` labels to move away from.
             generator: of the random start; on the CPU.
         """
+        return self.climb(model, self.start(x0, generator), x0, y)
+
+    def start(self, x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Random images in the balls around `x0`, where `perturb` begins."""
+        return self._project(x0 + self._start(x0, generator), x0)
+
+    def climb(self, model: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor) -> Tensor:
+        """The steps of `perturb` from `x`."""
         step = self.step or min(1.25, 2.5 / self.steps) * self.eps
-        x = self._project(x0 + self._start(x0, generator), x0)
         for _ in range(self.steps):
             x.requires_grad_()
             with torch.enable_grad():
@@ -96,23 +105,43 @@ class PGD:
 
 
 def robust_accuracy(
-    model: nn.Module, images: ImageSet, pgd: PGD, device: torch.device, count: int = 1000, batch_size: int = 200
+    model: nn.Module, images: ImageSet, pgd: PGD, device: torch.device, count: int = 1000, batch_size: int = STARTED
 ) -> float:
     """Share of the first `count` images that `model` classifies correctly after PGD against their labels.
 
     For a random model the attack's steps and the final answer meet fresh draws, and one answer counts. PGD follows
     single draws of the gradient, so on a strongly random model the figure flatters.
+
+    Passes have at most `batch_size` images; where memory runs out, half as many from there on.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     index = torch.arange(min(count, len(images)))
     correct = 0
-    for part in index.split(batch_size):
-        x, y = images.pixels(part).to(device), images.labels[part].to(device)
-        adversarial = pgd.perturb(model, x, y, generator)
-        with torch.no_grad():
-            correct += int((model(adversarial).argmax(1) == y).sum())
+    for part in index.split(STARTED):
+        x, y = images.pixels(part), images.labels[part]
+        begun = pgd.start(x, generator)
+        done = 0
+        while done < len(part):
+            rows = slice(done, done + batch_size)
+            try:
+                correct += _withstood(model, pgd, *(t[rows].to(device) for t in (begun, x, y)))
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size = max(1, batch_size // 2)
+                torch.cuda.empty_cache()
+                continue
+            done += batch_size
     return correct / len(index)
+
+
+def _withstood(model: nn.Module, pgd: PGD, begun: Tensor, x: Tensor, y: Tensor) -> int:
+    """How many of `x` are classified correctly after the steps from `begun`."""
+    with reproducible_kernels():
+        adversarial = pgd.climb(model, begun, x, y)
+        with torch.no_grad():
+            return int((model(adversarial).argmax(1) == y).sum())
 
 
 def _length(d: Tensor) -> Tensor:

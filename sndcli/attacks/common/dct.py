@@ -7,6 +7,8 @@ import torch
 from scipy.fft import dct
 from torch import Tensor
 
+from sndcli.streams import Streams
+
 
 def dct_rows(side: int) -> Tensor:
     """Rows of the orthonormal DCT-II: float32 ``[side, side]``, row u is the u-th basis vector.
@@ -29,3 +31,25 @@ def low_frequencies(weights: Tensor, rows: Tensor, columns: Tensor | None = None
     columns = rows if columns is None else columns
     images: Tensor = rows.T @ weights.unflatten(-1, (len(rows), len(columns))) @ columns
     return images
+
+
+class LowFrequencies:
+    """Gaussian directions of low frequencies: white noise on the lowest coefficients of each channel's DCT.
+
+    Args:
+        reduce: the lowest 1/`reduce` of the frequencies along each axis, at least one; 0 or 1: all.
+        x0: images ``[N, C, H, W]``.
+    """
+
+    def __init__(self, reduce: int, x0: Tensor) -> None:
+        height, width = (max(1, side // max(1, reduce)) for side in x0.shape[2:])
+        self._rows = dct_rows(x0.shape[2])[:height].to(x0)
+        self._columns = dct_rows(x0.shape[3])[:width].to(x0)
+        self._white = (height, width) == tuple(x0.shape[2:])
+
+    def __call__(self, streams: Streams, image: Tensor, like: Tensor) -> Tensor:
+        """``[M, C, H, W]``, a row for each of `image` ``[M]``; each coefficient that is kept has variance 1."""
+        if self._white:
+            return streams.normal(image, like)
+        weights = streams.normal(image, like.new_empty(1, like.shape[1], len(self._rows), len(self._columns)))
+        return low_frequencies(weights.flatten(2), self._rows, self._columns)

@@ -40,7 +40,15 @@ def known_scale(text: str, sigma: float) -> float:
     return sigma if text == ESTIMATE else float(text)
 
 
-def majority(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase, votes: int, lead: int = 0) -> Tensor:
+def majority(
+    oracle: Oracle,
+    points: Tensor,
+    image: Tensor,
+    phase: Phase,
+    votes: int,
+    lead: int = 0,
+    ask: Ask = Oracle.adversarial,
+) -> Tensor:
     """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
 
     A row is asked no more once the rest cannot change its majority, or, with ``lead > 0``, once one side leads by
@@ -53,9 +61,10 @@ def majority(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase, votes:
         phase: as for `Oracle.labels`.
         votes: odd, answers at most.
         lead: 0, or the lead that ends a row.
+        ask: answers rows once each.
     """
     if votes == 1:
-        return oracle.adversarial(points, image, phase)
+        return ask(oracle, points, image, phase)
     parts = [(phase, len(image))] if isinstance(phase, str) else list(phase)
     part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(image.device)
     ones, asked = torch.zeros_like(image), torch.zeros_like(image)
@@ -71,7 +80,7 @@ def majority(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase, votes:
         rows = pending.repeat_interleave(need)
         counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
         names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
-        reply = oracle.adversarial(points[rows], image[rows], names)
+        reply = ask(oracle, points[rows], image[rows], names)
         told = reply != REFUSED
         ones.index_add_(0, rows[told], reply[told])
         asked.index_add_(0, rows[told], torch.ones_like(reply[told]))

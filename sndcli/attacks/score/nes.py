@@ -129,4 +129,5 @@ SPEC = AttackSpec(
     run=run,
     scales=scales,
     wider=("probe=0.03", "probe=0.1"),
+    relatives={"nes-na": None},
 )
