@@ -60,7 +60,7 @@ class Load:
     @classmethod
     def of(cls, config: RunConfig, model: Model, source: str | None) -> Load:
         """Of a run."""
-        own = any(name.startswith("py:") for name in (config.attack, *config.defense.parts))
+        own = any(name.startswith("py:") for name in (config.attack, *config.defense.names))
         passes = of_run(config, config.images).usual.total
         return cls(model, source, passes, config.images * config.repeats, own or config.engine == "foolbox")
 
