@@ -1,6 +1,6 @@
 """Noise on every query, of several shapes and places: to compare them with the Gaussian of `SmallNoise`.
 
-Byun, Go and Kim, arXiv 2101.04829, section 6, ask for "a better type of noise" and name salt and pepper and contrast.
+Byun, Go and Kim (arXiv 2101.04829) leave open which noise is best, and name salt and pepper and contrast as examples.
 """
 
 from __future__ import annotations
