@@ -20,6 +20,7 @@ from sndcli.cli.app import app
 Snd = Callable[..., Done]
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+COMMAND = re.compile(r'(?:^|[;&|)] *|run |do )(snd (?:"[^"]*"|[^;&|"])*?)(?=;|&&|\||$)')
 ELSEWHERE = (
     "DIR",
     "my_",
@@ -41,7 +42,7 @@ def documented(page: Path) -> list[str]:
         lines = pages.typed(block) if language == "console" else re.sub(r"\\\n\s*", " ", block).splitlines()
         for line in lines:
             loops |= {name: values.split() for name, values in re.findall(r"for (\w+) in ([^;]+);", line)}
-            for command in re.findall(r"(?:^|[;&|)] *|run |do )(snd [^;&|]*?)(?=;|&&|\||$)", line.strip()):
+            for command in re.findall(COMMAND, line.strip()):
                 used = [name for name in loops if f"${name}" in command]
                 for values in itertools.product(*(loops[name] for name in used)):
                     text = command
