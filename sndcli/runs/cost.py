@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sndcli.datasets.load import block_of
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
+from sndcli.runs.fingerprint import IMAGES
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
 from sndcli.runs.victim import ANSWERS
 
@@ -37,6 +38,7 @@ class Passes:
         answers: the bare model's answers at submitted points and clean images; bare.
         selection: images classified to choose those that are right; bare.
         reference: images classified for the accuracy without the defense; bare.
+        fingerprint: images that tell which arithmetic a machine has; bare.
     """
 
     paid: int = 0
@@ -48,6 +50,7 @@ class Passes:
     answers: int = 0
     selection: int = 0
     reference: int = 0
+    fingerprint: int = 0
 
     @property
     def defended(self) -> int:
@@ -57,7 +60,7 @@ class Passes:
     @property
     def bare(self) -> int:
         """Rows of the undefended model."""
-        return self.mismatch + self.answers + self.selection + self.reference
+        return self.mismatch + self.answers + self.selection + self.reference + self.fingerprint
 
     @property
     def total(self) -> int:
@@ -135,6 +138,7 @@ def of_run(
             answers=(0 if draws else verified + images)
             + (2 * images * (ANSWERS if draws else 1) if save_points else 0),
             selection=looked_at * (ANSWERS if draws else 1) if right else 0,
+            fingerprint=0 if draws else IMAGES,
         )
 
     chosen = of_selection(config.images, available)
