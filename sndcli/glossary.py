@@ -142,6 +142,8 @@ VALUES = {
     "rls": "Scores are scaled by a random number. Labels stay.",
     "aaa-linear": "Scores that lead score attacks the wrong way, by a rule. Labels stay and nothing is random.",
     "aaa-sine": "The same with a smooth rule.",
+    "jpeg": "Every query is written as JPEG of a random quality and read again.",
+    "bits": "Every query is rounded to few grey levels, at a random offset.",
     "native": "Of --engine: our own code of the attack.",
     "process": "Of --executor: workers are processes of this machine.",
     "ray": "Of --executor: workers are those of a Ray cluster.",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sndcli.defenses.augment import RandomAugment
 from sndcli.defenses.base import Defense, settle_sources
+from sndcli.defenses.coarse import RandomJPEG, RandomLevels
 from sndcli.defenses.gate import ConfidenceGate
 from sndcli.defenses.input_noise import KINDS, SPREADS, InputNoise
 from sndcli.defenses.model_set import ModelSet
@@ -36,6 +37,8 @@ CASES = {  # a defense, and the same with nothing in it
     "logit": "logit:0",
     "rls": "rls:1,high=1",
     "aaa-linear": "",
+    "jpeg:5,high=60": "",
+    "bits:8": "",
     "aaa-sine": "",
     "aug+noise:sigma=0.005": "aug:flip=0,shift=0+noise:sigma=0",
 }
@@ -362,3 +365,20 @@ def test_curves_keep_labels_and_move_margins(shape: Shape) -> None:
     assert float(missed.median()) < 0.2
     sure = (logits.softmax(1).amax(1) - moved.softmax(1).amax(1)).abs()
     assert float(sure.median()) < 0.1  # both are reached for some logits only
+
+
+# -- coarser images ------------------------------------------------------------------------------------------
+
+
+def test_levels_are_unbiased() -> None:
+    x = torch.full((20_000, 1, 1, 1), 0.37)
+    found = RandomLevels(nn.Identity(), 8, generator=generator(1)).perturb(x).double()
+    assert float(found.mean()) == pytest.approx(0.37, abs=4 * (1 / 7) / math.sqrt(12 * 20_000))
+    assert float(found.var()) == pytest.approx(1 / (12 * 49), rel=0.03)
+
+
+def test_jpeg_of_the_highest_quality_hardly_changes_grey() -> None:
+    smooth = torch.linspace(0, 1, 32).expand(2, 1, 32, 32)
+    change = (RandomJPEG(nn.Identity(), 100, 100)(smooth) - smooth).abs()
+    assert float(change.max()) <= 2.5 / 255
+    assert float((RandomJPEG(nn.Identity(), 5, 5)(images(1)) - images(1)).abs().max()) > 0.05

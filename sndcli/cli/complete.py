@@ -27,7 +27,9 @@ DEFENSES = (
     "rls",
     "aaa-linear",
     "aaa-sine",
-)  # fmt: skip; as defenses.parse, whose import would import torch
+    "jpeg",
+    "bits",
+)  # as defenses.parse, whose import would import torch
 
 
 def attacks(incomplete: str) -> list[str]:

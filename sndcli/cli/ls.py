@@ -31,6 +31,8 @@ DEFENSES = {
     "rls": "random scaling of the logits, which keeps labels: low=0.5, high=10",
     "aaa-linear": "AAA: scores whose margin falls where it should rise, labels kept, nothing random: tau=4",
     "aaa-sine": "the same along a sine: tau=6",
+    "jpeg": "JPEG of a random quality for every query: low=85, high=98",
+    "bits": "a grid of levels=32 grey levels at a random offset for every query",
 }
 
 

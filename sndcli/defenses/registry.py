@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args, get_origin, get_type_hints
 
-from sndcli.defenses import augment, gate, input_noise, model_set, output_noise, score_curve, smoothing, terms
+from sndcli.defenses import augment, coarse, gate, input_noise, model_set, output_noise, score_curve, smoothing, terms
 from sndcli.defenses.base import Defense
 from sndcli.defenses.facts import Facts
 from sndcli.defenses.terms import Term
@@ -54,6 +54,8 @@ ENTRIES: Mapping[str, Entry] = {
     "rls": Entry(output_noise.LogitScaling, output_noise.scaling_facts),
     "aaa-linear": Entry(partial(score_curve.ScoreCurve, shape="linear"), score_curve.linear_facts),
     "aaa-sine": Entry(partial(score_curve.ScoreCurve, shape="sine"), score_curve.sine_facts),
+    "jpeg": Entry(coarse.RandomJPEG, coarse.jpeg_facts),
+    "bits": Entry(coarse.RandomLevels, coarse.bits_facts),
 }
 
 

@@ -155,7 +155,13 @@ AAA = Paper(
     "Advances in Neural Information Processing Systems (NeurIPS)",
     "2205.12134",
 )
-UNCITED = ("aug", "set", "rls")  # defenses that no paper describes as they are, or none that has an entry yet
+UNCITED = (
+    "aug",
+    "set",
+    "rls",
+    "bits",
+    "jpeg",
+)  # defenses that no paper describes as they are, or none that has an entry yet
 DEFENSES: Mapping[str, Paper] = {
     "snd": SND,
     "noise": SND,
