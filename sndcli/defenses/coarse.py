@@ -124,7 +124,7 @@ class RandomLevels(Defense):
         return f"levels={self.levels}"
 
 
-def _again(pixels: np.ndarray, quality: int) -> np.ndarray:  # type: ignore[type-arg]
+def _again(pixels: np.ndarray, quality: int) -> np.ndarray:
     """uint8 ``[H, W, C]`` through JPEG."""
     kept = BytesIO()
     grey = pixels.shape[2] == 1
