@@ -280,7 +280,7 @@ def test_a_shell_completes_names_without_torch() -> None:
     ("complete_it", "begun", "expected"),
     [
         (complete.attacks, "hsja,hsj", ["hsja,hsja-na"]),
-        (complete.defenses, "rnp+s", ["rnp+snd"]),
+        (complete.defenses, "rnp+sn", ["rnp+snd"]),
         (complete.models, "resnet20-p", ["resnet20-pni"]),
         (complete.models, "time", []),
         (complete.models, "tim", ["timm:"]),
