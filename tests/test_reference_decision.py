@@ -224,12 +224,17 @@ def compare(case: Case, victim: Callable[[Tensor], Victim], budget: int, eps: fl
         assert z is None or wanted is None or float((z - wanted).abs().max()) <= case.tolerance
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+SLOWER = ("ba-na-l2", "sign-opt-na-l2", "rays-na-linf", "rays-na-l2", "geoda-na-linf", "hsja-na-majority-l2")
+EVERY = [pytest.param(case, marks=[pytest.mark.slow] * (str(case) in SLOWER)) for case in CASES]
+UNDER_NOISE = [pytest.param(case, marks=[pytest.mark.slow] * (str(case) in SLOWER)) for case in AWARE]
+
+
+@pytest.mark.parametrize("case", EVERY, ids=str)
 def test_the_same_draws_lead_to_the_same_queries(case: Case) -> None:
     compare(case, CURVED, case.budget)
 
 
-@pytest.mark.parametrize("case", AWARE, ids=str)
+@pytest.mark.parametrize("case", UNDER_NOISE, ids=str)
 def test_those_that_know_of_noise_do_so_under_noise(case: Case) -> None:
     """Where votes are split, incumbents fail, and points are not confirmed."""
     compare(case, NOISY, case.budget)

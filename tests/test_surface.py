@@ -39,7 +39,9 @@ from sndcli.runs.meter import Tick
 from sndcli.runs.victim import Victim
 
 SIZE = (1, 8, 8)  # the smallest that every attack takes and that has a whole root
-EVERY = [(name, norm) for name, spec in sorted(ATTACKS.items()) for norm in spec.norms
+DAILY = (("hsja", "l2"), ("rays", "linf"), ("nes-na", "l2"), ("square", "linf"), ("bandit-td", "l2"))  # others are slow
+EVERY = [pytest.param(name, norm, marks=[] if (name, norm) in DAILY else pytest.mark.slow)
+         for name, spec in sorted(ATTACKS.items()) for norm in spec.norms
          if name not in ("null", "transfer")]  # fmt: skip
 BORDER = {"l2": 0.15, "linf": 0.02}  # least distance of the half-space
 STEP = 0.2  # of SimBA
