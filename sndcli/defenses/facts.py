@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from sndcli.errors import ConfigError
-
-Place = Literal["input", "features", "weights", "model", "output"]
 
 
 @dataclass(frozen=True)
@@ -17,15 +14,9 @@ class Facts:
 
     Attributes:
         random: whether two passes on one image can differ.
-        passes: of a network, a query, at most.
-        randomises: where it acts.
-        labels: whether the label can be another than without it.
     """
 
     random: bool = True
-    passes: int = 1
-    randomises: Place = "input"
-    labels: bool = True
 
 
 def within(name: str, value: float, least: float = 0.0, most: float = math.inf, *, open_end: bool = False) -> None:

@@ -22,7 +22,7 @@ def facts(tau: float, temperature: float = 1.0) -> Facts:
     """
     within("tau", tau, 0, 1)
     within("temperature", temperature, open_end=True)
-    return Facts(random=tau > 0, passes=2)
+    return Facts(random=tau > 0)
 
 
 class ConfidenceGate(Defense):

@@ -30,7 +30,7 @@ def facts(models: tuple[str, ...], mean: int = 1) -> Facts:
     if len({*models}) < len(models) or not all(models):
         raise ConfigError(f"Expected `models` to be different networks but got {' | '.join(models)}.")
     within("mean", mean, 1, len(models))
-    return Facts(random=mean < len(models), passes=mean, randomises="model")
+    return Facts(random=mean < len(models))
 
 
 class ModelSet(Defense):

@@ -21,7 +21,7 @@ def noise_facts(tau: float = 1.0) -> Facts:
         ConfigError: a negative τ.
     """
     within("tau", tau)
-    return Facts(random=tau > 0, randomises="output")
+    return Facts(random=tau > 0)
 
 
 def scaling_facts(low: float = 0.5, high: float = 10.0) -> Facts:
@@ -34,7 +34,7 @@ def scaling_facts(low: float = 0.5, high: float = 10.0) -> Facts:
     within("high", high, open_end=True)
     if high < low:
         raise ConfigError(f"Expected `low` of at most `high` but got {low:g} and {high:g}.")
-    return Facts(random=low < high, randomises="output", labels=False)
+    return Facts(random=low < high)
 
 
 class LogitNoise(Defense):

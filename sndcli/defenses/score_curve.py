@@ -29,7 +29,7 @@ def linear_facts(tau: float = PERIODS["linear"]) -> Facts:
         ConfigError: τ is not positive.
     """
     within("tau", tau, open_end=True)
-    return Facts(random=False, randomises="output", labels=False)
+    return Facts(random=False)
 
 
 def sine_facts(tau: float = PERIODS["sine"]) -> Facts:

@@ -25,7 +25,7 @@ def facts(n: int = 25, sigma: float = 0.1) -> Facts:
     """
     within("n", n, 1, 100_000)
     within("sigma", sigma)
-    return Facts(random=sigma > 0, passes=n)
+    return Facts(random=sigma > 0)
 
 
 class Smoothing(Defense):

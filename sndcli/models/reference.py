@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -66,15 +67,10 @@ class Reference:
         Returns:
             ``[M, C, H, W]``.
         """
-        self.rows += len(x)
         parts = []
         for piece, cotangent, whose in zip(*(t.split(self.chunk) for t in (x, s, image)), strict=True):
-            with dropping(self.model.network, rate, partial(_coins, streams, whose)), torch.enable_grad():
-                missing = -len(piece) % ROW_MULTIPLE
-                z = F.pad(piece, (0, 0, 0, 0, 0, 0, 0, missing)).to(self.device).requires_grad_(True)
-                logits = self.model(self._fit(z))
-                (gradient,) = torch.autograd.grad(logits, z, F.pad(cotangent, (0, 0, 0, missing)).to(logits))
-                parts.append(gradient[: len(piece)].to(x))
+            with dropping(self.model.network, rate, partial(_coins, streams, whose)):
+                parts.append(self._gradient(piece, partial(_weighted, cotangent)))
         return torch.cat(parts) if parts else torch.zeros_like(x)
 
     def loss_gradient(self, x: Tensor, y: Tensor) -> Tensor:
@@ -84,23 +80,33 @@ class Reference:
             x: ``[M, C, H, W]`` in [0, 1].
             y: int64 ``[M]``.
         """
-        self.rows += len(x)
-        parts = []
-        for piece, label in zip(x.split(self.chunk), y.split(self.chunk), strict=True):
-            missing = -len(piece) % ROW_MULTIPLE
-            with torch.enable_grad():
-                z = F.pad(piece, (0, 0, 0, 0, 0, 0, 0, missing)).to(self.device).requires_grad_(True)
-                logits = self.model(self._fit(z))[: len(piece)]
-                loss = F.cross_entropy(logits, label.to(self.device), reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, z)
-            parts.append(gradient[: len(piece)].to(x))
+        parts = [
+            self._gradient(piece, partial(_cross_entropy, label))
+            for piece, label in zip(x.split(self.chunk), y.split(self.chunk), strict=True)
+        ]
         return torch.cat(parts) if parts else torch.zeros_like(x)
+
+    def _gradient(self, piece: Tensor, objective: Callable[[Tensor], Tensor]) -> Tensor:
+        """The gradient of an `objective` of the logits with respect to at most `chunk` images ``[m, C, H, W]``."""
+        self.rows += len(piece)
+        with torch.enable_grad():
+            z = F.pad(piece, (0, 0, 0, 0, 0, 0, 0, -len(piece) % ROW_MULTIPLE)).to(self.device).requires_grad_(True)
+            (gradient,) = torch.autograd.grad(objective(self.model(self._fit(z))[: len(piece)]), z)
+        return gradient[: len(piece)].to(piece)
 
     def _fit(self, z: Tensor) -> Tensor:
         size = self.model.input_size[1:]
         if z.shape[2:] != size:
             z = F.interpolate(z, size, mode="bilinear", align_corners=False)
         return z.contiguous(memory_format=torch.channels_last)
+
+
+def _weighted(s: Tensor, logits: Tensor) -> Tensor:
+    return (logits * s.to(logits)).sum()
+
+
+def _cross_entropy(y: Tensor, logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y.to(logits.device), reduction="sum")
 
 
 def _coins(streams: Streams, image: Tensor, like: Tensor, place: int) -> Tensor:

@@ -75,15 +75,22 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
     Returns:
         (points ``[N, C, H, W]``, images with a start). Every start found is submitted.
     """
+    return first_start(oracle, lambda _, image: streams.uniform(image, oracle.x0), tries, ask)
+
+
+def first_start(
+    oracle: Oracle, draw: Callable[[int, Tensor], Tensor], tries: int, ask: Ask = Oracle.adversarial
+) -> tuple[Tensor, Tensor]:
+    """As `uniform_start`, of what `draw` makes for images ``[n]`` at each try, counted from 1."""
     points = oracle.x0.clone()
     pending = active(oracle)
-    for _ in range(tries):
+    for k in range(1, tries + 1):
         if not len(pending):
             break
-        noise = streams.uniform(pending, points)
-        found = ask(oracle, noise, pending, "start") == 1
-        points[pending[found]] = noise[found]
-        oracle.submit(noise[found], pending[found])
+        tried = draw(k, pending)
+        found = ask(oracle, tried, pending, "start") == 1
+        points[pending[found]] = tried[found]
+        oracle.submit(tried[found], pending[found])
         pending = pending[~found & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
     return points, active(oracle)

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.dct import LowFrequencies
-from sndcli.attacks.common.geometry import active, bisect, bisection_steps, block_size, per_image, submit_closer, unit
+from sndcli.attacks.common.geometry import (
+    active,
+    bisect,
+    bisection_steps,
+    block_size,
+    first_start,
+    per_image,
+    submit_closer,
+    unit,
+)
 from sndcli.attacks.ranges import Count, Positive, Side
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
@@ -56,7 +65,12 @@ class Options:
 def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image of the oracle until its budget or its iterations end."""
     o, draw = options, LowFrequencies(options.reduce, oracle.x0)
-    x, image = _start(oracle, streams, o)
+
+    def noise(k: int, image: Tensor) -> Tensor:
+        """Around the clean images, larger by the same amount at each try."""
+        return (oracle.x0[image] + o.start_step * k * streams.normal(image, oracle.x0)).clamp_(0.0, 1.0)
+
+    x, image = first_start(oracle, noise, o.start_draws)
     x[image] = _straight(oracle, x[image], image, o.tolerance, "start")
     reached = torch.full((len(x),), float("inf"), dtype=torch.float64, device=x.device)
     submit_closer(oracle, x[image], image, reached)
@@ -94,21 +108,6 @@ class _Circle:
         u, p, reach = self._u[rows], self._p[rows], self.diameter[rows] * beta.cos()
         step = per_image(beta.cos(), u) * u + per_image(beta.sin(), u) * p
         return (self.x0[rows] + per_image(reach, u) * step).clamp_(0.0, 1.0)
-
-
-def _start(oracle: Oracle, streams: Streams, o: Options) -> tuple[Tensor, Tensor]:
-    """Gaussian noise that grows by the same amount at each try; images that find none are ``init_failed``."""
-    points, pending = oracle.x0.clone(), active(oracle)
-    for k in range(1, o.start_draws + 1):
-        if not len(pending):
-            break
-        tried = (points[pending] + o.start_step * k * streams.normal(pending, points)).clamp_(0.0, 1.0)
-        found = oracle.adversarial(tried, pending, "start") == 1
-        points[pending[found]] = tried[found]
-        oracle.submit(tried[found], pending[found])
-        pending = pending[~found & oracle.active[pending]]
-    oracle.retire(pending, "init_failed")
-    return points, active(oracle)
 
 
 def _straight(oracle: Oracle, z: Tensor, image: Tensor, tolerance: float, phase: str) -> Tensor:
