@@ -179,7 +179,7 @@ CASES = [
     Case(sign_opt, "sign-opt", "saving", settings=("starts=30",)),
     # Its searches end at 2e-6, near what float32 can tell, and the derivative divides by 1e-3.
     Case(ars_opt, "ars-opt", "authors", settings=("starts=30", "directions=40"), tolerance=3e-3, alike=100, ties=True),
-    Case(ars_opt, "ars-opt", "imagenet", settings=("starts=30", "directions=40"), tolerance=3e-3, alike=100, ties=True),
+    Case(ars_opt, "ars-opt", "large", settings=("starts=30", "directions=40"), tolerance=3e-3, alike=100, ties=True),
     # On 8 x 8 pixels it bisects to 8e-7, and its probes are so short that rounding is 0.1 % of their directions.
     Case(geoda, "geoda", "authors", settings=("sub_dim=4",), tolerance=1e-3, alike=100, ties=True),
     Case(geoda, "geoda", "authors", "linf", settings=("sub_dim=4",), alike=100, ties=True),
@@ -189,8 +189,8 @@ CASES = [
     Case(cgba, "cgba", "full", tolerance=1e-3),
     Case(cgba, "cgba", "h", tolerance=1e-3, alike=100),
     Case(surfree, "surfree", "authors"),
-    Case(surfree, "surfree", "config"),
-    Case(surfree, "surfree", "clean"),
+    Case(surfree, "surfree", "example"),
+    Case(surfree, "surfree", "orthogonal"),
     Case(rays, "rays", "authors", "linf"),
     Case(rays, "rays", "authors"),
     # Many cells have a chance of 1 to seven digits, and in float32 the order of a sum says which has most.

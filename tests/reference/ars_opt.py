@@ -1,4 +1,4 @@
-"""ARS-OPT for one image (AAAI 2026, arXiv 2512.21241, its accelerated random search)."""
+"""ARS-OPT for one image (Xu, Cheng, Xu, Xuan and Ma, AAAI 2026)."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ def surfree(
     history: int,
     frequencies: float,
     constant: bool,
-    clean: bool,
+    orthogonal: bool,
     start_noise: float,
     start_draws: int,
 ) -> None:
-    """Submits the boundary point, which only comes closer. Ours: `clean`, and an end to θ_max."""
+    """Submits the boundary point, which only comes closer. Ours: `orthogonal`, and an end to θ_max."""
     point = start(x, ask, draw, start_noise, start_draws)
     if point is None:
         return
@@ -52,7 +52,7 @@ def surfree(
         u = (point - x) / (point - x).norm()
         coefficients = amplitude * ((3 * draw.uniform()).floor() - 1)
         drawn = torch.from_numpy(idctn(coefficients.numpy(), axes=(1, 2), norm="ortho"))
-        v, past = direction(drawn, u, past, history, clean)
+        v, past = direction(drawn, u, past, history, orthogonal)
         on = circle(x, point, u, v)
         tried = (s * largest * (1 - k / angles) for k in range(angles) for s in (1, -1))
         inner = next((angle for angle in tried if ask(on(angle))), None)
@@ -60,7 +60,7 @@ def surfree(
             largest *= rho
             continue
         largest = min(largest / rho, LIMIT)
-        z = on(doubled(ask, on, inner) if clean else searched(ask, on, inner, largest / angles, bisections, gamma))
+        z = on(doubled(ask, on, inner) if orthogonal else searched(ask, on, inner, largest / angles, bisections, gamma))
         if ask.distance(z) < ask.distance(point):
             point = z
             best = ask.hold_if_closer(point, best)
@@ -89,9 +89,9 @@ def amplitudes(x: Tensor, frequencies: float, constant: bool, fewest: int) -> Te
     return there.float() if constant else own.tanh() * there
 
 
-def direction(v: Tensor, u: Tensor, past: list[Tensor], history: int, clean: bool) -> tuple[Tensor, list[Tensor]]:
+def direction(v: Tensor, u: Tensor, past: list[Tensor], history: int, orthogonal: bool) -> tuple[Tensor, list[Tensor]]:
     """`v` less its parts along past directions, and what is past by then."""
-    if clean:
+    if orthogonal:
         past = past[-history:]
         rest = u - sum(((u * w).sum() * w for w in past), torch.zeros_like(u))
         others = [*past, rest / rest.norm()]
@@ -99,7 +99,7 @@ def direction(v: Tensor, u: Tensor, past: list[Tensor], history: int, clean: boo
         others = past = past or [u]
     v = v - sum(((v * w).sum() * w for w in others), torch.zeros_like(v))
     v = v / v.norm()
-    return v, [*(past if clean else past[:1] + past[1 + len(past) - history :]), v]
+    return v, [*(past if orthogonal else past[:1] + past[1 + len(past) - history :]), v]
 
 
 def circle(x: Tensor, point: Tensor, u: Tensor, v: Tensor) -> Callable[[float], Tensor]:

@@ -1,4 +1,4 @@
-"""ARS-OPT (AAAI 2026, arXiv 2512.21241), untargeted, L2: Sign-OPT with accelerated random search.
+"""ARS-OPT (Xu, Cheng, Xu, Xuan and Ma, AAAI 2026), untargeted, L2: Sign-OPT with accelerated random search.
 
 Minimises over unit directions θ the distance g(θ) at which the label changes. An iteration looks from a point y between
 θ and a momentum m: the signs of K orthonormal directions give v, a difference of two distances the derivative along v,
@@ -189,16 +189,16 @@ def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa
     return o.probe * distance / d**0.5, o.probe / 500
 
 
-SOURCE = "AAAI 2026, arXiv 2512.21241"
+SOURCE = "Xu, Cheng, Xu, Xuan, Ma, AAAI 2026"
 SPEC = AttackSpec(
     name="ars-opt",
     access="labels",
     norms=("l2",),
     presets={
         "authors": Preset(Options(), source=SOURCE, note="their settings for CIFAR"),
-        "imagenet": Preset(Options(rate=0.4, clip=1.0), source=SOURCE, note="their settings for ImageNet"),
+        "large": Preset(Options(rate=0.4, clip=1.0), source=SOURCE, note="their settings for ImageNet"),
     },
-    summary="ARS-OPT: Sign-OPT with accelerated random search (2026)",
+    summary="ARS-OPT: Sign-OPT with momentum (Xu, Cheng, Xu, Xuan, Ma 2026)",
     run=run,
     scales=scales,
     wider=("probe=0.01", "probe=0.1"),

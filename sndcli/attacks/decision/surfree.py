@@ -7,7 +7,7 @@ x_b. Where z(±θ_max) is adversarial, the largest such θ is looked for by bise
 
 Differs from the authors' code: θ_max stays below 90°; no last search on the ray to x, because a run may be read at many
 budgets; an image with hardly any frequencies, as one of a single colour, has directions of all the frequencies that are
-kept; a start is looked for 1,000 times. The history of directions goes wrong as theirs does, unless `clean`.
+kept; a start is looked for 1,000 times. The history of directions goes wrong as theirs does, unless `orthogonal`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Options:
         history: past directions that a new one is orthogonal to.
         frequencies: share of the DCT's coefficients that directions have, the lowest ones.
         constant: all of them alike, and not by the tanh of their size in the image.
-        clean: directions are orthogonal to the present u and to exactly the last `history`; angles are doubled until
-            one fails and then searched to a sixth of their size (ours).
+        orthogonal: directions are so to the present u and to exactly the last `history`; angles are doubled until one
+            fails and then searched to a sixth of their size (ours).
         start_noise: standard deviation of the start's noise.
         start_draws: starts tried, at most.
     """
@@ -69,7 +69,7 @@ class Options:
     history: Count = 100
     frequencies: PositiveShare = 0.5
     constant: bool = False
-    clean: bool = False
+    orthogonal: bool = False
     start_noise: Positive = 0.5
     start_draws: Count = 1000
 
@@ -104,7 +104,7 @@ class _Machine:
     def __init__(self, oracle: Oracle, streams: Streams, o: Options, x: Tensor) -> None:
         n, device = len(x), x.device
         self.oracle, self.o, self.x, self.v = oracle, o, x, torch.zeros_like(x)
-        self.direction = Directions(oracle.x0, streams, o.history, o.frequencies, o.constant, o.clean)
+        self.direction = Directions(oracle.x0, streams, o.history, o.frequencies, o.constant, o.orthogonal)
         # The angle that is asked about; one that is adversarial; one further out that is not, as far as is known.
         self.at, self.inner, self.outer = (torch.zeros(n, dtype=torch.float64, device=device) for _ in range(3))
         self.theta_max = torch.full_like(self.at, min(math.radians(o.theta), RIGHT))
@@ -153,7 +153,7 @@ class _Machine:
         image = image[hit]
         self.theta_max[image] = (self.theta_max[image] / o.rho).clamp(max=RIGHT)
         self.inner[image], self.step[image] = self.at[image], 0
-        if o.clean:
+        if o.orthogonal:
             self._double(image)
         else:
             self.both[image] = self.inner[image] > 0
@@ -191,7 +191,7 @@ class _Machine:
         """The next middle of the angles between; where they are close enough, the closer point and a new direction."""
         inner, outer = self.inner[image], self.outer[image]
         self.at[image], self.state[image] = (inner + outer) / 2, MIDDLE
-        if self.o.clean:
+        if self.o.orthogonal:
             narrow = (outer - inner).abs() <= inner.abs() / 6
         else:
             narrow = ((outer.cos() - inner.cos()).abs() <= self.o.gamma) | (self.step[image] >= self.o.bisections)
@@ -226,11 +226,13 @@ SPEC = AttackSpec(
     norms=("l2",),
     presets={
         "authors": Preset(Options(), source=SOURCE, note="as in their code"),
-        "config": Preset(
+        "example": Preset(
             Options(rho=0.98, bisections=10, history=10, constant=True), source=SOURCE, note="their example of settings"
         ),
-        "clean": Preset(
-            Options(clean=True), ours=True, note="directions that are orthogonal, angles that are searched to the end"
+        "orthogonal": Preset(
+            Options(orthogonal=True),
+            ours=True,
+            note="directions that are orthogonal, angles that are searched to the end",
         ),
     },
     summary="SurFree: circles through the boundary, no gradient (Maho, Furon, Le Merrer 2021)",

@@ -22,15 +22,15 @@ class Directions:
         frequencies: share of the coefficients of each channel's DCT, the lowest: by the sum of both indices, then by
             the row. An image that has hardly any of them, less than two for each direction of the history, has all.
         constant: all coefficients that an image has are alike; else each is the tanh of what it is in the image.
-        clean: orthogonal to the present u and to exactly the last `history` directions. Otherwise as the authors, whose
+        orthogonal: to the present u and to exactly the last `history` directions. Otherwise as the authors, whose
             slice of the past begins below 0 while there are few: the first u comes in once more each time, is taken
             away as often, and the past stays half as long as it is said to be.
     """
 
     def __init__(
-        self, x0: Tensor, streams: Streams, history: int, frequencies: float, constant: bool, clean: bool
+        self, x0: Tensor, streams: Streams, history: int, frequencies: float, constant: bool, orthogonal: bool
     ) -> None:
-        self._x0, self._streams, self._history, self._clean = x0, streams, history, clean
+        self._x0, self._streams, self._history, self._orthogonally = x0, streams, history, orthogonal
         height, width = x0.shape[2:]
         self._rows, self._columns = dct_rows(height).to(x0), dct_rows(width).to(x0)
         order = (torch.arange(height)[:, None] + torch.arange(width)).flatten().argsort(stable=True)
@@ -52,7 +52,7 @@ class Directions:
 
     def _orthogonal(self, i: int, v: Tensor, u: Tensor) -> Tensor:
         n, past = self._history, self._past[i]
-        if self._clean:
+        if self._orthogonally:
             past = past[-n:]
             basis = torch.cat([past, unit((u - (past @ u) @ past)[None])])
             v = unit((v - (basis @ v) @ basis)[None])
