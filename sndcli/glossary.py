@@ -81,7 +81,7 @@ ATTACKS = {
     "sign-opt": "Sign-OPT: looks for the direction with the nearest boundary, by the signs of test steps.",
     "geoda": "GeoDA: takes the boundary for flat and estimates its normal.",
     "cgba": "CGBA: estimates the boundary's normal as HopSkipJump does and looks for the next point on a half-circle.",
-    "surfree": "SurFree: goes from boundary point to boundary point on circles in random directions; estimates nothing.",
+    "surfree": "SurFree: moves along circles in random directions, from one boundary point to a closer one.",
     "ars-opt": "ARS-OPT: Sign-OPT whose directions gain momentum.",
     "transfer": "Makes a point on networks of the attacker's own and sends it once; noise does not hinder it.",
     "rays": "RayS: looks for the direction with the nearest boundary among corners, in ever finer blocks.",
