@@ -141,6 +141,7 @@ VALUES = {
     "noise": "Noise on every query, of the kind that is asked for, such as uniform or salt-pepper.",
     "aug": "Every query is mirrored and moved at random, as pictures were in training.",
     "set": "Every query is answered by one of several networks, chosen at random.",
+    "rfd": "Noise on what one layer of the network puts out, drawn for each query.",
     "smooth": "A vote of several noisy passes for every query: randomised smoothing.",
     "gate": "As a defense: another defense answers, but only where the bare model is unsure.",
     "logit": "Noise on the scores before they become probabilities.",

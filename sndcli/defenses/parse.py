@@ -10,13 +10,12 @@ from torch import nn
 from sndcli import plugins
 from sndcli.defenses import model_set, registry, terms, trained
 from sndcli.defenses.base import Defense
-from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 from sndcli.models.opaque import Logits, Model, OpaqueModel
 
-NAMES = ("none", "snd", "rnp", *trained.NAMES, *registry.ENTRIES)
+NAMES = ("none", "snd", *trained.NAMES, *registry.ENTRIES)
 NETWORKS = (*trained.NAMES, *(name for name, entry in registry.ENTRIES.items() if entry.network))
 
 
@@ -168,8 +167,6 @@ def _around(
         return inside
     if part == "snd":
         return SmallNoise(inside, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
-    if part == "rnp":
-        return ResizePad(inside, generator=generator)
     if part in trained.NAMES:
         source = spec.weights or trained.default_source(part, model.name)
         return trained.defend(trained.read(source, part), part, device, generator)

@@ -188,6 +188,12 @@ DEFENSES: Mapping[str, Paper] = {
     ),
     "pni": PNI,
     "pni-shared": PNI,
+    "rfd": Paper(
+        "nguyen2024rfd",
+        "Understanding the Robustness of Randomized Feature Defense Against Query-Based Adversarial Attacks",
+        "Quang H. Nguyen and Yingjie Lao and Tung Pham and Kok-Seng Wong and Khoa D. Doan", 2024,
+        "International Conference on Learning Representations (ICLR)", "2310.00567",
+    ),
     "smooth": Paper(
         "cohen2019certified", "Certified Adversarial Robustness via Randomized Smoothing",
         "Jeremy Cohen and Elan Rosenfeld and J. Zico Kolter", 2019,
