@@ -175,7 +175,7 @@ def beta_price(ratio: float, shape: float = 2.0) -> float:
     norm = math.exp(2 * math.lgamma(shape) - math.lgamma(2 * shape))
 
     def weighted(k: float) -> float:
-        return ratio / math.hypot(ratio, k) * (k * (1 - k)) ** (shape - 1) / norm
+        return float(ratio / math.hypot(ratio, k) * (k * (1 - k)) ** (shape - 1) / norm)
 
     mean = float(quad(weighted, 0, 1, limit=200)[0])
     return 1 / (mean * mean)
