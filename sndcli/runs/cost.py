@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sndcli.datasets.load import block_of
+from sndcli.queries.stopping import FIRST, MORE, grid
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
 from sndcli.runs.fingerprint import IMAGES
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
@@ -127,11 +128,12 @@ def of_run(
     majorities = points * (DRAWS if random else 1) if config.boundary else 0
     verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
     right = config.select == "correct"
+    asked = images * len(grid(config.budget)) if config.stop == "verified" else 0  # at most so often, of points so far
 
-    def passes(questions: int, looked_at: int) -> Passes:
+    def passes(questions: int, looked_at: int, draws_each: int) -> Passes:
         return Passes(
             paid=paid,
-            verification=verified * each,
+            verification=verified * each + asked * (draws_each if random else 1),
             boundary=majorities * questions,
             clean=images * (CLEAN_DRAWS_PER_VERIFY * each if random else 1) + SELF_TEST * config.defense.random,
             mismatch=paid // config.votes if config.mismatch else 0,
@@ -143,7 +145,8 @@ def of_run(
 
     chosen = of_selection(config.images, available)
     return Cost(
-        passes(1 + STEPS + HALVINGS, chosen.most.selection), passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection)
+        passes(1 + STEPS + HALVINGS, chosen.most.selection, FIRST + MORE),
+        passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection, FIRST),
     )
 
 
