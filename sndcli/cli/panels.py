@@ -11,7 +11,8 @@ from sndcli.cli.command import Runner
 
 PANELS: Mapping[str, Sequence[str]] = {
     "Model": (
-        "model", "dataset", "data_dir", "download", "images", "select", "select_by", "classes", "skip_broken",
+        "model", "dataset", "data_dir", "download", "images", "select", "select_by", "image_ids", "classes",
+        "skip_broken",
     ),
     "Defense": ("defense", "sigma", "sigmas", "beta", "betas", "defense_weights", "clip", "quantize"),
     "Attack": (
@@ -20,7 +21,7 @@ PANELS: Mapping[str, Sequence[str]] = {
     ),
     "Budget": ("budget", "budgets", "per_vote_budget"),
     "Measuring": (
-        "seed", "repeats", "verify", "accuracy_repeats", "max_drop", "mismatch", "boundary",
+        "seed", "repeats", "stop", "verify", "accuracy_repeats", "max_drop", "mismatch", "boundary",
     ),
     "Machine": (
         "device", "workers", "batch_size", "precision", "allow_rounding", "compiled", "unit", "executor", "address",

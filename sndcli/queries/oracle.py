@@ -25,6 +25,7 @@ from sndcli.queries.call import Call, Integers, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
 from sndcli.queries.draws import UNANSWERED, Logits, labels_of, repeated, rows_within, voted
 from sndcli.queries.ledger import Ledger
+from sndcli.queries.stopping import CONFIRMED, Verified
 from sndcli.streams import Streams
 
 REFUSED = UNANSWERED
@@ -49,6 +50,8 @@ class Oracle:
         undefended: logits of the bare classifier, to count mismatches with a second, unpaid forward.
         streams: where the defense draws for each image; without them it draws as it does by itself.
         criterion: which answers are adversarial; without one, all but the true label (untargeted).
+        confirm: paid answers, at most, that must confirm what a score attack takes for its success; 0: none.
+        verified: ends the attacks of images whose submitted point unpaid draws confirm.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class Oracle:
         undefended: Logits | None = None,
         streams: Streams | None = None,
         criterion: Criterion | None = None,
+        confirm: int = 0,
+        verified: Verified | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("votes", votes)):
             if value < 1:
@@ -75,7 +80,7 @@ class Oracle:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
-        self.criterion = criterion or Misclassified(y)
+        self.criterion, self.confirm, self._verified = criterion or Misclassified(y), confirm, verified
         self._active = np.ones(len(x0), dtype=np.bool_)
         self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.active = ~self.initially_wrong  # bool [N]: images still under attack
@@ -121,6 +126,9 @@ class Oracle:
 
     def submit(self, points: Tensor, image: Tensor) -> None:
         """Declares what the attack submits for these images from now on."""
+        if self._verified is not None:  # what was confirmed is not given away again
+            open_ = ~self._verified.confirmed[image]
+            points, image = points[open_], image[open_]
         self.ledger.submit(as_sent(points, self.quantize), image)
 
     def hold(self, points: Tensor, image: Tensor) -> None:
@@ -159,8 +167,19 @@ class Oracle:
 
     def close(self) -> Ledger:
         """Fills the report points that were not reached with the final state, and returns the ledger."""
+        self._verify(np.full(len(self.x0), self.budget + 1))
         self.ledger.close()
         return self.ledger
+
+    def _verify(self, used_after: Integers) -> bool:
+        """Ends the attacks that are confirmed at a report point below `used_after` ``[N]``; whether there are any."""
+        if self._verified is None:
+            return False
+        new = self._verified(self.ledger, used_after)
+        for i in new.tolist():
+            self.ledger.stop_reason[i] = CONFIRMED
+        self._stay(~np.isin(np.arange(len(self._active)), new))
+        return len(new) > 0
 
     def _remaining(self) -> Integers:
         """As `remaining`, on the host."""
@@ -188,6 +207,8 @@ class Oracle:
         if not finite.all():
             self._end(owner[~finite], "non_finite")
         call = Call(owner, self._remaining())
+        if self._verify(self.ledger.used.numpy() + call.asked * self.votes):
+            call = Call(owner, self._remaining())
         self.ledger.before(call)
         rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
         mine = image if rows is None else image[rows]

@@ -200,6 +200,8 @@ class Experiment:
     def _choose(self) -> Tensor:
         """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
         c, (data, model) = self.config, self.chooser
+        if c.image_ids:
+            return self.data.positions(c.image_ids)
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(c.seed, 0, "selection"))
             return choose(data, c.images, c.select, c.seed, model.labels)
