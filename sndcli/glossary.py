@@ -38,6 +38,7 @@ IDEAS = {
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
     "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
     "rounding_share": "How large that is beside the noise of the defense.",
+    "sigma_all": "Standard deviation of all noise on the image, where another defense adds some beside that of snd.",
 }  # fmt: skip
 
 MEASURES = {

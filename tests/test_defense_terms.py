@@ -118,3 +118,13 @@ def test_a_set_is_known_by_its_weights_and_not_by_their_folder(tmp_path: Path) -
         ids.add(config.run_id)
     assert len(ids) == 1
     assert replace(BASE, defense=replace(made, weights_digest="other")).run_id not in ids
+
+
+def test_the_noise_that_every_direction_sees() -> None:
+    """Squares add up; noise of another shape, inside a gate or inside the network is not among it."""
+    assert spec("noise").noise == spec("snd", 0.01).noise == 0.01
+    assert spec("noise:sigma=0.03+aug+snd", 0.04).noise == pytest.approx(0.05)
+    for text in ("none", "aug", "noise:grey", "noise:low", "noise:contrast", "gate:0.5(noise)", "logit", "rfd:1"):
+        assert spec(text).noise == 0, text
+    assert all((spec("noise:laplace").only_noise, spec("noise+snd", 0.01).only_noise, spec("snd", 0.01).only_noise))
+    assert not any(spec(text).only_noise for text in ("none", "aug+noise", "noise:grey", "rfd:1", "noise:sigma=0"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +54,23 @@ class DefenseSpec:
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
         return self.sigma > 0 or any(_random(part) for part in self.parts)
+
+    @property
+    def noise(self) -> float:
+        """σ of all noise of the covariance σ² I on the image: of ``snd``, and of such kinds of ``noise``; 0 for none.
+
+        Example:
+            >>> parse("noise:uniform+snd", 0.01, None).noise, parse("noise:grey", None, None).noise
+            (0.01414213562373095, 0.0)
+        """
+        own = [registry.facts_of(term).sigma for term in map(terms.read, self.parts) if term.name in registry.ENTRIES]
+        return math.hypot(self.sigma, *own)
+
+    @property
+    def only_noise(self) -> bool:
+        """Whether `noise` is all there is."""
+        parts = [part for part in self.effective.parts if part != "snd"]
+        return all(terms.name_of(part) == "noise" and registry.facts_of(terms.read(part)).sigma for part in parts)
 
     @property
     def effective(self) -> DefenseSpec:
