@@ -110,7 +110,7 @@ PRESETS = {
     "saving": "Of sign-opt: gives a step up at the first answer against it.",
     "raw-224": "Of geoda: its numbers taken for pixels in [0, 1].",
     "step1": "Of geoda: as raw-224, with steps of length 1.",
-    "full": "Of cgba: test points of all frequencies.",
+    "full": "Of cgba and surfree: test points of all frequencies.",
     "h": "Of cgba: CGBA-H, for boundaries that curve.",
     "example": "Of surfree: the settings of its authors' example.",
     "orthogonal": "Of surfree: directions that repeat nothing, and angles searched to the end; ours.",

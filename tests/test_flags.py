@@ -27,7 +27,8 @@ def row(**changes: Any) -> Summary:
         "attack": "hsja-na", "engine": "native", "preset": "sequential", "votes": 1, "norm": "l2", "eps": 1.0,
         "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01, "beta": None,
         "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
-        "probe": 0.01, "search": 0.005, "sigma_all": None, "passes_differ": True, "sigma_round": 0.0, "rounding_share": 0.0,
+        "probe": 0.01, "search": 0.005, "sigma_all": None, "passes_differ": True, "sigma_round": 0.0,
+        "rounding_share": 0.0,
     }  # fmt: skip
     told: dict[str, Any] = base | changes
     setting = Setting(**{f.name: told[f.name] for f in fields(Setting) if f.name in told})

@@ -190,6 +190,7 @@ CASES = [
     Case(cgba, "cgba", "h", tolerance=1e-3, alike=100),
     Case(surfree, "surfree", "authors"),
     Case(surfree, "surfree", "example"),
+    Case(surfree, "surfree", "full"),
     Case(surfree, "surfree", "orthogonal"),
     Case(rays, "rays", "authors", "linf"),
     Case(rays, "rays", "authors"),

@@ -13,7 +13,7 @@ kept; a start is looked for 1,000 times. The history of directions goes wrong as
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -219,6 +219,7 @@ def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:  # noqa
     return None, o.gamma * distance
 
 
+EXAMPLE = Options(rho=0.98, bisections=10, history=10, constant=True)
 SOURCE = "Maho, Furon, Le Merrer, CVPR 2021"
 SPEC = AttackSpec(
     name="surfree",
@@ -226,13 +227,12 @@ SPEC = AttackSpec(
     norms=("l2",),
     presets={
         "authors": Preset(Options(), source=SOURCE, note="as in their code"),
-        "example": Preset(
-            Options(rho=0.98, bisections=10, history=10, constant=True), source=SOURCE, note="their example of settings"
-        ),
+        "example": Preset(EXAMPLE, source=SOURCE, note="their example of settings"),
+        "full": Preset(replace(EXAMPLE, frequencies=1.0), source=SOURCE, note="as `example`, of all frequencies"),
         "orthogonal": Preset(
-            Options(orthogonal=True),
+            Options(frequencies=1.0, constant=True, orthogonal=True),
             ours=True,
-            note="directions that are orthogonal, angles that are searched to the end",
+            note="of all frequencies, orthogonal to those before, angles searched to the end",
         ),
     },
     summary="SurFree: circles through the boundary, no gradient (Maho, Furon, Le Merrer 2021)",
