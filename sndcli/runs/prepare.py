@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -95,8 +95,7 @@ def prepare(
     eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
     data = opened()[1] if opened else open_data(r, model, listener)
     networks = [load_model(source, r.download) for source in sources]
-    if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
-        data = data.without(proxy_ids(), "the images that reference models were trained on")
+    data = not_trained_on(data, sources)
     if r.image_ids:
         data.positions(r.image_ids)
     select_by, chooser = _chooser(r, model, data, listener)
@@ -123,6 +122,13 @@ def prepare(
         allow_rounding=r.allow_rounding,
         source=r.model,
     )  # fmt: skip
+
+
+def not_trained_on(data: ImageSet, sources: Sequence[str]) -> ImageSet:
+    """The images that none of the reference models in the package was trained on, where one of them is used."""
+    if data.name != "cifar10" or not set(sources) & set(REFERENCES["cifar10"]):
+        return data
+    return data.without(proxy_ids(), "the images that reference models were trained on")
 
 
 def _chooser(
