@@ -155,7 +155,7 @@ class Job:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                text = f"{tick.provisional}, {rate:.0f} queries/s"
                 update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             yield progress

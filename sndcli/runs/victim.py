@@ -88,6 +88,7 @@ class Victim:
         batch_size = batch_size or measure_batch_size(asked, model.input_size, device)
         if compiled and isinstance(model, Classifier):
             asked = ready = compiled_copy(model, device, sizes_to_compile(device, batch_size), precision)
+            _try(Forward(asked, device, batch_size), x, f"Model {model.name}, compiled (--no-compile: it is not),")
         defended = build(defense, asked, device)
         lower(defended, precision)
         victim = cls(
