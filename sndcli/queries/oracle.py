@@ -10,6 +10,7 @@ asked, and what came out in one after.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sndcli.ball import as_sent, distances, within
+from sndcli.ball import as_sent, distances, sent_inside, within
 from sndcli.errors import ConfigError
 from sndcli.queries.call import Call, Integers, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
@@ -46,7 +47,8 @@ class Oracle:
         votes: T ≥ 1; every question is asked T times, every repeat is paid, and the most frequent label (the
             smallest of several) or the mean probability is the answer (paper, section 3.4 and Table 4). Fewer
             than T remaining queries are not spent.
-        quantize: round points to 8 bits before the model and before distances, as sending a PNG would.
+        quantize: round points to 8 bits before the model and before distances, as sending a PNG would; points inside ε
+            stay inside.
         undefended: logits of the bare classifier, to count mismatches with a second, unpaid forward.
         streams: where the defense draws for each image; without them it draws as it does by itself.
         criterion: which answers are adversarial; without one, all but the true label (untargeted).
@@ -129,7 +131,7 @@ class Oracle:
         if self._verified is not None:  # what was confirmed is not given away again
             open_ = ~self._verified.confirmed[image]
             points, image = points[open_], image[open_]
-        self.ledger.submit(as_sent(points, self.quantize), image)
+        self.ledger.submit(self._as_sent(points, image), image)
 
     def hold(self, points: Tensor, image: Tensor) -> None:
         """`submit` by its name of version 0.1, for plug-ins; the next version has it no more."""
@@ -212,7 +214,7 @@ class Oracle:
         self.ledger.before(call)
         rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
         mine = image if rows is None else image[rows]
-        sent = as_sent(points if rows is None else points[rows], self.quantize)
+        sent = self._as_sent(points if rows is None else points[rows], mine)
         label, mean = self._ask(sent, mine, scores)
         met = self.criterion.met(label, mine) & (label != UNANSWERED)
         distance, found, hit = _on_host(distances(sent, self.x0, mine, self.norm), label, met)
@@ -222,6 +224,12 @@ class Oracle:
             self._end(call.mine[unanswered], "no_answer")
         self._stay(self.ledger.used.numpy() + self.votes <= self.budget)
         return _Paid(rows, label, mean, met, not unanswered.any())
+
+    def _as_sent(self, points: Tensor, image: Tensor) -> Tensor:
+        """What is asked about, or submitted: in [0, 1], in 8 bits where queries are, and then still inside ε."""
+        if self.quantize and math.isfinite(self.eps):
+            return sent_inside(points, self.x0, image, self.eps, self.norm)
+        return as_sent(points, self.quantize)
 
     def _ask(self, sent: Tensor, image: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Label ``[m]`` and, where `scores` are wanted, mean probabilities ``[m, K]`` over the votes."""

@@ -121,6 +121,8 @@ class RunConfig:
         for name, usual in (("device", "cpu"), ("stop", "seen")):
             if plain[name] == usual:  # so that runs from before there was the field have the same ids
                 del plain[name]
+        if self.quantize:  # and points on the surface stay inside when they are rounded, which once they did not
+            plain["rounded"] = "inside"
         plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
