@@ -215,7 +215,7 @@ COLUMNS = {
     "seed": "Decides all randomness of the row.",
     "repeats": "How many seeds were run.",
     "verify": "How many new answers were asked for to verify.",
-    "verify_draws": "How many new answers were drawn to verify.",
+    "verify_draws": "How many new answers were drawn to verify, at most: they end where the verdict is certain.",
     "quantize": "Whether queries were rounded to images of 8 bits.",
     "mismatch": "Whether it was counted how often the defense changed the answer.",
     "precision": "How the networks computed: fp32 or bf16.",

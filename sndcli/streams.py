@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sndcli.errors import ConfigError
+from sndcli.laws import Law, Taken
 
 Purpose = Literal["attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test", "confirm"]
 PURPOSES: tuple[Purpose, ...] = (
@@ -62,6 +63,9 @@ def seed_of(seed: int, image_id: int, purpose: Purpose, site: int = 0) -> int:
     return h
 
 
+PassOver = Callable[[int, int, int], object]
+
+
 class Streams(Protocol):
     """Draws for rows, each of which belongs to an image."""
 
@@ -101,6 +105,7 @@ class ImageStreams:
     def __init__(self, seed: int, image_ids: Sequence[int], purpose: Purpose) -> None:
         self._seed, self._ids, self._purpose = seed, [int(i) for i in image_ids], purpose
         self._generators: dict[tuple[int, int], torch.Generator] = {}
+        self._taken: Taken | None = None
 
     def _generator(self, image: int, site: int) -> torch.Generator:
         key = (image, site)
@@ -117,32 +122,54 @@ class ImageStreams:
         """Goes on where `state` was taken."""
         self._generators = {key: torch.Generator().set_state(kept.clone()) for key, kept in state.items()}
 
+    @contextmanager
+    def recorded(self) -> Iterator[PassOver]:
+        """See `passing_over`."""
+        taken = self._taken = Taken()
+        try:
+            yield lambda image, made, more: taken.pass_over(image, made, more, self._generator)
+        finally:
+            self._taken = None
+
+    def _drawn(self, image: Tensor, site: int, law: Law) -> Tensor:
+        out = law.empty(len(image))
+        for start, stop, which in _runs(image):
+            law.fill(out[start:stop], self._generator(which, site))
+            if self._taken is not None:
+                self._taken.note(which, site, stop - start, law)
+        return out
+
     def normal(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.normal`."""
         size = math.prod(like.shape[1:])
         padded = -(-size // ALIGNMENT) * ALIGNMENT
-        out = torch.empty(len(image), padded)
-        for start, stop, which in _runs(image):
-            out[start:stop].normal_(generator=self._generator(which, site))
-        return _shaped(out[:, :size], like)
+        return _shaped(self._drawn(image, site, Law("normal", (padded,)))[:, :size], like)
 
     def uniform(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.uniform`."""
-        out = torch.empty(len(image), *like.shape[1:], dtype=like.dtype)
-        for start, stop, which in _runs(image):
-            out[start:stop].uniform_(generator=self._generator(which, site))
-        return out.to(like.device)
+        return self._drawn(image, site, Law("uniform", tuple(like.shape[1:]), like.dtype)).to(like.device)
 
     def gamma(self, image: Tensor, shape: float, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.gamma`."""
-        out = torch.empty(len(image), *like.shape[1:], dtype=like.dtype)
-        for start, stop, which in _runs(image):
-            out[start:stop] = _gamma(out[start:stop], shape, self._generator(which, site))
-        return out.to(like.device)
+        return self._drawn(image, site, Law("gamma", tuple(like.shape[1:]), like.dtype, shape)).to(like.device)
 
     def seeds(self, image: Tensor) -> list[int]:
         """See `Streams.seeds`."""
         return [seed_of(self._seed, self._ids[i], self._purpose) for i in image.tolist()]
+
+
+def passing_over(streams: Streams | None) -> AbstractContextManager[PassOver]:
+    """Inside, ``pass_over(image, made, more)`` leaves out the draws of `more` answers about an image.
+
+    So that all later draws are those that they would be, had these answers been asked as well. `made` answers about the
+    image were asked inside before. Where a defense draws more for one answer than for another, and where a unit shares
+    a stream, nothing is left out, and later draws are others.
+    """
+    return streams.recorded() if isinstance(streams, ImageStreams) else nullcontext(_nothing)
+
+
+def _nothing(*_: int) -> None:
+    pass
 
 
 class UnitStreams:

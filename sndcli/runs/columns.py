@@ -131,7 +131,7 @@ OF_ROW = (
     Column("adv_clean_submitted", FLAGS, "as adv_clean, of the point as it was submitted"),
     Column("p_adv_also", pa.list_(REALS), "as p_adv, for each ε of `eps_also`, then along `budgets`"),
     Column("adv_clean_also", pa.list_(FLAGS), "as adv_clean, likewise"),
-    Column("verify_draws", INT, "fresh draws behind p_adv; 1 without randomness"),
+    Column("verify_draws", INT, "fresh draws behind p_adv, at most (see concepts); 1 without randomness"),
     Column("p0", REAL, "share of fresh draws that err on the clean image; NaN: none was answered"),
     Column("p_mis_clean", REAL, "share of fresh draws on it whose label is not the undefended one; null: not known"),
     Column("clean_draws", INT, "fresh draws behind these two"),
