@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 def raised() -> set[str]:
     """Names of flags, as the code that raises them has them."""
-    sources = [Path(module.__file__).read_text(encoding="utf-8") for module in (flags, audit_words)]
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (flags, audit_words)]
     return set(re.findall(r'Flag\("(\w+)"', "".join(sources)))
 
 

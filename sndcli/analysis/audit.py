@@ -20,7 +20,7 @@ from sndcli.analysis.statistics import (
     paired_difference,
     rate,
 )  # fmt: skip
-from sndcli.runs.audit import Audited, Done
+from sndcli.runs.audited import Audited, Done
 from sndcli.runs.battery import BATTERY, Access, Step, claims
 from sndcli.runs.final import Judged
 from sndcli.runs.honest import Speed, agreeing
@@ -151,9 +151,9 @@ class Figures:
 
     @property
     def ratio(self) -> Bought | None:
-        """The smallest of the ratios: an attacker chooses."""
+        """The smallest of those that are known: an attacker chooses."""
         known = [ratio for ratio in self.ratios.values() if ratio is not None]
-        return min(known, key=lambda ratio: ratio.value) if known and len(known) == len(self.ratios) else None
+        return min(known, key=lambda ratio: ratio.value) if known else None
 
     @property
     def best_attack(self) -> str | None:
@@ -164,7 +164,7 @@ class Figures:
 
 def figures(audited: Audited) -> Figures:
     """Computes them."""
-    c, done = audited.config, [run for run in audited.done if not run.bare]
+    c, done = audited.facts, [run for run in audited.done if not run.bare]
     honest = audited.honest
     right = (honest.answers == honest.label).numpy()
     known = bool((honest.bare >= 0).all())
@@ -174,7 +174,7 @@ def figures(audited: Audited) -> Figures:
     found = crossed_rate(right.astype(np.float64))
     runs = tuple(run.run_id for run in audited.done if run.run_id is not None)
     return Figures(
-        model=c.model, dataset=c.dataset, defense=c.defense.words, norm=c.norm, eps=c.eps, budget=c.budget,
+        model=c.model, dataset=c.dataset, defense=c.defense, norm=c.norm, eps=c.eps, budget=c.budget,
         n=len(audited.ids), seed=c.seed, access=audited.access, accuracy=Figure(found.value, found.lo, found.hi),
         accuracy_std=float(right.mean(1).std(ddof=1)),
         accuracy_bare=None if bare is None else _figure(rate(int(bare.sum()), len(bare))),
@@ -183,8 +183,8 @@ def figures(audited: Audited) -> Figures:
         claims=tuple(_claim(audited, access) for access in claims(audited.access)),
         ratios=_ratios(audited) if known else {}, steps=tuple(_stepped(audited.steps, done, run) for run in done),
         floor=floor([outcome.p0 for outcome in first], c.budget),
-        seen=float(np.mean([outcome.seen for outcome in first])), speed=honest.speed, random=c.defense.random,
-        passes_differ=audited.passes_differ, runs=runs,
+        seen=float(np.mean([outcome.seen for outcome in first])), speed=honest.speed, random=c.random,
+        passes_differ=champion.passes_differ, runs=runs,
     )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _ratios(audited: Audited) -> dict[str, Bought | None]:
         if step.role == "champion":
             arms = [_times(audited, run) for run in audited.done if run.step == place]
             found[step.access] = bought(
-                arms[-1], arms[0], audited.config.budget
+                arms[-1], arms[0], audited.facts.budget
             )  # one run is both arms without a defense
     return found
 

@@ -50,7 +50,7 @@ def bought_words(figures: Figures) -> str:
     """``1.8 [1.4, 2.4] times the queries``; where half of the images stand, more than so many."""
     ratio = figures.ratio
     if ratio is None:
-        return "nothing that could be measured: half of the images stand without it"
+        return "an unknown number of queries, since half of the images stand without it"
     if ratio.at_least is not None:
         return f"more than {ratio.at_least:.1f} times the queries (at least {ratio.lo:.1f})"
     upper = f"{ratio.hi:.1f}" if math.isfinite(ratio.hi) else "∞"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sndcli.analysis.audit_figures import Gate
     from sndcli.cli.output import Shown
     from sndcli.runs.audit import Audit as Planned
-    from sndcli.runs.audit import Audited
+    from sndcli.runs.audited import Audited
     from sndcli.runs.listener import Listener
     from sndcli.runs.request import Request
 
