@@ -22,7 +22,7 @@ from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.opaque import Model
 from sndcli.runs import honest, points
-from sndcli.runs.audited import FINAL, Audited, Done, Facts, honest_of, same_runs, write
+from sndcli.runs.audited import FINAL, FOLDER, Audited, Done, Facts, honest_of, same_runs, write
 from sndcli.runs.battery import BATTERY, VERIFY, YARDSTICK_IMAGES, Access, Step, battery, before, claims
 from sndcli.runs.config import RunConfig
 from sndcli.runs.executors.base import Executor, Here
@@ -35,7 +35,6 @@ from sndcli.runs.shard import Shard
 from sndcli.runs.victim import Victim
 from sndcli.runs.words import slug
 
-FOLDER = "audit"  # of what is beside the runs
 BARE = DefenseSpec()
 
 

@@ -21,6 +21,7 @@ from sndcli.runs.honest import Honest
 from sndcli.runs.outcomes import Outcome, outcomes
 from sndcli.runs.writing import replacing
 
+FOLDER = "audit"  # of what is beside the runs
 FINAL, HONEST = ".final.parquet", ".honest.parquet"  # ends of the names of its files
 KEY = b"audit"  # of the metadata that says what was audited
 
