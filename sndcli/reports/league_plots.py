@@ -21,6 +21,8 @@ def pictures(table: Table) -> Iterator[tuple[str, Figure]]:
     """Titles and pictures."""
     import matplotlib as mpl
 
+    if not table.placed:
+        return
     with mpl.rc_context(STYLE):
         yield "Images that stand against accuracy", _front(table)
         yield "Queries bought against accuracy lost", _bought(table)

@@ -181,7 +181,8 @@ def _rows(path: Path, suite: Suite) -> Iterator[Row]:
                 except ConfigError as error:
                     raise ConfigError(f"{path}: `{entry.name}`: {error}") from None
                 yield Row(
-                    name + tail, (entry.family or entry.name) + tail, spec, shared, entry.model is not None, entry.cite, entry.claimed,
+                    name + tail, (entry.family or entry.name) + tail, spec, shared, entry.model is not None,
+                    entry.cite, entry.claimed,
                     suite.yardsticks if entry.yardsticks is None else entry.yardsticks,
                 )  # fmt: skip
 
