@@ -93,7 +93,7 @@ def _of_battery(f: Figures) -> Iterator[Flag]:
     champions = [one for one in f.steps if one.step.role == "champion"]
     others = [one for one in f.steps if one.step.role != "champion"]
     best = max(others, key=lambda one: one.alone, default=None)
-    if best is not None and best.alone > DISAGREE * f.n:
+    if best is not None and best.alone > max(1, DISAGREE * f.n):
         names = " and ".join(one.step.attack for one in champions)
         text = (
             f"{best.step.attack} alone breaks {best.alone} of {f.n} images, which {names} should have broken; "

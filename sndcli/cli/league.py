@@ -99,7 +99,7 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
                 return [tables.html(found)]
             if self.format == "md":
                 return [tables.markdown(found)]
-            return [tables.sheet(found).rich(), *tables.notes(found)]
+            return [tables.brief(found).rich(), *tables.notes(found), "--format md has all columns."]
 
         expected = self.finish and not self.only
         told = (f"Not finished: {', '.join(found.missing)}.", "The same command continues.") if found.missing else ()

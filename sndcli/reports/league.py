@@ -42,6 +42,20 @@ def sheet(table: Table) -> Sheet:
     return Sheet(title(table), head, tuple(tuple(line.values()) for line in found), WORDS)
 
 
+def brief(table: Table) -> Sheet:
+    """What fits a terminal."""
+    lines = []
+    for one in table.placed:
+        f = one.figures
+        standing = one.standings[f.claim.access].text + ("*" if one.front else "")
+        lost = "–" if f.drop is None else f"{100 * f.drop.value:.1f}"
+        ratio = "1" if f.defense == "none" else _times(f.ratio)
+        stand = percent(named(f)["robust_accuracy"])
+        lines.append((standing, one.row.name, verdict(f), f"{100 * f.accuracy.value:.1f}", lost, stand, ratio))
+    head = ("", "defense", "verdict", "acc. %", "lost", "stand %", "× queries")
+    return Sheet(title(table), head, tuple(lines), WORDS)
+
+
 def title(table: Table) -> str:
     """What all lines share."""
     if not table.placed:
@@ -62,7 +76,7 @@ def _cells(one: Placed) -> Iterator[tuple[str, str]]:
         yield f"stand % {claim.access}", percent(named(f)[f"robust_accuracy_{claim.access}"])
     yield "one answer %", f"{100 * f.claim.robust_single.value:.0f}"
     for access in f.times:
-        yield f"× {access}", _times(f.ratios.get(access))
+        yield f"× {access}", "1" if f.defense == "none" else _times(f.ratios.get(access))
     yield "best attack", f.best_attack or "–"
     yield "boundary", number(f.claim.boundary.value)
     yield "disagree %", f"{100 * f.inconsistent.value:.1f}"
