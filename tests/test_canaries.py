@@ -430,4 +430,4 @@ def test_noise_inside_networks_that_cannot_be_traced_and_layers_that_are_not_the
         with pytest.raises(ConfigError, match="layer1"):
             RandomFeatures(network, 0.7, "layr1")
     with pytest.raises(ConfigError, match="--compile"):
-        RandomFeatures(optimise(Classifier(Small(), IDENTITY, SHAPE, "small"), CPU, 16), 0.7)
+        RandomFeatures(optimise(Classifier(Small(), IDENTITY, SHAPE, "small"), CPU, (16,)), 0.7)

@@ -63,7 +63,8 @@ ATTACKS = {
             "CGBA: a boundary point found on a half-circle (Reza, Rahmati, Wu, Dai 2023)",
         ),
         Entry(
-            "surfree", "sndcli.attacks.decision.surfree", "labels", ("l2",), ("authors", "example", "full", "orthogonal"),
+            "surfree", "sndcli.attacks.decision.surfree", "labels", ("l2",),
+            ("authors", "example", "full", "orthogonal"),
             "SurFree: circles through the boundary, no gradient (Maho, Furon, Le Merrer 2021)",
         ),
         Entry(
