@@ -48,6 +48,7 @@ IDEAS = {
     "probe scale": "How far a test step reaches towards the boundary, compared with the noise.",
     "sigma_round": "How wide a noise on the image scatters the answers as much as the network's rounding does.",
     "rounding_share": "How large that is beside the noise of the defense.",
+    "sigma_all": "Standard deviation of all noise on the image, where another defense adds some beside that of snd.",
 }  # fmt: skip
 
 MEASURES = {
@@ -96,6 +97,8 @@ ATTACKS = {
     "sign-opt": "Sign-OPT: looks for the direction with the nearest boundary, by the signs of test steps.",
     "geoda": "GeoDA: takes the boundary for flat and estimates its normal.",
     "cgba": "CGBA: estimates the boundary's normal as HopSkipJump does and looks for the next point on a half-circle.",
+    "surfree": "SurFree: moves along circles in random directions, from one boundary point to a closer one.",
+    "ars-opt": "ARS-OPT: Sign-OPT whose directions gain momentum.",
     "transfer": "Makes a point on networks of the attacker's own and sends it once; noise does not hinder it.",
     "rays": "RayS: looks for the direction with the nearest boundary among corners, in ever finer blocks.",
     "simba": "SimBA: changes one pixel after the other and keeps what lowers the score.",
@@ -122,8 +125,11 @@ PRESETS = {
     "saving": "Of sign-opt: gives a step up at the first answer against it.",
     "raw-224": "Of geoda: its numbers taken for pixels in [0, 1].",
     "step1": "Of geoda: as raw-224, with steps of length 1.",
-    "full": "Of cgba: test points of all frequencies.",
+    "full": "Of cgba and surfree: test points of all frequencies.",
     "h": "Of cgba: CGBA-H, for boundaries that curve.",
+    "example": "Of surfree: the settings of its authors' example.",
+    "orthogonal": "Of surfree: directions that repeat nothing, and angles searched to the end; ours.",
+    "large": "Of ars-opt: its numbers for ImageNet.",
     "momentum": "Of transfer: its only one, gradient ascent with momentum.",
     "pixel": "Of simba: pixels one by one, as published.",
     "fitted": "Of simba: a step that fits the bound, ours.",
@@ -151,6 +157,7 @@ VALUES = {
     "noise": "Noise on every query, of the kind that is asked for, such as uniform or salt-pepper.",
     "aug": "Every query is mirrored and moved at random, as pictures were in training.",
     "set": "Every query is answered by one of several networks, chosen at random.",
+    "rfd": "Noise on what one layer of the network puts out, drawn for each query.",
     "smooth": "A vote of several noisy passes for every query: randomised smoothing.",
     "gate": "As a defense: another defense answers, but only where the bare model is unsure.",
     "logit": "Noise on the scores before they become probabilities.",

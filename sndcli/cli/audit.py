@@ -105,6 +105,7 @@ class Audit(o.NoiseOptions, o.LongTalk, ShardOptions, o.MachineOptions, o.Defens
         Raises:
             ConfigError: an option that does not parse or is out of its range.
         """
+        from sndcli.cli.compiling import wished
         from sndcli.defenses.parse import parse
         from sndcli.errors import ConfigError
         from sndcli.runs.request import Request, explained
@@ -123,7 +124,8 @@ class Audit(o.NoiseOptions, o.LongTalk, ShardOptions, o.MachineOptions, o.Defens
                 references=None if self.reference is None else tuple(self.reference),
                 norm=one_of(self.norm, o.NORMS, "--norm"), eps=eps, budget=budget, images=images, seed=self.seed,
                 unit=self.unit, device=self.device, precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled),
+                out=self.out, fresh=self.fresh,
             )  # fmt: skip
 
 

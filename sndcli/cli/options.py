@@ -15,6 +15,7 @@ import typer
 
 from sndcli.cli import complete, image_ids
 from sndcli.cli.command import Command
+from sndcli.cli.compiling import Compile, wished
 from sndcli.cli.console import Console
 from sndcli.cli.defaults import ConfigFile
 from sndcli.cli.machines import ShardOptions
@@ -101,7 +102,6 @@ AllowRounding = Annotated[
 BatchSize = Annotated[
     str, typer.Option(help="Rows a forward pass, or auto: measured. No effect on results on the CPU.")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (on the CPU: needs a C++ compiler).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but errors.")]
 Details = Annotated[bool, typer.Option("--details", help="All figures, not only seen, noisy, clean and floor.")]
@@ -182,7 +182,7 @@ class MachineOptions:
     precision: PrecisionOption = "fp32"
     allow_rounding: AllowRounding = False
     batch_size: BatchSize = "auto"
-    compiled: Compile = False
+    compiled: Compile = "auto"
 
     def arithmetic(self) -> Literal["fp32", "bf16"]:
         """``--precision``.
@@ -293,7 +293,7 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
+                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out, fresh=self.fresh,
                 save_points=self.save_points,
             )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.compiling import wished
 from sndcli.cli.console import Console
 from sndcli.cli.machines import SpreadOptions
 from sndcli.cli.ranges import COUNT
@@ -148,7 +149,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out,
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out,
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)
 

@@ -156,12 +156,13 @@ class Audit:
 
     def _victim(self, job: Job, spec: DefenseSpec) -> Victim:
         """The model behind a defense, made once."""
-        if spec not in self._victims:
-            self._victims[spec] = job.victim(spec)
-        return self._victims[spec]
+        key = spec, job.config.compiled
+        if key not in self._victims:
+            self._victims[key] = job.victim(spec)
+        return self._victims[key]
 
     @cached_property
-    def _victims(self) -> dict[DefenseSpec, Victim]:
+    def _victims(self) -> dict[tuple[DefenseSpec, bool], Victim]:
         return {}
 
     # -- what is beside the runs -----------------------------------------------------------------------------

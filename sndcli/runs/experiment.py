@@ -246,5 +246,6 @@ class Experiment:
             return {"probe": None, "search": None}
         d = math.prod(self.victim.model.input_size)
         options = options_of(spec_of(c.attack), c.preset, c.settings, c.norm)
-        probe, search = spec_of(c.attack).scales_at(options, d, c.eps, c.defense.sigma)
-        return {"probe": probe, "search": search}
+        probe, search = spec_of(c.attack).scales_at(options, d, c.eps, c.defense.noise)
+        told = {"probe": probe, "search": search}
+        return told if c.defense.noise == c.defense.sigma else told | {"sigma_all": c.defense.noise}

@@ -155,7 +155,7 @@ class Job:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                text = f"{tick.provisional}, {rate:.0f} queries/s"
                 update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             yield progress
@@ -168,6 +168,8 @@ class Job:
 
     def _fit(self, model: Model, defense: DefenseSpec, data: ImageSet) -> Victim:
         c = self.config
+        if c.compiled:
+            self.listener.note(f"{model.name} is compiled, which takes up to a minute (--no-compile: it is not)")
         victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
         check_foreign(defense, victim, self.listener.warn)

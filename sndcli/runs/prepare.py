@@ -19,6 +19,7 @@ from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import fitting
 from sndcli.models.reference import Reference
 from sndcli.models.sources import digest, load_model, open_model
+from sndcli.runs.compiling import settled
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
@@ -107,10 +108,12 @@ def prepare(
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
         budget=budget, budgets=budgets, images=images, select="all" if r.image_ids else r.select,
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
-        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled, device=device.type,
+        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=bool(r.compiled), device=device.type,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
         stop=r.stop, image_ids=r.image_ids,
     )  # fmt: skip
+    if r.compiled is None:
+        config = settled(config, model, r.model, r.out, r.fresh)
     references = [Reference(network, device) for network in networks]
     for reference in references:
         reference.check(data.size, len(data.classes))

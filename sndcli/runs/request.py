@@ -58,14 +58,14 @@ class Machine:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         precision: of the networks' arithmetic; a run's figures may depend on it.
         batch_rows: rows a forward pass; 0: measured.
-        compiled: whether networks are compiled.
+        compiled: whether networks are compiled; None: where the planned queries pay for it (see `compiling`).
         allow_rounding: a reduced precision is allowed without a defense, which its rounding then is.
     """
 
     device: Text = "auto"
     precision: Precision = "fp32"
     batch_rows: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    compiled: bool = False
+    compiled: bool | None = None
     allow_rounding: bool = False
 
 
