@@ -106,6 +106,7 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
         return Shown({"schema": 2, "league": tables.as_dict(found)}, body, incomplete=told if expected else ())
 
     def _league(self, listener: "Listener") -> "Audits":
+        from sndcli.cli.compiling import wished
         from sndcli.runs.league import League as Audits
         from sndcli.runs.request import Request, explained
         from sndcli.runs.suite import read
@@ -115,7 +116,7 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
             request = Request(
                 attack="null", data_dir=self.data_dir, download=self.download, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, fresh=self.fresh,
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled), fresh=self.fresh,
             )  # fmt: skip
         return Audits(
             suite=suite, rows=rows, request=request, folder=self.out, listener=listener, debug=self.debug

@@ -132,6 +132,6 @@ class League:
         s, r = self.suite, self.request
         identity = [
             s.battery, s.dataset, s.norm, s.eps, s.budget, s.images, s.seed, s.seen, s.reference, row.yardsticks,
-            row.model, asdict(row.spec), str(r.data_dir), r.precision, r.device,
+            row.model, asdict(row.spec), str(r.data_dir), r.precision, r.device, r.compiled,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
