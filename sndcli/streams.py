@@ -21,11 +21,13 @@ from torch import Tensor
 from sndcli.errors import ConfigError
 from sndcli.laws import Law, Taken
 
-Purpose = Literal["attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test"]
+Purpose = Literal["attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test", "confirm"]
 PURPOSES: tuple[Purpose, ...] = (
     "attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test"
 )  # fmt: skip
 SITES = 256  # places that draw, an image and purpose: the layers of a network, say
+HALF = SITES // 2  # of these two purposes, which share their numbers, so that those of all others stay
+SHARING: dict[Purpose, tuple[Purpose, int]] = {"final": ("final", 0), "confirm": ("final", HALF)}
 LARGEST_ID = 2**32 // (len(PURPOSES) * SITES) - 1
 ALIGNMENT = 16  # elements; CPU normal draws are a plain stream only in multiples of this
 
@@ -48,11 +50,13 @@ def seed_of(seed: int, image_id: int, purpose: Purpose, site: int = 0) -> int:
     """
     if not 0 <= image_id <= LARGEST_ID:
         raise ConfigError(f"Expected image ids from 0 to {LARGEST_ID:,} but got {image_id}.")
-    if not 0 <= site < SITES:
-        raise ConfigError(f"Expected at most {SITES} places that draw, but there are more.")
+    shared, first = SHARING.get(purpose, (purpose, 0))
+    most = HALF if purpose in SHARING else SITES
+    if not 0 <= site < most:
+        raise ConfigError(f"Expected at most {most} places that draw, but there are more.")
     key = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     odd, shift = int.from_bytes(key[:4], "big") | 1, int.from_bytes(key[4:], "big")
-    place = (image_id * len(PURPOSES) + PURPOSES.index(purpose)) * SITES + site
+    place = (image_id * len(PURPOSES) + PURPOSES.index(shared)) * SITES + first + site
     h = (odd * place + shift) % 2**32
     for bits, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         h = ((h ^ (h >> bits)) * factor) % 2**32

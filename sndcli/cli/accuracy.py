@@ -59,7 +59,11 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
     beta: o.Beta = None
     repeats: Annotated[int, COUNT, typer.Option(help="Draws of the defense's randomness.")] = 5
     pgd: Annotated[
-        list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10, l2:1:20:eot=20 (mean gradient of 20 draws); "
+            "repeatable."
+        ),
     ] = None
     pgd_images: Annotated[int, COUNT, typer.Option(help="PGD on the first so many images.")] = 1000
     seed: o.Seed = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from sndcli.cli import complete
+from sndcli.cli import complete, image_ids
 from sndcli.cli.command import Command
 from sndcli.cli.compiling import Compile, wished
 from sndcli.cli.console import Console
@@ -32,6 +32,7 @@ T = TypeVar("T", bound=str)
 NORMS: tuple[Literal["l2", "linf"], ...] = ("l2", "linf")
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 SELECTIONS: tuple[Literal["correct", "all"], ...] = ("correct", "all")
+STOPS: tuple[Literal["seen", "confirmed", "verified"], ...] = ("seen", "confirmed", "verified")
 ENGINES: tuple[Literal["native", "foolbox"], ...] = ("native", "foolbox")
 
 Dataset = Annotated[
@@ -220,6 +221,10 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
     images: Images = None
     select: SelectOption = "correct"
     select_by: SelectBy = None
+    image_ids: Annotated[
+        str | None,
+        typer.Option(help="These images, in place of --images and --select: 3,17,42, or a file.", metavar="IDS"),
+    ] = None
     budget: Annotated[
         str | None, typer.Option(help="Paid queries an image, at most: 10000 or 10k. Default 10k; imagenet 20k.")
     ] = None
@@ -240,6 +245,11 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
     ] = None
     reference: References = None
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
+    stop: Annotated[
+        str,
+        typer.Option(help="What ends an image's attack: its own rule, paid repeats (score attacks), or unpaid draws.",
+                     metavar="seen|confirmed|verified"),
+    ] = "seen"  # fmt: skip
     verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
     boundary: Annotated[
@@ -279,6 +289,7 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 eps=radii(self.eps), budget=None if self.budget is None else count(self.budget, "--budget"),
                 budgets=counts(self.budgets, "--budgets"), images=self.images,
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
+                image_ids=image_ids.read(self.image_ids), stop=one_of(self.stop, STOPS, "--stop"),
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,

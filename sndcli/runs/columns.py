@@ -170,7 +170,10 @@ METADATA = (
     Entry("fingerprint", "text", "of the machine's arithmetic, a hash of the logits of 16 images; several where parts "
           "were computed with arithmetic that differs, none where asking costs"),
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
-    Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
+    Entry(
+        "scales", "object",
+        "how far the attack looks at ε: `probe` and `search`, null: not known; `sigma_all`: of all noise on the image",
+    ),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
     Entry("rounding", "object", "noise in rounding alone: `sigma`, the σ_round of the network, and `share` of the "
           "defense's own noise; 0 in fp32, null: not known, or no defense"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sndcli.datasets.load import block_of
 from sndcli.queries.sequential import expected
+from sndcli.queries.stopping import FIRST, MORE, grid
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
 from sndcli.runs.fingerprint import IMAGES
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
@@ -129,12 +130,13 @@ def of_run(
     rays = points if config.boundary else 0
     verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
     right = config.select == "correct"
+    asked = images * len(grid(config.budget)) if config.stop == "verified" else 0  # at most so often, of points so far
 
-    def passes(questions: int, looked_at: int, asked: Callable[[int], float]) -> Passes:
+    def passes(questions: int, looked_at: int, needed: Callable[[int], float], confirming: int) -> Passes:
         return Passes(
             paid=paid,
-            verification=round(verified * asked(each)),
-            boundary=round(rays * questions * asked(DRAWS if random else 1)),
+            verification=round(verified * needed(each)) + asked * (confirming if random else 1),
+            boundary=round(rays * questions * needed(DRAWS if random else 1)),
             clean=images * (CLEAN_DRAWS_PER_VERIFY * each if random else 1) + SELF_TEST * config.defense.random,
             mismatch=paid // config.votes if config.mismatch else 0,
             answers=(0 if draws else verified + images)
@@ -145,8 +147,8 @@ def of_run(
 
     chosen = of_selection(config.images, available)
     return Cost(
-        passes(1 + STEPS + HALVINGS, chosen.most.selection, float),
-        passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection, lambda draws: expected(draws, USUAL_SHARE)),
+        passes(1 + STEPS + HALVINGS, chosen.most.selection, float, FIRST + MORE),
+        passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection, lambda n: expected(n, USUAL_SHARE), FIRST),
     )
 
 

@@ -132,6 +132,10 @@ class Job:
         with self._telling(c, f", share {shard}") as progress:
             return Shared(files.path, experiment.share(shard, progress))
 
+    def settled(self, defense: DefenseSpec) -> DefenseSpec:
+        """A defense that says which weights it has with the job's model."""
+        return settle(defense, self.model)
+
     def accuracy(self, victim: Victim, defense: DefenseSpec, data: ImageSet, seeds: Sequence[int]) -> list[float]:
         """Share of correct labels of `data` behind a defense, for each seed of its randomness."""
         recipe = Recipe.of(victim, settle(defense, self.model), self.config.precision, self.config.compiled)

@@ -63,7 +63,7 @@ class Meter:
     """
 
     def __init__(self, config: RunConfig, total: int, tell: Callable[[Tick], None]) -> None:
-        usual = of_run(replace(config, images=1, repeats=1, select="all"), 1).usual  # of one image
+        usual = of_run(replace(config, images=1, image_ids=(), repeats=1, select="all"), 1).usual  # of one image
         self._paid, self._unpaid, self._eps = usual.paid, usual.defended - usual.paid, config.eps
         self._known = 0  # queries of the unit that runs whose answers are from a process before
         self._now, self._tell = Tick(0, 0, total, 0, 0.0, "attack"), tell
