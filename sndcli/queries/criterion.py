@@ -44,6 +44,10 @@ class Criterion(ABC):
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         """Of probabilities ``[M, K]`` about `image` ``[M]`` the cross-entropy ``[M]`` that grows towards the goal."""
 
+    @abstractmethod
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """For another network's gradients: labels int64 ``[M]``, and whether to go towards them or away from them."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Misclassified(Criterion):
@@ -78,6 +82,47 @@ class Misclassified(Criterion):
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         """``-log p_y``, ``[M]``."""
         return -log_probabilities(scores).gather(1, self.y[image, None]).squeeze(1)
+
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """The true labels, away from which it goes."""
+        return self.y[image], False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TargetedMisclassified(Criterion):
+    """One label, chosen for each image (targeted).
+
+    Attributes:
+        t: int64 ``[N]``, the labels that are wanted.
+
+    Example:
+        >>> criterion = TargetedMisclassified(torch.tensor([3, 8]))
+        >>> criterion
+        TargetedMisclassified(t=[3, 8])
+        >>> criterion.met(torch.tensor([3, 3, 8]), torch.tensor([0, 1, 1]))
+        tensor([ True, False,  True])
+    """
+
+    t: Tensor
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(t={self.t.tolist()})"
+
+    def met(self, labels: Tensor, image: Tensor) -> Tensor:
+        """bool, in the shape of `labels`: whether they are the wanted one."""
+        return labels == self.t[image].view(-1, *[1] * (labels.ndim - 1))
+
+    def margin(self, scores: Tensor, image: Tensor) -> Tensor:
+        """``z_t - max_{j≠t} z_j``, ``[M]``."""
+        return -Misclassified(self.t).margin(scores, image)
+
+    def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
+        """``log p_t``, ``[M]``."""
+        return -Misclassified(self.t).cross_entropy(scores, image)
+
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """The wanted labels, towards which it goes."""
+        return self.t[image], True
 
 
 def log_probabilities(scores: Tensor) -> Tensor:

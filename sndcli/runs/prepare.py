@@ -149,7 +149,8 @@ def _reference_sources(request: Request) -> list[str]:
         ConfigError: an attack that takes none; or a data set that has none in the package.
     """
     name, given, dataset = request.attack, request.references, request.dataset
-    if not spec_of(name).references:
+    spec = spec_of(name)
+    if not (spec.references or (spec.warm_start and given)):
         if given:
             raise ConfigError(f"`{name}` takes no reference models: no --reference.")
         return []

@@ -221,5 +221,5 @@ def run_attack(
 
         foolbox_engine.run(oracle, streams, name)
     else:
-        extra = (references,) if spec.references else ()
+        extra = (references,) if spec.references or spec.warm_start else ()
         spec.run(oracle, streams, options, *extra)

@@ -142,7 +142,13 @@ def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: i
 
 
 def growing_start(
-    oracle: Oracle, streams: Streams, scale: float, tries: int, ask: Ask, draw: Draw = gaussian
+    oracle: Oracle,
+    streams: Streams,
+    scale: float,
+    tries: int,
+    ask: Ask,
+    draw: Draw = gaussian,
+    begun: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gaussian noise around the clean images, larger by a tenth at every try, until its answer is adversarial.
 
@@ -158,12 +164,14 @@ def growing_start(
         tries: at most; images that find none are retired as ``init_failed``.
         ask: confirms an adversarial answer.
         draw: directions of unit variance.
+        begun: points ``[N, C, H, W]``, and bool ``[N]``: where they are starts already.
 
     Returns:
         as `uniform_start`.
     """
-    points = oracle.x0.clone()
-    pending = active(oracle)
+    points, pending = oracle.x0.clone(), active(oracle)
+    if begun is not None:
+        points, pending = begun[0].clone(), pending[~begun[1][pending]]
     growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
     for k in range(tries):
         if not len(pending):
