@@ -15,7 +15,7 @@ PANELS: Mapping[str, Sequence[str]] = {
     ),
     "Defense": ("defense", "sigma", "sigmas", "beta", "betas", "defense_weights", "clip", "quantize"),
     "Attack": (
-        "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "engine", "pgd",
+        "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "target", "engine", "pgd",
         "pgd_images",
     ),
     "Budget": ("budget", "budgets", "per_vote_budget"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,9 +17,14 @@ from torch import Tensor
 class Criterion(ABC):
     """Which answers about N images are adversarial.
 
+    Attributes:
+        targeted: whether it wants one label and not any but one.
+
     Losses are written so that the attacker maximises them. Probabilities come from the oracle; the difference of two
     log probabilities is the difference of the logits, so margins need no logits.
     """
+
+    targeted: ClassVar[bool] = False
 
     @abstractmethod
     def met(self, labels: Tensor, image: Tensor) -> Tensor:
@@ -43,6 +49,15 @@ class Criterion(ABC):
     @abstractmethod
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         """Of probabilities ``[M, K]`` about `image` ``[M]`` the cross-entropy ``[M]`` that grows towards the goal."""
+
+    def probability(self, scores: Tensor, image: Tensor) -> Tensor:
+        """Of probabilities ``[M, K]`` about `image` ``[M]`` that of the label that counts ``[M]``, falling to the goal.
+
+        That of the true label, or the one wanted times -1.
+        """
+        label, towards = self.surrogate(image)
+        p = scores.gather(1, label[:, None]).squeeze(1)
+        return -p if towards else p
 
     @abstractmethod
     def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
@@ -104,6 +119,7 @@ class TargetedMisclassified(Criterion):
     """
 
     t: Tensor
+    targeted: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(t={self.t.tolist()})"

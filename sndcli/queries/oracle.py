@@ -49,6 +49,8 @@ class Oracle:
         undefended: logits of the bare classifier, to count mismatches with a second, unpaid forward.
         streams: where the defense draws for each image; without them it draws as it does by itself.
         criterion: which answers are adversarial; without one, all but the true label (untargeted).
+        starts: ``[N, k, C, H, W]``: points that may meet the criterion, for attacks that need one to start from; with
+            them no other is looked for.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Oracle:
         undefended: Logits | None = None,
         streams: Streams | None = None,
         criterion: Criterion | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("votes", votes)):
             if value < 1:
@@ -75,7 +78,7 @@ class Oracle:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
-        self.criterion = criterion or Misclassified(y)
+        self.criterion, self.starts = criterion or Misclassified(y), starts
         self._active = np.ones(len(x0), dtype=np.bool_)
         self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.active = ~self.initially_wrong  # bool [N]: images still under attack

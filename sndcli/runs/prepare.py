@@ -24,6 +24,7 @@ from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 from sndcli.runs.request import Request, Source
 from sndcli.runs.rounding import check_rounding
+from sndcli.runs.targets import attackable, check_target
 
 LINF_EPS = 8 / 255
 
@@ -72,7 +73,7 @@ def prepare(
     r = request
     check_rounding(r.precision, r.defense, r.allow_rounding)
     spec = spec_of(r.attack)
-    sources = _reference_sources(r)
+    sources, target = _reference_sources(r), check_target(r.target, spec, r.dataset)
     usual = protocol_of(r.dataset)
     budget = r.budget if r.budget is not None else usual.budget
     budgets = r.budgets
@@ -95,6 +96,7 @@ def prepare(
     networks = [load_model(source, r.download) for source in sources]
     if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
         data = data.without(proxy_ids(), "the images that reference models were trained on")
+    data = attackable(data, target) if target else data
     select_by, chooser = _chooser(r, model, data, listener)
     device = resolve_device(r.device)
     config = RunConfig(
@@ -105,6 +107,7 @@ def prepare(
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
         mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled, device=device.type,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
+        target=target,
     )  # fmt: skip
     references = [Reference(network, device) for network in networks]
     for reference in references:

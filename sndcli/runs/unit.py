@@ -19,6 +19,7 @@ from sndcli.datasets.base import ImageSet
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
+from sndcli.queries.draws import labels_of
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.runs import answers
@@ -30,6 +31,7 @@ from sndcli.runs.points import Points
 from sndcli.runs.provenance import device_name
 from sndcli.runs.rows import Checked, table_of
 from sndcli.runs.success import HALF
+from sndcli.runs.targets import Goal, goal_of
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
 from sndcli.streams import ImageStreams, Purpose, Streams, hashed
@@ -134,6 +136,12 @@ class Attacker:
         """Of this machine's arithmetic (see `fingerprint_of`)."""
         return fingerprint_of(self.victim)
 
+    def goal(self, y: Tensor, ids: Sequence[int], seed: int) -> Goal | None:
+        """Of a targeted run: what the images with the true labels `y` ``[N]`` are to become."""
+        bare = self.victim.bare
+        right = None if bare is None else (lambda x, label: labels_of(bare(x)) == label)
+        return goal_of(self.config.target, y, ids, seed, right) if self.config.target else None
+
     def _run(self, unit: Unit, log: AnswerLog | None, tell: Tell) -> tuple[pa.Table, Points | None]:
         c, device, index = self.config, self.victim.defended.device, torch.tensor(unit.index, dtype=torch.int64)
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
@@ -143,12 +151,12 @@ class Attacker:
         def streams(purpose: Purpose) -> Streams:
             return self.victim.streams(unit.seed, ids, unit.number, purpose)
 
-        draws = streams("defense")
+        draws, goal = streams("defense"), self.goal(y, ids.tolist(), unit.seed)
         oracle = Recalling(
             meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
             budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
             quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
-            streams=draws,
+            streams=draws, criterion=goal.criterion if goal else None, starts=goal.starts if goal else None,
         )  # fmt: skip
         if log is not None and isinstance(draws, ImageStreams):
             oracle.remember(log, draws)
@@ -172,7 +180,7 @@ class Attacker:
         adv_clean = None if adv_clean is None else adv_clean.view(p_adv.shape)
         kept = self._points(unit.seed, index, ledger) if self.save_points else None
         checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
-        rows = table_of(c, unit.seed, ids, y, oracle, ledger, checked)
+        rows = table_of(c, unit.seed, ids, y, oracle, ledger, checked, goal)
         meter.ended(rows, True)
         return rows, kept
 

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
+from sndcli.attacks.common.geometry import (
+    Ask,
+    Draw,
+    active,
+    bisect,
+    gaussian,
+    norms,
+    offered,
+    per_image,
+    uniform_start,
+    unit,
+)
 from sndcli.errors import ConfigError
 from sndcli.queries.call import Phase
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -173,12 +184,18 @@ def growing_start(
     if begun is not None:
         points, pending = begun[0].clone(), pending[~begun[1][pending]]
     growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
-    for k in range(tries):
-        if not len(pending):
-            break
+
+    def drawn(kth: int, image: Tensor) -> Tensor:
+        k = kth - 1
         late, turn = (k - growing) % len(LATE), (k - growing) // len(LATE)
         length, direction = (scale * GROWTH**k, draw) if k < growing else (LATE[late], (gaussian, draw)[turn % 2])
-        tried = (points[pending] + length * direction(streams, pending, points)).clamp_(0.0, 1.0)
+        return (points[image] + length * direction(streams, image, points)).clamp_(0.0, 1.0)
+
+    tries_of, tries = offered(oracle, drawn, tries)
+    for k in range(1, tries + 1):
+        if not len(pending):
+            break
+        tried = tries_of(k, pending)
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]

@@ -230,6 +230,7 @@ SPEC = AttackSpec(
     },
     summary="HopSkipJump (Chen, Jordan, Wainwright 2020)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("probe_scale=30", "probe_scale=1000"),
     floor="floor={}",

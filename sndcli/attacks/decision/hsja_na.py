@@ -187,6 +187,7 @@ SPEC = AttackSpec(
     },
     summary="HopSkipJump that knows of the noise (ours)",
     run=run,
+    targeted=True,
     warm_start=True,
     scales=scales,
     told="sigma_hat={}",

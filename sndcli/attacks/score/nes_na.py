@@ -215,6 +215,7 @@ SPEC = AttackSpec(
     },
     summary="NES that knows of the noise, and steps onto the surface of the ball (ours)",
     run=run,
+    targeted=True,
     warm_start=True,
     scales=scales,
     told="sigma_hat={}",
