@@ -298,8 +298,8 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out, fresh=self.fresh,
-                save_points=self.save_points,
+                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled, self.shard is not None),
+                out=self.out, fresh=self.fresh, save_points=self.save_points,
             )  # fmt: skip
 
 
