@@ -124,7 +124,7 @@ class Audit(o.NoiseOptions, o.LongTalk, ShardOptions, o.MachineOptions, o.Defens
                 references=None if self.reference is None else tuple(self.reference),
                 norm=one_of(self.norm, o.NORMS, "--norm"), eps=eps, budget=budget, images=images, seed=self.seed,
                 unit=self.unit, device=self.device, precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled),
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled, self.shard is not None),
                 out=self.out, fresh=self.fresh,
             )  # fmt: skip
 
