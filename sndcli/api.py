@@ -145,7 +145,7 @@ def attack(
     classifier = _classifier(model, x)
     spec, chosen = parse(defense, sigma, beta, clip), spec_of(name)
     networks = [_network(reference, x) for reference in references]
-    if networks and not chosen.references:
+    if networks and not (chosen.references or chosen.warm_start):
         raise ConfigError(f"`{name}` takes no reference models.")
     if chosen.access == "scores" and isinstance(classifier, OpaqueModel) and classifier.facts.access == "labels":
         raise ConfigError(f"`{name}` needs scores, but {classifier.name} answers with labels alone.")

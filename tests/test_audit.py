@@ -27,7 +27,8 @@ from sndcli.errors import ConfigError
 from sndcli.models.classifier import Classifier, Normalisation
 from sndcli.runs import audit as audits
 from sndcli.runs import battery
-from sndcli.runs.audit import Audit, Audited
+from sndcli.runs.audit import Audit
+from sndcli.runs.audited import Audited
 from sndcli.runs.battery import Step
 from sndcli.runs.final import Attacked, winner
 from sndcli.runs.job import Job
@@ -189,7 +190,7 @@ def test_a_second_call_reads_and_a_killed_one_goes_on(tmp_path: Path, monkeypatc
     first = audited(tmp_path, Plane(0.6), grey(3), **given)
     told = as_dict(figures(first))
     kept = first.path.read_bytes()
-    (bare,) = [run.run.path for run in first.done if run.bare and run.run is not None]
+    (bare,) = [run.path for run in first.done if run.bare and run.path is not None]
     bare.unlink()
     again = audited(tmp_path, Plane(0.6), grey(3), **given)
     assert bare.is_file()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import CPU, Done
 
-from sndcli.cli.compiling import spelled
+from sndcli.cli.compiling import spelled, wished
 from sndcli.defenses.parse import parse
 from sndcli.models.classifier import CIFAR10, Classifier, Normalisation
 from sndcli.models.inference import BUCKETS, compiled, pieces, sizes_to_compile
@@ -40,6 +40,11 @@ def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 ])  # fmt: skip
 def test_the_value_may_be_left_out(given: list[str], read: list[str]) -> None:
     assert spelled(given) == read
+
+
+def test_what_is_parted_among_machines_is_not_compiled_unasked() -> None:
+    assert [wished(choice, parted=True) for choice in ("auto", "on", "off")] == [False, True, False]
+    assert wished("auto") is None
 
 
 def test_another_value_is_refused(snd: Snd) -> None:

@@ -59,6 +59,9 @@ class Never(Criterion):
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         return torch.zeros(len(scores))
 
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        return torch.zeros_like(image), False
+
 
 @pytest.mark.parametrize("scores", [False, True])
 def test_oracle_ledger_and_end_of_an_attack_ask_the_criterion(scores: bool) -> None:

@@ -198,7 +198,9 @@ def test_scales_and_flags(snd: Snd, tmp_path: Path) -> None:
     both = math.hypot(0.01, 0.02)  # the noise of another defense counts beside that of snd
     assert run["scales"]["sigma_all"] == pytest.approx(both)
     (flag,) = [flag for flag in answer["flags"] if flag["name"] == "probe_below_noise"]
-    assert f"{both / (0.05 / D**0.5):.0f} times" in flag["text"]
+    probe = run["scales"]["probe"]
+    assert probe is not None
+    assert f"{both / probe:.0f} times" in flag["text"]
 
     _, run, _ = attacked(snd, tmp_path, "--norm", "linf")
     assert run["config"]["options"]["length"] == 0.01  # its own default of that norm

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from sndcli.analysis.bought import Bought, bought
 from sndcli.analysis.statistics import (
-    Floats,
     Rate,
     crossed_rate,
     finite,
@@ -20,7 +19,7 @@ from sndcli.analysis.statistics import (
     paired_difference,
     rate,
 )  # fmt: skip
-from sndcli.runs.audit import Audited, Done
+from sndcli.runs.audited import Audited, Done
 from sndcli.runs.battery import BATTERY, Access, Step, claims
 from sndcli.runs.final import Judged
 from sndcli.runs.honest import Speed, agreeing
@@ -117,6 +116,8 @@ class Figures:
         speed: of an answer.
         random, passes_differ: whether the defense says that it is random, and whether two answers differed.
         runs: ids of all runs.
+        times, times_bare: by access of a champion, by image, queries until it was broken; 0 without an attack.
+        correct, correct_bare: by image of the data set, the share of answers that are right; without the defense.
     """
 
     model: str
@@ -142,6 +143,10 @@ class Figures:
     random: bool
     passes_differ: bool | None
     runs: tuple[str, ...]
+    times: Mapping[str, Mapping[int, float]]
+    times_bare: Mapping[str, Mapping[int, float]]
+    correct: Mapping[int, float]
+    correct_bare: Mapping[int, float]
     battery: str = BATTERY
 
     @property
@@ -151,9 +156,9 @@ class Figures:
 
     @property
     def ratio(self) -> Bought | None:
-        """The smallest of the ratios: an attacker chooses."""
+        """The smallest of those that are known: an attacker chooses."""
         known = [ratio for ratio in self.ratios.values() if ratio is not None]
-        return min(known, key=lambda ratio: ratio.value) if known and len(known) == len(self.ratios) else None
+        return min(known, key=lambda ratio: ratio.value) if known else None
 
     @property
     def best_attack(self) -> str | None:
@@ -164,7 +169,7 @@ class Figures:
 
 def figures(audited: Audited) -> Figures:
     """Computes them."""
-    c, done = audited.config, [run for run in audited.done if not run.bare]
+    c, done = audited.facts, [run for run in audited.done if not run.bare]
     honest = audited.honest
     right = (honest.answers == honest.label).numpy()
     known = bool((honest.bare >= 0).all())
@@ -174,17 +179,21 @@ def figures(audited: Audited) -> Figures:
     found = crossed_rate(right.astype(np.float64))
     runs = tuple(run.run_id for run in audited.done if run.run_id is not None)
     return Figures(
-        model=c.model, dataset=c.dataset, defense=c.defense.words, norm=c.norm, eps=c.eps, budget=c.budget,
+        model=c.model, dataset=c.dataset, defense=c.defense, norm=c.norm, eps=c.eps, budget=c.budget,
         n=len(audited.ids), seed=c.seed, access=audited.access, accuracy=Figure(found.value, found.lo, found.hi),
         accuracy_std=float(right.mean(1).std(ddof=1)),
         accuracy_bare=None if bare is None else _figure(rate(int(bare.sum()), len(bare))),
         drop=None if bare is None else Figure(*paired_difference(bare.astype(float) - right.mean(0))),
         inconsistent=Figure(*paired_difference(1 - agreeing(honest.answers).numpy())),
         claims=tuple(_claim(audited, access) for access in claims(audited.access)),
-        ratios=_ratios(audited) if known else {}, steps=tuple(_stepped(audited.steps, done, run) for run in done),
+        ratios=ratios_of(_times(audited, -1), _times(audited, 0), c.budget) if known else {},
+        steps=tuple(_stepped(audited.steps, done, run) for run in done),
         floor=floor([outcome.p0 for outcome in first], c.budget),
-        seen=float(np.mean([outcome.seen for outcome in first])), speed=honest.speed, random=c.defense.random,
-        passes_differ=audited.passes_differ, runs=runs,
+        seen=float(np.mean([outcome.seen for outcome in first])), speed=honest.speed, random=c.random,
+        passes_differ=champion.passes_differ, runs=runs,
+        times=_times(audited, 0), times_bare=_times(audited, -1),
+        correct=dict(zip(honest.image_id.tolist(), right.mean(0).tolist(), strict=True)),
+        correct_bare={} if bare is None else dict(zip(honest.image_id.tolist(), bare.tolist(), strict=True)),
     )  # fmt: skip
 
 
@@ -235,16 +244,23 @@ def _boundary(rows: Sequence[Judged]) -> Figure:
     return Figure(float(middle), max(0.0, float(lo)), float(hi))
 
 
-def _ratios(audited: Audited) -> dict[str, Bought | None]:
+def ratios_of(
+    bare: Mapping[str, Mapping[int, float]], defended: Mapping[str, Mapping[int, float]], budget: int
+) -> dict[str, Bought | None]:
+    """How many queries the second arm takes beside the first, by access of the champion, on images that both have."""
     found: dict[str, Bought | None] = {}
-    for place, step in enumerate(audited.steps):
-        if step.role == "champion":
-            arms = [_times(audited, run) for run in audited.done if run.step == place]
-            found[step.access] = bought(
-                arms[-1], arms[0], audited.config.budget
-            )  # one run is both arms without a defense
+    for access in (access for access in defended if access in bare):
+        images = [image for image in defended[access] if image in bare[access]]
+        arms = [[arm[access][image] for image in images] for arm in (bare, defended)]
+        found[access] = bought(arms[0], arms[1], budget)
     return found
 
 
-def _times(audited: Audited, run: Done) -> Floats:
-    return np.array([run.outcomes[image].at for image in audited.ids], dtype=np.float64)
+def _times(audited: Audited, arm: int) -> dict[str, dict[int, float]]:
+    """By access of a champion, the queries of its first (0) or last (-1) run: one is both, without a defense."""
+    found: dict[str, dict[int, float]] = {}
+    for place, step in enumerate(audited.steps):
+        if step.role == "champion":
+            run = [run for run in audited.done if run.step == place][arm]
+            found[step.access] = {image: run.outcomes[image].at for image in audited.ids}
+    return found

@@ -182,7 +182,7 @@ def check(gates: Mapping[str, Gate], f: Figures) -> tuple[Sequence[str], Sequenc
     for text, gate in gates.items():
         try:
             if gate(f):
-                failed.append(f"FAILED: {text}: {f.defense} on {f.model}")
+                failed.append(f"gate failed: {text}: {f.defense} on {f.model}")
         except Unmeasured as told:
             unchecked.append(str(told))
     return failed, unchecked

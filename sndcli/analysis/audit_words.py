@@ -50,7 +50,7 @@ def bought_words(figures: Figures) -> str:
     """``1.8 [1.4, 2.4] times the queries``; where half of the images stand, more than so many."""
     ratio = figures.ratio
     if ratio is None:
-        return "nothing that could be measured: half of the images stand without it"
+        return "an unknown number of queries, since half of the images stand without it"
     if ratio.at_least is not None:
         return f"more than {ratio.at_least:.1f} times the queries (at least {ratio.lo:.1f})"
     upper = f"{ratio.hi:.1f}" if math.isfinite(ratio.hi) else "∞"
@@ -93,7 +93,7 @@ def _of_battery(f: Figures) -> Iterator[Flag]:
     champions = [one for one in f.steps if one.step.role == "champion"]
     others = [one for one in f.steps if one.step.role != "champion"]
     best = max(others, key=lambda one: one.alone, default=None)
-    if best is not None and best.alone > DISAGREE * f.n:
+    if best is not None and best.alone > max(1, DISAGREE * f.n):
         names = " and ".join(one.step.attack for one in champions)
         text = (
             f"{best.step.attack} alone breaks {best.alone} of {f.n} images, which {names} should have broken; "

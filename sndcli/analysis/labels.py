@@ -11,7 +11,7 @@ from sndcli.analysis.setting import Setting
 
 SHORTEST = 8  # characters of a digest that are shown
 # Keys of a setting by what they are of; `options.…` are the attack's too.
-ATTACK = ("attack", "engine", "preset", "settings", "references")
+ATTACK = ("attack", "engine", "preset", "settings", "references", "target")
 MODEL = ("model", "model_digest")
 DATA = ("dataset", "dataset_digest")
 DEFENSE = ("defense", "sigma", "beta", "clip", "weights", "weights_digest")

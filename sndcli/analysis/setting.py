@@ -21,7 +21,7 @@ VARIES = {
 KNOWN = VARIES | {
     "attack", "engine", "dataset", "model", "defense", "votes", "norm", "eps", "preset", "settings", "options",
     "model_digest", "dataset_digest", "quantize", "select", "select_by", "precision", "compiled", "device",
-    "references", "plugins", "protocol", "eps_also",
+    "references", "plugins", "protocol", "eps_also", "target",
 }  # fmt: skip
 UNUSED: tuple[object, ...] = (None, False, "", [], {}, ())  # what a config leaves out is as good as one of these
 
@@ -52,6 +52,7 @@ class Setting:
         plugins: as JSON.
         protocol: its number.
         eps_also: further ε at which points were verified.
+        target: which label a targeted attack was after, empty for any but the true one.
         other: what else is in the config, as (key, JSON), sorted.
         model_tag, data_tag, tags: what is added to the words where settings are shown together that would read alike.
     """
@@ -84,6 +85,7 @@ class Setting:
     protocol: int = PROTOCOL
     eps_also: tuple[float, ...] = ()
     device: str = "cpu"
+    target: str = ""
     other: tuple[tuple[str, str], ...] = ()
     model_tag: str = field(default="", compare=False)
     data_tag: str = field(default="", compare=False)
@@ -92,7 +94,7 @@ class Setting:
     @property
     def attacked(self) -> str:
         """The attack in words: ``hsja``, ``hsja (foolbox)``, ``simba na (eps=0.1)``."""
-        return attack_words(self.attack, self.engine, self.preset, self.settings)
+        return attack_words(self.attack, self.engine, self.preset, self.settings, self.target)
 
     @property
     def modelled(self) -> str:
@@ -176,6 +178,7 @@ def setting_of(config: Mapping[str, Any]) -> Setting:
         config.get("select_by") or None, config.get("precision") or "fp32", bool(config.get("compiled")),
         tuple(" ".join(pair) for pair in config.get("references") or ()), _json(config.get("plugins")),
         config.get("protocol", 1), tuple(config.get("eps_also") or ()), config.get("device") or "cpu",
+        config.get("target") or "",
         tuple(sorted((key, json.dumps(value, sort_keys=True)) for key, value in rest.items() if value not in UNUSED)),
     )  # fmt: skip
 

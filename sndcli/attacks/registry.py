@@ -35,7 +35,7 @@ ATTACKS = {
             "HopSkipJump (Chen, Jordan, Wainwright 2020)",
         ),
         Entry(
-            "hsja-na", "sndcli.attacks.decision.hsja_na", "labels", ("l2",), ("sequential", "majority"),
+            "hsja-na", "sndcli.attacks.decision.hsja_na", "labels", ("l2", "linf"), ("sequential", "majority"),
             "HopSkipJump that knows of the noise (ours)",
         ),
         Entry(

@@ -63,6 +63,9 @@ class AttackSpec(Generic[OptionsT]):
         summary: one line for ``snd ls attacks``.
         run: ``run(oracle, streams, options)``; with `references` these follow as a fourth argument.
         references: whether it takes reference models, the attacker's own.
+        warm_start: whether it begins with them where some are given, as a fourth argument too, and else without.
+        targeted: whether it can be after one label (``--target``): it asks the oracle's criterion alone, and a label
+            attack starts from `Oracle.starts` where there are some.
         by_norm: norm -> preset, for norms with a default of their own.
         scales: ``scales(options, d, distance, sigma)``: how far it looks on images of d values at that L2 distance from
             the clean one, under noise σ. The first number is the standard deviation of a probe along the normal of the
@@ -86,6 +89,8 @@ class AttackSpec(Generic[OptionsT]):
     summary: str
     run: Callable[Concatenate[Oracle, Streams, OptionsT, ...], None]
     references: bool = False
+    warm_start: bool = False
+    targeted: bool = False
     by_norm: Mapping[str, str] = field(default_factory=dict)
     scales: Callable[[OptionsT, int, float, float], Scales | None] | None = None
     wider: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from sndcli.cli.compare import Compare
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.explain import Explain
+from sndcli.cli.league import League
 from sndcli.cli.ls import Ls
 from sndcli.cli.merge import Merge
 from sndcli.cli.panels import Panelled
@@ -55,6 +56,7 @@ app.command("attack", cls=Panelled)(Attack)
 app.command("adaptive", cls=Panelled)(Adaptive)
 app.command("sigma-sweep", cls=Panelled)(SigmaSweep)
 app.command("audit", cls=Panelled)(Audit)
+app.command("league", cls=Runner)(League)
 app.command("report", cls=Spreading)(Report)
 app.command("compare", cls=Runner)(Compare)
 app.command("status", cls=Runner)(Status)

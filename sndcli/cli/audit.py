@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sndcli.analysis.audit_figures import Gate
     from sndcli.cli.output import Shown
     from sndcli.runs.audit import Audit as Planned
-    from sndcli.runs.audit import Audited
+    from sndcli.runs.audited import Audited
     from sndcli.runs.listener import Listener
     from sndcli.runs.request import Request
 
@@ -124,7 +124,7 @@ class Audit(o.NoiseOptions, o.LongTalk, ShardOptions, o.MachineOptions, o.Defens
                 references=None if self.reference is None else tuple(self.reference),
                 norm=one_of(self.norm, o.NORMS, "--norm"), eps=eps, budget=budget, images=images, seed=self.seed,
                 unit=self.unit, device=self.device, precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled),
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled, self.shard is not None),
                 out=self.out, fresh=self.fresh,
             )  # fmt: skip
 

@@ -35,9 +35,12 @@ def _choice(value: str) -> str:
     return choice
 
 
-def wished(choice: str) -> bool | None:
-    """Whether networks are compiled; None: it is left open."""
-    return CHOICES[choice]
+def wished(choice: str, parted: bool = False) -> bool | None:
+    """Whether networks are compiled; None: it is left open.
+
+    For a run that is `parted` among machines it is not: one with a compiler and one without must choose alike.
+    """
+    return False if parted and choice == "auto" else CHOICES[choice]
 
 
 Compile = Annotated[
@@ -45,6 +48,6 @@ Compile = Annotated[
     typer.Option(
         NAME, metavar="auto|on|off", callback=_choice,
         help="Compile the network (on the CPU: needs a C++ compiler). auto: in attacks that have a million queries and "
-        "more; --compile alone: on; also --no-compile.",
+        "more and no --shard; --compile alone: on; also --no-compile.",
     ),
 ]  # fmt: skip

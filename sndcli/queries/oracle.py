@@ -54,6 +54,8 @@ class Oracle:
         criterion: which answers are adversarial; without one, all but the true label (untargeted).
         confirm: paid answers, at most, that must confirm what a score attack takes for its success; 0: none.
         verified: ends the attacks of images whose submitted point unpaid draws confirm.
+        starts: ``[N, k, C, H, W]``: points that may meet the criterion, for attacks that need one to start from; with
+            them no other is looked for.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Oracle:
         criterion: Criterion | None = None,
         confirm: int = 0,
         verified: Verified | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("votes", votes)):
             if value < 1:
@@ -82,7 +85,8 @@ class Oracle:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
-        self.criterion, self.confirm, self._verified = criterion or Misclassified(y), confirm, verified
+        self.criterion, self.starts = criterion or Misclassified(y), starts
+        self.confirm, self._verified = confirm, verified
         self._active = np.ones(len(x0), dtype=np.bool_)
         self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.active = ~self.initially_wrong  # bool [N]: images still under attack

@@ -60,7 +60,7 @@ def stages(draws: int) -> tuple[Stage, ...]:
 
     Example:
         >>> [(stage.asked, stage.many) for stage in stages(25)]
-        [(8, 8), (12, 11), (16, 13), (20, 14), (24, 14), (25, 0)]
+        [(8, 8), (12, 11), (16, 12), (20, 13), (25, 0)]
     """
     found, asked = [], FIRST
     while asked + STEP <= draws:  # after a last answer of its own a share of 1/2 would not say of which kind it was
@@ -114,7 +114,7 @@ def expected(draws: int, p: float) -> float:
 
     Example:
         >>> [round(expected(100, p)) for p in (0.0, 0.2, 0.5, 1.0)]
-        [12, 27, 91, 12]
+        [12, 28, 95, 12]
     """
     chances, mean, asked = np.array([1.0]), 0.0, 0
     for stage in stages(draws):

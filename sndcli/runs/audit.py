@@ -11,10 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from sndcli.attacks.registry import REFERENCES
@@ -24,72 +22,20 @@ from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.models.opaque import Model
 from sndcli.runs import honest, points
-from sndcli.runs.battery import BATTERY, FINAL, VERIFY, YARDSTICK_IMAGES, Access, Step, battery, before, claims
+from sndcli.runs.audited import FINAL, FOLDER, Audited, Done, Facts, honest_of, same_runs, write
+from sndcli.runs.battery import BATTERY, VERIFY, YARDSTICK_IMAGES, Access, Step, battery, before, claims
 from sndcli.runs.config import RunConfig
 from sndcli.runs.executors.base import Executor, Here
-from sndcli.runs.final import SCHEMA, Attacked, judge
-from sndcli.runs.honest import Honest
-from sndcli.runs.job import Job, Run, Shared
+from sndcli.runs.final import Attacked, judge
+from sndcli.runs.job import Job, Shared
 from sndcli.runs.listener import Listener
-from sndcli.runs.outcomes import Outcome, outcomes
 from sndcli.runs.prepare import not_trained_on, open_source, prepare
 from sndcli.runs.request import Request
 from sndcli.runs.shard import Shard
 from sndcli.runs.victim import Victim
 from sndcli.runs.words import slug
-from sndcli.runs.writing import replacing
 
-FOLDER = "audit"  # of what is beside the runs
 BARE = DefenseSpec()
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished run of the battery.
-
-    Attributes:
-        step: place in the battery.
-        bare: whether it was of the bare model.
-        run: its rows and its file; None where no image was left for it.
-        outcomes: of its images.
-    """
-
-    step: int
-    bare: bool
-    run: Run | None
-    outcomes: dict[int, Outcome]
-
-    @property
-    def run_id(self) -> str | None:
-        """Of the run."""
-        return None if self.run is None else str(self.run.table.column("run_id")[0].as_py())
-
-
-@dataclass(frozen=True)
-class Audited:
-    """A finished audit.
-
-    Attributes:
-        access: of the attacker.
-        config: of the defended champion's run.
-        steps: of the battery.
-        ids: of the images, all that were drawn.
-        done: the runs, in order.
-        final: what final draws say, see `final.SCHEMA`.
-        honest: answers about clean images.
-        passes_differ: whether two answers about one image differed; None without a random defense.
-        path: of the file of `final`.
-    """
-
-    access: Access
-    config: RunConfig
-    steps: tuple[Step, ...]
-    ids: tuple[int, ...]
-    done: tuple[Done, ...]
-    final: pa.Table
-    honest: Honest
-    passes_differ: bool | None
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,13 +145,13 @@ class Audit:
         for place, step in enumerate(self.steps):
             ids = self.images_of(step, done)
             if not ids:
-                done.append(Done(place, False, None, {}))
+                done.append(Done(place, bare=False))
                 continue
             for each in self._arms(step, spec):
                 job = self._job(step, each, ids)
                 run = job.run(each, partial(self._victim, job, each))
-                found = dict(outcomes(run.table, job.config.budget, job.config.eps))
-                done.append(Done(place, each is BARE and spec.effective.name != "none", run, found))
+                bare = each is BARE and spec.effective.name != "none"
+                done.append(Done.of(place, bare, run.path, run.table))
         return self._finish(done)
 
     def _victim(self, job: Job, spec: DefenseSpec) -> Victim:
@@ -222,24 +168,21 @@ class Audit:
     # -- what is beside the runs -----------------------------------------------------------------------------
 
     def _finish(self, done: Sequence[Done]) -> Audited:
-        champion = next(k for k, step in enumerate(self.steps) if step.role == "champion")
-        job = self._job(self.steps[champion], self.request.defense, self.ids)
         spec = self.request.defense
+        champion = next(step for step in self.steps if step.role == "champion")
+        job = self._job(champion, spec, self.ids)
         config = replace(job.config, defense=job.settled(spec))
-        stem = self.request.out / FOLDER / self._name(config)
-        final = self._final(stem.with_name(stem.name + ".final.parquet"), job, spec, done)
-        path = stem.with_name(stem.name + ".honest.parquet")
-        told = None if self.request.fresh else honest.read(path)
-        if told is None:
-            told = honest.measure(self._victim(job, spec), job.data, self.request.seed)
-            honest.write(path, told)
-        first = next(run for run in done if run.step == champion and not run.bare)
-        assert first.run is not None
-        differ = json.loads(first.run.table.schema.metadata[b"run"]).get("passes_differ")
-        return Audited(
-            self.access, config, self.steps, self.ids, tuple(done), final, told, differ,
-            stem.with_name(stem.name + ".final.parquet"),
+        path = self.request.out / FOLDER / (self._name(config) + FINAL)
+        final = None if self.request.fresh else same_runs(path, done)
+        found = Audited(
+            Facts.of(config), self.access, self.steps, self.ids, tuple(done),
+            self._final(job, spec, done) if final is None else final, path,
         )  # fmt: skip
+        if final is None:
+            write(path, found)
+        if self.request.fresh or honest.read(honest_of(path)) is None:
+            honest.write(honest_of(path), honest.measure(self._victim(job, spec), job.data, self.request.seed))
+        return found
 
     def _name(self, config: RunConfig) -> str:
         """A readable name that no other audit has."""
@@ -248,11 +191,8 @@ class Audit:
         model, defended = slug(config.model.split("/")[-1]), slug(config.defense.words)
         return "_".join((BATTERY, slug(config.dataset), model, defended, self.access, f"q{config.budget}", short))
 
-    def _final(self, path: Path, job: Job, spec: DefenseSpec, done: Sequence[Done]) -> pa.Table:
-        """The final draws; those that are there of the same runs."""
-        runs = json.dumps([FINAL, *((run.step, run.bare, run.run_id) for run in done)]).encode()
-        if not self.request.fresh and (there := _read(path, runs)) is not None:
-            return there
+    def _final(self, job: Job, spec: DefenseSpec, done: Sequence[Done]) -> pa.Table:
+        """The final draws."""
         index = job.data.positions(self.ids)
         x0, y = job.data.pixels(index), job.data.labels[index]
         tables = []
@@ -263,17 +203,13 @@ class Audit:
                     mine = [run for run in mine if self.steps[run.step].role == "champion"]
                 if mine:
                     config = replace(job.config, defense=job.settled(each))
-                    victim = self._victim(job, each)
-                    tables.append(judge(arm, access, mine, self.ids, x0, y, victim, config))
-        table = pa.concat_tables(tables).replace_schema_metadata({b"runs": runs})
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-        return table
+                    tables.append(judge(arm, access, mine, self.ids, x0, y, self._victim(job, each), config))
+        return pa.concat_tables(tables)
 
     def _attacked(self, done: Sequence[Done], access: Access, bare: bool) -> Iterator[Attacked]:
         for run in done:
-            if run.run is not None and run.bare == bare and self.steps[run.step].serves(access):
-                yield Attacked(run.step, run.outcomes, partial(points.read, points.path_of(run.run.path)))
+            if run.path is not None and run.bare == bare and self.steps[run.step].serves(access):
+                yield Attacked(run.step, run.outcomes, partial(points.read, points.path_of(run.path)))
 
 
 class _Quiet(Listener):
@@ -285,13 +221,3 @@ class _Quiet(Listener):
     def warn(self, text: str) -> None:
         """See `Listener.warn`."""
         self._listener.warn(text)
-
-
-def _read(path: Path, runs: bytes) -> pa.Table | None:
-    """The final draws in a file where they are of these runs."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
-        return None
-    same = table.schema.metadata is not None and table.schema.metadata.get(b"runs") == runs
-    return table.cast(SCHEMA) if same and table.schema.names == SCHEMA.names else None

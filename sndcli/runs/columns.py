@@ -104,6 +104,12 @@ OF_RUN = (
     _plain("compiled", FLAG, "whether the networks were compiled"),
     Column("device", TEXT, "type of the device of the networks: cpu or cuda", lambda c: c.get("device") or "cpu"),
     Column("references", pa.list_(TEXT), "name and digest of the attacker's own models", _references),
+    Column(
+        "target",
+        TEXT,
+        "the label that a targeted attack is after: next, random or a class; null: untargeted",
+        lambda c: c.get("target") or None,
+    ),
     _json("plugins", "package, version and source hash of the plug-ins used, as JSON; null: none"),
 )
 
@@ -112,6 +118,8 @@ OF_ROW = (
     Column("seed", LONG, "of all randomness of the row"),
     Column("image_id", LONG, "the image's number in its data set"),
     Column("label", INT, "its true class"),
+    Column("target_label", INT, "the label it was to be given; null: untargeted"),
+    Column("start_image", LONG, "the image of that label that was offered first as a start; null: untargeted"),
     Column("status", TEXT, "ok or failed"),
     Column("stop_reason", TEXT, "why its attack ended"),
     Column("queries", LONG, "paid"),

@@ -29,7 +29,8 @@ class RunConfig:
 
     Attributes mirror the command line; `dataset_digest` and `model_digest` say which copy they were. `references`
     are (name, digest) of the attacker's own models; `eps_also` are further ε at which points are verified; `select_by`
-    is name and digest of the model that chose the images, empty where the attacked one did. `unit` is how many images
+    is name and digest of the model that chose the images, empty where the attacked one did. `target` is which label a
+    targeted attack is after, empty for any but the true one. `unit` is how many images
     share a loop, None where the run settles it: nothing but time depends on it, so it is no part of the run's identity.
     `device` is the type of the device: on another than the CPU draws are shared by a unit and kernels round otherwise.
     `stop` is what ends an image's attack (see `queries.stopping`); `image_ids` are the images, in their order, where
@@ -65,6 +66,7 @@ class RunConfig:
     compiled: bool = False
     references: tuple[tuple[str, str], ...] = ()
     select_by: str = ""
+    target: str = ""
     device: str = "cpu"
     stop: Stop = "seen"
     image_ids: tuple[int, ...] = ()
@@ -128,7 +130,8 @@ class RunConfig:
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.names)
         plain |= {"plugins": own} if own else {}
-        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also", "select_by", "image_ids")}
+        often_empty = ("references", "eps_also", "select_by", "target", "image_ids")
+        return {k: v for k, v in plain.items() if v or k not in often_empty}
 
     @property
     def run_id(self) -> str:
@@ -138,7 +141,7 @@ class RunConfig:
     @property
     def attacked(self) -> str:
         """The attack in words."""
-        return attack_words(self.attack, self.engine, self.preset, self.settings)
+        return attack_words(self.attack, self.engine, self.preset, self.settings, self.target)
 
     @property
     def defended(self) -> str:

@@ -25,6 +25,7 @@ from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
 from sndcli.runs.request import Request, Source
 from sndcli.runs.rounding import check_rounding
+from sndcli.runs.targets import attackable, check_target
 
 LINF_EPS = 8 / 255
 
@@ -73,7 +74,7 @@ def prepare(
     r = request
     check_rounding(r.precision, r.defense, r.allow_rounding)
     spec = spec_of(r.attack)
-    sources = _reference_sources(r)
+    sources, target = _reference_sources(r), check_target(r.target, spec, r.dataset)
     usual = protocol_of(r.dataset)
     budget = r.budget if r.budget is not None else usual.budget
     budgets = r.budgets
@@ -97,6 +98,7 @@ def prepare(
     data = opened()[1] if opened else open_data(r, model, listener)
     networks = [load_model(source, r.download) for source in sources]
     data = not_trained_on(data, sources)
+    data = attackable(data, target) if target else data
     if r.image_ids:
         data.positions(r.image_ids)
     select_by, chooser = _chooser(r, model, data, listener)
@@ -110,7 +112,7 @@ def prepare(
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
         mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=bool(r.compiled), device=device.type,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
-        stop=r.stop, image_ids=r.image_ids,
+        stop=r.stop, image_ids=r.image_ids, target=target,
     )  # fmt: skip
     if r.compiled is None:
         config = settled(config, model, r.model, r.out, r.fresh)
@@ -164,7 +166,8 @@ def _reference_sources(request: Request) -> list[str]:
         ConfigError: an attack that takes none; or a data set that has none in the package.
     """
     name, given, dataset = request.attack, request.references, request.dataset
-    if not spec_of(name).references:
+    spec = spec_of(name)
+    if not (spec.references or (spec.warm_start and given)):
         if given:
             raise ConfigError(f"`{name}` takes no reference models: no --reference.")
         return []

@@ -80,6 +80,7 @@ class Request(Source, Machine):
         preset: a parameter set of the attack; None: its default.
         settings: ``key=value`` of its options.
         references: sources of the attacker's own models; None: those of the data set.
+        target: which label it is after: ``next``, ``random`` or a class; empty: any but the true one.
         votes: answers to a question, all paid.
         norm: None: the attack's own.
         eps: the first bounds the attack, submitted points are verified at all; none: the data set's.
@@ -108,6 +109,7 @@ class Request(Source, Machine):
     preset: str | None = None
     settings: tuple[str, ...] = ()
     references: tuple[str, ...] | None = None
+    target: str = ""
     votes: Count = 1
     norm: Norm | None = None
     eps: tuple[Radius, ...] = ()

@@ -16,6 +16,7 @@ from sndcli.queries.oracle import Oracle
 from sndcli.runs import columns
 from sndcli.runs.config import RunConfig
 from sndcli.runs.success import confirmed, fools_bare
+from sndcli.runs.targets import Goal
 
 FAILURES = ("init_failed", "error", "non_finite", "raised", "no_answer")
 
@@ -43,7 +44,14 @@ class Checked:
 
 
 def table_of(
-    config: RunConfig, seed: int, ids: Tensor, labels: Tensor, oracle: Oracle, ledger: Ledger, checked: Checked
+    config: RunConfig,
+    seed: int,
+    ids: Tensor,
+    labels: Tensor,
+    oracle: Oracle,
+    ledger: Ledger,
+    checked: Checked,
+    goal: Goal | None = None,
 ) -> pa.Table:
     """The rows of one unit.
 
@@ -54,6 +62,7 @@ def table_of(
         oracle: that was asked.
         ledger: that it closed.
         checked: what was found afterwards.
+        goal: of a targeted run.
     """
     n, points = len(ids), config.report_points
     events = ledger.events_by_image()
@@ -73,6 +82,8 @@ def table_of(
     phases = {name: counts.tolist() for name, counts in ledger.phases.items()}
     own = {
         "run_id": [config.run_id] * n, "seed": [seed] * n, "image_id": ids.tolist(), "label": labels.tolist(),
+        "target_label": [None] * n if goal is None else goal.labels.tolist(),
+        "start_image": [None] * n if goal is None else list(goal.first),
         "status": [
             "failed" if reason.startswith(FAILURES) or not known else "ok"
             for reason, known in zip(ledger.stop_reason, answered, strict=True)

@@ -20,6 +20,7 @@ from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
 from sndcli.queries.criterion import Criterion, Misclassified
+from sndcli.queries.draws import labels_of
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
 from sndcli.queries.stopping import CLEAN_WRONG, VOTES, Verified
@@ -32,6 +33,7 @@ from sndcli.runs.points import Points
 from sndcli.runs.provenance import device_name
 from sndcli.runs.rows import Checked, table_of
 from sndcli.runs.success import HALF
+from sndcli.runs.targets import Goal, goal_of
 from sndcli.runs.verification import Verification
 from sndcli.runs.victim import Victim
 from sndcli.streams import ImageStreams, Purpose, Streams, hashed
@@ -149,6 +151,12 @@ class Attacker:
         """Of this machine's arithmetic (see `fingerprint_of`)."""
         return fingerprint_of(self.victim)
 
+    def goal(self, y: Tensor, ids: Sequence[int], seed: int) -> Goal | None:
+        """Of a targeted run: what the images with the true labels `y` ``[N]`` are to become."""
+        bare = self.victim.bare
+        right = None if bare is None else (lambda x, label: labels_of(bare(x)) == label)
+        return goal_of(self.config.target, y, ids, seed, right) if self.config.target else None
+
     def _run(self, unit: Unit, log: AnswerLog | None, tell: Tell) -> tuple[pa.Table, Points | None]:
         c, device, index = self.config, self.victim.defended.device, torch.tensor(unit.index, dtype=torch.int64)
         x0, y = self.data.pixels(index).to(device), self.data.labels[index].to(device)
@@ -158,7 +166,8 @@ class Attacker:
         def streams(purpose: Purpose) -> Streams:
             return self.victim.streams(unit.seed, ids, unit.number, purpose)
 
-        criterion = Misclassified(y)
+        goal = self.goal(y, ids.tolist(), unit.seed)
+        criterion = goal.criterion if goal else Misclassified(y)
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(unit.seed, unit.number, "model"))  # for models that draw by themselves
             early = self._look(x0, criterion, streams) if c.stop == "verified" else None
@@ -168,7 +177,7 @@ class Attacker:
                 budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
                 quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
                 streams=draws, criterion=criterion, confirm=VOTES if c.stop == "confirmed" and self.random else 0,
-                verified=early.verified if early else None,
+                verified=early.verified if early else None, starts=goal.starts if goal else None,
             )  # fmt: skip
             if log is not None and isinstance(draws, ImageStreams):
                 oracle.remember(log, draws)
@@ -190,7 +199,7 @@ class Attacker:
         adv_clean = None if adv_clean is None else adv_clean.view(p_adv.shape)
         kept = self._points(unit.seed, index, ledger) if self.save_points else None
         checked = Checked(p0, p_mis, p_adv, adv_clean, boundary, check.draws, check.clean_draws)
-        rows = table_of(c, unit.seed, ids, y, oracle, ledger, checked)
+        rows = table_of(c, unit.seed, ids, y, oracle, ledger, checked, goal)
         meter.ended(rows, True)
         return rows, kept
 
@@ -253,5 +262,5 @@ def run_attack(
 
         foolbox_engine.run(oracle, streams, name)
     else:
-        extra = (references,) if spec.references else ()
+        extra = (references,) if spec.references or spec.warm_start else ()
         spec.run(oracle, streams, options, *extra)

@@ -11,11 +11,12 @@ NORMS = {"l2": "L2", "linf": "L∞"}
 LONGEST = 60  # characters of a part of a file's name
 
 
-def attack_words(attack: str, engine: str, preset: str | None, settings: Sequence[str]) -> str:
-    """``hsja``, ``hsja (foolbox)``, ``simba na (eps=0.1)``."""
+def attack_words(attack: str, engine: str, preset: str | None, settings: Sequence[str], target: str = "") -> str:
+    """``hsja``, ``hsja (foolbox)``, ``simba na (eps=0.1)``, ``hsja to next``."""
     text = attack + (" (foolbox)" if engine == "foolbox" else "")
     text += f" {preset}" if preset else ""
-    return text + (f" ({', '.join(settings)})" if settings else "")
+    text += f" ({', '.join(settings)})" if settings else ""
+    return text + (f" to {target}" if target else "")
 
 
 def defense_words(

@@ -59,11 +59,19 @@ def hsja(
 
 
 def direction(point: Tensor, ask: Ask, draw: Draw, n: int, delta: float, linf: bool = False) -> Tensor:
-    """Σ (φ - φ̄) u over n probes, of length 1, or its sign (eq. 9 and 16); Σ φ u where all answers agree."""
+    """The sum of n probes, of length 1, or its sign (eq. 9 and 16)."""
+    v = probed(point, ask, draw, n, delta, linf)
+    if linf:
+        return v.sign()
+    return v / v.norm() if v.norm() > 0 else v
+
+
+def probed(point: Tensor, ask: Ask, draw: Draw, n: int, delta: float, uniform: bool = False) -> Tensor:
+    """Σ (φ - φ̄) u over n probes; Σ φ u where all answers agree."""
     answers, directions = [], []
     for _ in range(n):
         u = draw.normal()
-        if linf:
+        if uniform:
             u = torch.erf(u / math.sqrt(2))  # uniform on [-1, 1]
         probe = (point + delta * u / u.norm()).clamp(0, 1)
         answers.append(1.0 if ask(probe) else -1.0)
@@ -73,6 +81,4 @@ def direction(point: Tensor, ask: Ask, draw: Draw, n: int, delta: float, linf: b
     v = torch.zeros_like(point)
     for phi, u in zip(answers, directions, strict=True):
         v += (phi - baseline) * u
-    if linf:
-        return v.sign()
-    return v / v.norm() if v.norm() > 0 else v
+    return v

@@ -6,10 +6,11 @@ import math
 from itertools import count
 
 import torch
+from scipy.fft import idctn
 from torch import Tensor
 
-from reference.decisions import Ask, Draw, bisect, uniform_start, vote
-from reference.hsja import direction
+from reference.decisions import Ask, Draw, OutOfBudget, ball, bisect, straight, uniform_start, vote
+from reference.hsja import probed
 from reference.noise import Confirmed, measured
 
 
@@ -18,10 +19,11 @@ class Prior(Draw):
 
     colour: float = 0.0
     window: float = 0.0
+    reduce: int = 0
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """As `Draw.normal`, with covariance C."""
-        u = super().normal(shape)
+        u = self.low() if self.reduce > 1 else super().normal(shape)
         common = u.mean(0)
         own, shared = math.sqrt(1 - self.colour), math.sqrt(1 + (len(u) - 1) * self.colour)
         u = own * (u - common) + shared * common  # C's eigenvectors: the differences of colours, and grey
@@ -33,6 +35,15 @@ class Prior(Draw):
         variance = torch.exp(-torch.tensor(square) / (2 * self.window**2))
         return u * (variance / variance.mean()).sqrt()
 
+    def low(self) -> Tensor:
+        """White noise of the lowest frequencies, of variance 1 on average."""
+        channels, height, width = self.shape
+        rows, columns = height // self.reduce, width // self.reduce
+        spectrum = torch.zeros(self.shape, dtype=self.dtype)
+        spectrum[:, :rows, :columns] = super().normal((channels, rows, columns))
+        u = torch.from_numpy(idctn(spectrum.numpy(), axes=(1, 2), norm="ortho"))
+        return u * math.sqrt(height * width / (rows * columns))
+
 
 def hsja_na(
     x: Tensor,
@@ -42,6 +53,8 @@ def hsja_na(
     sigma_hat: str,
     pairs: int,
     floor: float,
+    bend: float,
+    widest: float,
     grid: int,
     votes: int,
     lead: int,
@@ -49,6 +62,8 @@ def hsja_na(
     initial_evals: int,
     max_evals: int,
     step: float,
+    halvings: int,
+    memory: float,
     outward: float,
     overshoot: float,
     safety: float,
@@ -56,13 +71,18 @@ def hsja_na(
     confirm_lead: int,
     start_scale: float,
     start_draws: int,
-    colour: float,
-    window: float,
+    colour: float | None,
+    window: float | None,
+    reduce: int | None,
     eps: float = math.inf,
 ) -> None:
     """Submits after each projection a point a little further out, which `confirm` answers confirm."""
     prior = Prior(draw.streams, draw.image, draw.shape)
-    prior.colour, prior.window = colour, window
+    prior.colour = 0.8 if colour is None else colour  # as measured on small pictures
+    prior.window = 0.6 if window is None else window
+    prior.reduce = reduce or 0
+    linf = ask.norm == "linf"
+    path = ball if linf else straight
     sigma, root_d = 0.0, math.sqrt(x.numel())
     submit = Confirmed(ask, x, eps, confirm, confirm_lead, overshoot, safety)
     if sigma_hat != "estimate":
@@ -71,13 +91,24 @@ def hsja_na(
     def decided(z: Tensor) -> bool:
         return vote(ask, z, votes, lead)
 
+    def in_l2(z: Tensor) -> float:
+        return max(float((z.clamp(0, 1) - x).norm()), 1e-6)
+
     def width_at(far: Tensor) -> float:
-        return min(0.5, max(1.5 / grid, fineness * sigma / max(ask.distance(far), 1e-6)))
+        return min(0.5, max(1.5 / grid, fineness * sigma / in_l2(far)))
 
     def projected(far: Tensor) -> Tensor:
-        found = bisect(decided, x, far, width_at(far))
-        submit(found, sigma)
+        found = bisect(decided, x, far, width_at(far), path)
+        submit(found, sigma * ask.distance(found) / in_l2(found))
         return found
+
+    def stepped(point: Tensor, target: Tensor) -> Tensor | None:
+        for k in range(halvings + 1):
+            z: Tensor = point + (target - point) / 2.0**k
+            z = (z + outward * (z - x)).clamp(0, 1)
+            if not halvings or decided(z):
+                return z
+        return None
 
     if start_scale:
         start = growing_start(x, ask, draw, prior, start_scale, start_draws, votes, lead)
@@ -89,17 +120,28 @@ def hsja_na(
     point = projected(far)
     if sigma_hat == "estimate":
         sigma = measured(x, point, ask, draw, pairs)
+    total = torch.zeros_like(x)
     for t in count(1):
         answers = 1.0 if votes == 1 else 1.5 * lead if lead else 0.75 * votes  # expected of a vote
-        reserve = math.ceil(answers * math.ceil(math.log2(1 / width_at(far)))) + (confirm_lead + 1 if confirm else 0)
+        reserve = math.ceil(answers * math.ceil(math.log2(1 / width_at(far))))
+        reserve += ((lead or votes // 2 + 1) if halvings else 0) + (confirm_lead + 1 if confirm else 0)
         n = min(int(initial_evals * math.sqrt(t)), max_evals, ask.left - reserve)
         if ask.distance(point) < 1e-6 or n < min(30, initial_evals):
             return
-        delta = max(1.5 * root_d * ask.distance(far) / grid, floor * sigma * root_d)
-        v = direction(point, ask, prior, n, delta)
-        z = (point + step * ask.distance(point) / math.sqrt(t) * v).clamp(0, 1)
-        far = (z + outward * (z - x)).clamp(0, 1)
-        point = projected(far)
+        a = max(1.5 * in_l2(far) / grid, bend * math.sqrt(sigma) if bend else floor * sigma)
+        v = probed(point, ask, prior, n, root_d * (min(a, widest) if widest else a))
+        if linf:
+            total = memory * total + v
+            target = x + ask.distance(point) * total.sign()
+        else:
+            target = point + step * ask.distance(point) / math.sqrt(t) * (v / v.norm() if v.norm() > 0 else v)
+        try:
+            z = stepped(point, target.clamp(0, 1))
+        except OutOfBudget:
+            return
+        if z is not None:
+            far = z
+            point = projected(far)
 
 
 def growing_start(

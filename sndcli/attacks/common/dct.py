@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy.fft import dct
@@ -39,12 +41,16 @@ class LowFrequencies:
     Args:
         reduce: the lowest 1/`reduce` of the frequencies along each axis, at least one; 0 or 1: all.
         x0: images ``[N, C, H, W]``.
+
+    Attributes:
+        scale: by which directions of this kind have a pixel variance of 1 on average.
     """
 
     def __init__(self, reduce: int, x0: Tensor) -> None:
         height, width = (max(1, side // max(1, reduce)) for side in x0.shape[2:])
         self._rows = dct_rows(x0.shape[2])[:height].to(x0)
         self._columns = dct_rows(x0.shape[3])[:width].to(x0)
+        self.scale = math.sqrt(x0.shape[2] * x0.shape[3] / (height * width))  # what brings a pixel's variance to 1
         self._white = (height, width) == tuple(x0.shape[2:])
 
     def __call__(self, streams: Streams, image: Tensor, like: Tensor) -> Tensor:

@@ -81,7 +81,8 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
 def first_start(
     oracle: Oracle, draw: Callable[[int, Tensor], Tensor], tries: int, ask: Ask = Oracle.adversarial
 ) -> tuple[Tensor, Tensor]:
-    """As `uniform_start`, of what `draw` makes for images ``[n]`` at each try, counted from 1."""
+    """As `uniform_start`, of what `draw` makes for images ``[n]`` at each try, counted from 1; or of given starts."""
+    draw, tries = offered(oracle, draw, tries)
     points = oracle.x0.clone()
     pending = active(oracle)
     for k in range(1, tries + 1):
@@ -94,6 +95,16 @@ def first_start(
         pending = pending[~found & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
     return points, active(oracle)
+
+
+def offered(
+    oracle: Oracle, draw: Callable[[int, Tensor], Tensor], tries: int
+) -> tuple[Callable[[int, Tensor], Tensor], int]:
+    """What starts are tried, and how many: those that the oracle offers, where it does, and else what `draw` makes."""
+    given = oracle.starts
+    if given is None:
+        return draw, tries
+    return lambda k, image: given[image, k - 1], min(tries, given.shape[1])
 
 
 def straight(x: Tensor, z: Tensor, e: Tensor) -> Tensor:

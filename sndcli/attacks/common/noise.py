@@ -8,7 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.geometry import Ask, Draw, active, bisect, gaussian, norms, per_image, uniform_start, unit
+from sndcli.attacks.common.geometry import (
+    Ask,
+    Draw,
+    active,
+    bisect,
+    gaussian,
+    norms,
+    offered,
+    per_image,
+    uniform_start,
+    unit,
+)
 from sndcli.errors import ConfigError
 from sndcli.queries.call import Phase
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -142,7 +153,13 @@ def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: i
 
 
 def growing_start(
-    oracle: Oracle, streams: Streams, scale: float, tries: int, ask: Ask, draw: Draw = gaussian
+    oracle: Oracle,
+    streams: Streams,
+    scale: float,
+    tries: int,
+    ask: Ask,
+    draw: Draw = gaussian,
+    begun: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gaussian noise around the clean images, larger by a tenth at every try, until its answer is adversarial.
 
@@ -158,19 +175,27 @@ def growing_start(
         tries: at most; images that find none are retired as ``init_failed``.
         ask: confirms an adversarial answer.
         draw: directions of unit variance.
+        begun: points ``[N, C, H, W]``, and bool ``[N]``: where they are starts already.
 
     Returns:
         as `uniform_start`.
     """
-    points = oracle.x0.clone()
-    pending = active(oracle)
+    points, pending = oracle.x0.clone(), active(oracle)
+    if begun is not None:
+        points, pending = begun[0].clone(), pending[~begun[1][pending]]
     growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
-    for k in range(tries):
-        if not len(pending):
-            break
+
+    def drawn(kth: int, image: Tensor) -> Tensor:
+        k = kth - 1
         late, turn = (k - growing) % len(LATE), (k - growing) // len(LATE)
         length, direction = (scale * GROWTH**k, draw) if k < growing else (LATE[late], (gaussian, draw)[turn % 2])
-        tried = (points[pending] + length * direction(streams, pending, points)).clamp_(0.0, 1.0)
+        return (points[image] + length * direction(streams, image, points)).clamp_(0.0, 1.0)
+
+    tries_of, tries = offered(oracle, drawn, tries)
+    for k in range(1, tries + 1):
+        if not len(pending):
+            break
+        tried = tries_of(k, pending)
         found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
         found = found[ask(oracle, tried[found], pending[found], "start") == 1]
         points[pending[found]] = tried[found]

@@ -235,6 +235,7 @@ SPEC = AttackSpec[Options | boundary_art.Options](
     },
     summary="Boundary Attack (Brendel, Rauber, Bethge 2018)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("spherical_step=0.1", "delta=0.1"),
     told="sigma_hat={}",

@@ -198,6 +198,7 @@ SPEC = AttackSpec(
     },
     summary="CGBA: a boundary point found on a half-circle (Reza, Rahmati, Wu, Dai 2023)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("probe=0.003", "probe=0.02"),
     floor="tolerance={}",

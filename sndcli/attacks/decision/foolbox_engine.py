@@ -53,17 +53,30 @@ def build(name: str, norm: str) -> Any:
     return HopSkipJumpAttack(constraint=norm) if name == "hsja" else BoundaryAttack()
 
 
-def _attacked(attack: Any, x: Tensor, y: Tensor, ask: Ask) -> None:
+def _attacked(attack: Any, x: Tensor, y: Tensor, starts: Tensor | None, ask: Ask) -> None:
+    """Attacks an image away from its label `y`; with `starts` ``[k, C, H, W]`` towards the label `y`, from the first
+    of them that is answered so.
+    """
     import foolbox
 
     model = foolbox.PyTorchModel(_Door(ask, y), bounds=(0, 1), device=x.device)
-    attack.run(model, x[None], foolbox.criteria.Misclassification(y[None]))
+    if starts is None:
+        attack.run(model, x[None], foolbox.criteria.Misclassification(y[None]))
+        return
+    for start in starts:
+        if bool(ask(start[None])[0] == y):
+            attack.run(model, x[None], foolbox.criteria.TargetedMisclassification(y[None]), starting_points=start[None])
+            return
+    raise ValueError("no start has the label wanted")
 
 
 def run(oracle: Oracle, streams: Streams, name: str) -> None:
     """Attacks every active image of the oracle with Foolbox's attack `name`."""
     attack = build(name, oracle.norm)
     seeds = streams.seeds(torch.arange(len(oracle.x0)))
-    x0, y = oracle.x0.cpu(), oracle.y.cpu()
+    x0, given = oracle.x0.cpu(), oracle.starts
+    label, towards = oracle.criterion.surrogate(torch.arange(len(x0), device=oracle.x0.device))
+    y = label.cpu()
+    starts = [each.cpu() for each in given] if given is not None and towards else [None] * len(x0)
     images = active(oracle).tolist()
-    take_turns(oracle, [Turn(partial(_attacked, attack, x0[i], y[i]), i, seeds[i]) for i in images])
+    take_turns(oracle, [Turn(partial(_attacked, attack, x0[i], y[i], starts[i]), i, seeds[i]) for i in images])

@@ -123,17 +123,39 @@ def gradient_direction(
     """Estimated normal of the boundary at `x`, pointing into the adversarial side (paper, eq. 9 and 16).
 
     Args:
+        oracle, x, image, delta, probes, streams: as of `gradient_sum`.
+        linf: uniform directions and a sign step instead of Gaussian ones.
+        draw: as of `gradient_sum`, in L2.
+
+    Returns:
+        ``[n, C, H, W]``, unit L2 norm (L∞: entries ±1); zero where no direction can be told.
+    """
+    v = gradient_sum(oracle, x, image, delta, probes, streams, uniform_direction if linf else draw)
+    return torch.sign(v) if linf else unit(v)
+
+
+def uniform_direction(streams: Streams, image: Tensor, like: Tensor) -> Tensor:
+    """As `gaussian`, uniform on [-1, 1]."""
+    share: Tensor = torch.special.ndtr(gaussian(streams, image, like))
+    return 2 * share - 1
+
+
+def gradient_sum(
+    oracle: Oracle, x: Tensor, image: Tensor, delta: Tensor, probes: Tensor, streams: Streams, draw: Draw
+) -> Tensor:
+    """``Σ (φ - φ̄) u`` over the probes: along the normal it grows by as much for each, across it by chance alone.
+
+    Args:
         oracle: asked about ``clip(x + δ u)``.
         x: ``[n, C, H, W]``, boundary points.
         image: ``[n]``.
         delta: ``[n]``, probe radius δ > 0.
         probes: int64 ``[n]``, number of probes of each image.
         streams: of the directions u.
-        linf: uniform directions and a sign step instead of Gaussian ones.
         draw: of the directions u, before they are scaled to length 1 (ours; see `Prior`).
 
     Returns:
-        ``[n, C, H, W]``, unit L2 norm (L∞: entries ±1); zero where no direction can be told.
+        ``[n, C, H, W]``; zero where no direction can be told.
     """
     n, d = len(image), x[0].numel()
     block = block_size(len(oracle.x0), d)
@@ -146,8 +168,6 @@ def gradient_direction(
         done += take
         nth = torch.repeat_interleave(torch.arange(n, device=x.device), take)
         u = draw(streams, image[nth], x)
-        if linf:
-            u = 2 * torch.special.ndtr(u) - 1  # uniform on [-1, 1]
         center, reach = x[nth], radius[nth]
         perturbed = (unit(u) * reach).add_(center).clamp_(0.0, 1.0)
         answer = oracle.adversarial(perturbed, image[nth], "gradient")
@@ -163,8 +183,7 @@ def gradient_direction(
     mean = sum_phi / count.clamp_min(1)
     baseline = torch.where(mean.abs() == 1.0, torch.zeros_like(mean), mean)  # all agree: Σφu itself
     v = sum_phi_u - per_image(baseline, x) * sum_u
-    v = torch.where(v.isfinite(), v, torch.zeros_like(v))
-    return torch.sign(v) if linf else unit(v)
+    return torch.where(v.isfinite(), v, torch.zeros_like(v))
 
 
 def _step(oracle: Oracle, x: Tensor, image: Tensor, v: Tensor, t: int) -> tuple[Tensor, Tensor]:
@@ -211,6 +230,7 @@ SPEC = AttackSpec(
     },
     summary="HopSkipJump (Chen, Jordan, Wainwright 2020)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("probe_scale=30", "probe_scale=1000"),
     floor="floor={}",

@@ -144,6 +144,7 @@ SPEC = AttackSpec(
     },
     summary="PopSkipJump (Simon-Gabriel, Sheikh, Krause 2021)",
     run=run,
+    targeted=True,
     scales=scales,
     uses_eps=False,
 )

@@ -219,6 +219,7 @@ SPEC = AttackSpec(
     },
     summary="Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("beta=0.01", "beta=0.1"),
     told="sigma_hat={}",

@@ -23,7 +23,7 @@ class RaySearch:
     Args:
         oracle: its clean images are where the rays begin.
         streams: of the start directions.
-        starts: their number.
+        starts: their number; where the oracle offers starts, theirs counts.
         start_tolerance: width of their bisections.
         saving: end a search at its first answer where that is no better.
         limit: L2 length at which a walk outwards gives up.
@@ -40,7 +40,8 @@ class RaySearch:
     ) -> None:
         n, device = len(oracle.x0), oracle.x0.device
         self.oracle, self.streams = oracle, streams
-        self.starts, self.start_tolerance, self.saving, self.limit = starts, start_tolerance, saving, limit
+        self.starts = starts if oracle.starts is None else min(starts, oracle.starts.shape[1])
+        self.start_tolerance, self.saving, self.limit = start_tolerance, saving, limit
         self.state = torch.full((n,), TEST, device=device)
         self.trial_theta = torch.zeros_like(oracle.x0)  # θ', the direction asked about
         self.lam, self.lo, self.hi = (torch.zeros(n, dtype=torch.float64, device=device) for _ in range(3))
@@ -75,7 +76,8 @@ class RaySearch:
         self.oracle.retire(failed, "init_failed")
         self._begin(done[self.best_g[done].isfinite()])
         image = image[~last]
-        direction = self.streams.normal(image, self.oracle.x0)
+        given, x0 = self.oracle.starts, self.oracle.x0
+        direction = self.streams.normal(image, x0) if given is None else given[image, self.tried[image]] - x0[image]
         self.trial_theta[image] = unit(direction)
         self.lam[image] = norms(direction).double()
         self.tried[image] += 1

@@ -62,7 +62,9 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     oracle.retire(image, "exhausted")
 
 
-def ascend(x0: Tensor, y: Tensor, references: Sequence[Reference], o: Options, eps: float, norm: str) -> Tensor:
+def ascend(
+    x0: Tensor, y: Tensor, references: Sequence[Reference], o: Options, eps: float, norm: str, towards: bool = False
+) -> Tensor:
     """The points ``[n, C, H, W]`` inside ε of `x0` that the references mistake most, as far as `o.steps` find them.
 
     Args:
@@ -72,12 +74,14 @@ def ascend(x0: Tensor, y: Tensor, references: Sequence[Reference], o: Options, e
         o: hyper-parameters.
         eps: radius of the ball.
         norm: ``l2`` or ``linf``.
+        towards: the points that they most take for `y` instead.
     """
     x, g, alpha = x0, torch.zeros_like(x0), o.length * eps / o.steps
     for _ in range(o.steps):
         g = o.momentum * g
         for reference in references:
             slope = reference.loss_gradient(x, y)
+            slope = -slope if towards else slope
             g = g + slope / per_image(slope.flatten(1).abs().sum(1).clamp_min(torch.finfo(x.dtype).tiny), x)
         x = project(x + alpha * (g.sign() if norm == "linf" else unit(g)), x0, eps, norm)
     return x

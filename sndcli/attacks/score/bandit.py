@@ -106,6 +106,7 @@ SPEC = AttackSpec(
     },
     summary="Bandits with time and data priors (Ilyas, Engstrom, Madry 2019)",
     run=run,
+    targeted=True,
     by_norm={"linf": "linf"},
     scales=scales,
     wider=("fd_eta=0.1", "fd_eta=1"),

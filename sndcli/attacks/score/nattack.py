@@ -158,5 +158,6 @@ SPEC = AttackSpec(
     },
     summary="NATTACK (Li, Li, Wang, Zhang, Gong 2019)",
     run=run,
+    targeted=True,
     scales=scales,
 )

@@ -127,6 +127,7 @@ SPEC = AttackSpec(
     },
     summary="Natural evolution strategies (Ilyas, Engstrom, Athalye, Lin 2018)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("probe=0.03", "probe=0.1"),
     relatives={"nes-na": None},

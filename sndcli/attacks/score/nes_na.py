@@ -1,4 +1,4 @@
-"""NES-NA (ours): a score attack for a model that adds noise to its input, untargeted, L2 or L∞.
+"""NES-NA (ours): a score attack for a model that adds noise to its input, L2 or L∞.
 
 The gradient is estimated from antithetic pairs of probes, as in NES (`nes`). What changes is what noise of scale σ
 breaks, and what large probes allow:
@@ -13,11 +13,16 @@ breaks, and what large probes allow:
 5. then (preset ``near``) the ray is bisected by votes to its boundary, three blocks are sent around the point found,
    and so on. The closest point that further answers confirm is submitted. Preset ``first`` ends at step 4.
 
+With reference networks it begins at the point of the ball's surface that these mistake most. A vote decides whether it
+is a success already; if not, the first block is sent around it, with a pair along its direction, whose difference says
+how much of the gradient lies there: so a direction that leads nowhere counts for nothing.
+
 Not a published attack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,9 +36,11 @@ from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.scores import project
 from sndcli.attacks.common.trend import Trend
+from sndcli.attacks.common.warm import pair_along, transferred
 from sndcli.attacks.ranges import Count, NonNegative, Odd, Rate, Share, Whole
 from sndcli.attacks.spec import AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
+from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
 from sndcli.streams import Streams
 
@@ -88,8 +95,11 @@ class Options:
         check_scale(self.sigma_hat)
 
 
-def run(oracle: Oracle, streams: Streams, options: Options) -> None:
-    """Attacks every active image until the end of its budget, or, without `shrink`, until success."""
+def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence[Reference] = ()) -> None:
+    """Attacks every active image until the end of its budget, or, without `shrink`, until success.
+
+    `references` are the attacker's own models.
+    """
     o, x0, x, G = options, oracle.x0, oracle.x0.clone(), torch.zeros_like(oracle.x0)
     prior, score, estimated = Prior(o.colour, o.window), score_of(oracle.criterion, o.score), o.sigma_hat == ESTIMATE
     noise = ScoreNoise(oracle, score, o.votes, o.lead, prior.gain(x.shape[1]), known_scale(o.sigma_hat, AT_SIGMA))
@@ -100,6 +110,15 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     oracle.submit(x[image], image)
     if estimated and o.repeats:
         noise.ask(x[image], image, o.repeats, oracle.clean_scores[image])
+    if references:
+        image = active(oracle)
+        x[image] = transferred(oracle, references, image)
+        oracle.submit(x[image], image)
+        won = image[noise.confirmed(x[image], image)]
+        broken_at[won] = 0
+        if not o.shrink:
+            oracle.retire(won, "success")
+    known = pair_along(oracle, x, probe_scale(o, noise.sigma), score) if references else None
 
     for t in range(1, oracle.budget + 1):
         pairs = (oracle.remaining // 2).clamp(max=o.pairs)
@@ -121,6 +140,8 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         odd, even = (told[..., 0] - told[..., 1]) / 2, told.mean(2)
         beta = torch.where((t > o.late) & ~broken, o.late_momentum, o.momentum)
         G.mul_(per_image(beta, G)).index_add_(0, whose, u.mul_(per_image(robust(odd)[there], u)))
+        if known is not None and t == 1:
+            G[image] += known.compared_with(odd, image)
         hunting = ~broken[image]
         trend.see(image[hunting], even[hunting], odd[hunting])
         if estimated:
@@ -194,6 +215,8 @@ SPEC = AttackSpec(
     },
     summary="NES that knows of the noise, and steps onto the surface of the ball (ours)",
     run=run,
+    targeted=True,
+    warm_start=True,
     scales=scales,
     told="sigma_hat={}",
 )

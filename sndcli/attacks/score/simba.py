@@ -78,7 +78,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     order = directions(everyone, size, o, streams)
     axes = [(dct_rows(side) if o.basis == "dct" else torch.eye(side)).to(x0) for side in size[1:]]
     delta = torch.zeros_like(x0)
-    last = Incumbent(oracle.clean_scores.gather(1, oracle.y[:, None]).squeeze(1))  # P_last; paid in phase check
+    last = Incumbent(oracle.criterion.probability(oracle.clean_scores, everyone))  # P_last; paid in phase check
     place = torch.zeros(n, dtype=torch.int64, device=x0.device)
     right = torch.zeros(n, dtype=torch.bool, device=x0.device)
     oracle.submit(x0, everyone)
@@ -87,7 +87,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         image = active(oracle)
         if o.requery and len(first := image[~right[image]]):
             again = oracle.scores((x0[first] + delta[first]).clamp(0.0, 1.0), first, "incumbent")
-            last.again(first, again.gather(1, oracle.y[first, None]).squeeze(1))
+            last.again(first, oracle.criterion.probability(again, first))
             image = active(oracle)
         if not len(image):
             break
@@ -95,7 +95,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
         trial = delta[image] + torch.where(right[image, None, None, None], step, -step)
         points = (x0[image] + trial).clamp(0.0, 1.0)
         scores = averaged(oracle, points, image, "step", o.draws)
-        p = scores.gather(1, oracle.y[image, None]).squeeze(1)
+        p = oracle.criterion.probability(scores, image)
         better = p < last.value(image)  # False where refused
         taken = image[better]
         delta[taken] = trial[better]
@@ -161,6 +161,7 @@ SPEC = AttackSpec(
     },
     summary="SimBA (Guo, Gardner, You, Wilson, Weinberger 2019)",
     run=run,
+    targeted=True,
     scales=scales,
     wider=("epsilon=0.5",),
 )

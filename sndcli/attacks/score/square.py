@@ -52,13 +52,15 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     """Attacks every active image until success or the end of its budget."""
     n, everyone = len(oracle.x0), torch.arange(len(oracle.x0), device=oracle.x0.device)
     linf = oracle.norm == "linf"
+    criterion = oracle.criterion
+    loss = criterion.cross_entropy if criterion.targeted else criterion.margin  # as the authors'
     best, x = Incumbent(oracle.x0.new_full((n,), -torch.inf)), oracle.x0.clone()
     questions = oracle.budget // (oracle.votes * (options.draws + options.requery))
     oracle.submit(x, everyone)
     for iteration in range(oracle.budget):
         image = active(oracle)
         if options.requery and iteration and len(image):
-            best.again(image, oracle.criterion.margin(oracle.scores(x[image], image, "incumbent"), image))
+            best.again(image, loss(oracle.scores(x[image], image, "incumbent"), image))
             image = active(oracle)
         if not len(image):
             break
@@ -69,7 +71,7 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
             p = share(iteration - 1, max(1, questions), options)
             trial = (linf_step if linf else l2_step)(x0, now, oracle.eps, p, streams, image)
         scores = averaged(oracle, trial, image, "proposal", options.draws)
-        value = oracle.criterion.margin(scores, image)
+        value = loss(scores, image)
         taken = (value > best.value(image)) | ((value >= 0) & (not options.requery))
         x[image[taken]] = trial[taken]
         best.replace(image[taken], value[taken], options.draws)
@@ -178,5 +180,6 @@ SPEC = AttackSpec(
     },
     summary="Square Attack (Andriushchenko, Croce, Flammarion, Hein 2020)",
     run=run,
+    targeted=True,
     by_norm={"linf": "autoattack"},
 )
