@@ -16,6 +16,7 @@ from sndcli.attacks.common.prior import priors
 from sndcli.attacks.decision.hsja_na_step import in_l2, stepped_out
 from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import options_of
+from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
 
 
@@ -158,7 +159,8 @@ def test_warm_starts_take_no_references_for_granted() -> None:
     """With an empty list an attack is what it is without one."""
     spec, options = spec_of("nes-na"), options_of(spec_of("nes-na"), None)
     ends = []
-    for more in ([], [[]]):
+    nothing: tuple[list[list[Reference]], ...] = ([], [[]])
+    for more in nothing:
         oracle = oracle_on(half_space(1, sigma=0.01), 2, 60, eps=1.0)
         oracle.check(scores=True)
         spec.run(oracle, streams(), options, *more)
