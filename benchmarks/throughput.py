@@ -1,6 +1,7 @@
 """Paid queries per second of every attack beside the raw forward rate of the same network, in one run.
 
 usage: python benchmarks/throughput.py [--images 100] [--budget 300] [--foolbox] [--only hsja,ba] [--sigma 0.01]
+       python benchmarks/throughput.py --only hsja,ba,simba,square --others
        python benchmarks/throughput.py --model torchvision:resnet50/random --images 8 --budget 100 --only hsja,geoda
 
 Images are the shipped ones for resnet20, else random ones of the model's size, labelled by the model itself.
@@ -8,6 +9,9 @@ The raw rate is the best over a few batch sizes of the same folded network, on r
 defense or an attack; it is measured before and after each attack and the mean of the two is its reference, because
 shared machines drift. Ratios are what to quote. Where an attack asks reference models of its own, their passes are
 not queries: the time they take is left out of its rate, and is given beside it with their number.
+
+``--others`` adds the attacks of Foolbox and ART by themselves (`others.py`) on the same network and images; it needs
+``pip install foolbox adversarial-robustness-toolbox``.
 """
 
 from __future__ import annotations
@@ -64,15 +68,19 @@ class Timed(Reference):
         return found
 
 
+def attacked(victim: Victim, images: int) -> tuple[Tensor, Tensor]:
+    """Images ``[N, C, H, W]`` and their labels."""
+    if victim.classifier.name == "resnet20":
+        data = cifar10.load_shipped()
+        return data.pixels(torch.arange(images)), data.labels[:images]
+    x0 = torch.rand(images, *victim.classifier.input_size, generator=torch.Generator().manual_seed(0))
+    return x0, victim.undefended(x0).argmax(1)
+
+
 def attack_rate(name: str, engine: str, victim: Victim, images: int, budget: int) -> tuple[float, str]:
     """Paid queries a second of an attack on `images` images, and what its reference models did meanwhile."""
     device = victim.defended.device
-    if victim.classifier.name == "resnet20":
-        data = cifar10.load_shipped()
-        x0, y = data.pixels(torch.arange(images)), data.labels[:images]
-    else:
-        x0 = torch.rand(images, *victim.classifier.input_size, generator=torch.Generator().manual_seed(0))
-        y = victim.undefended(x0).argmax(1)
+    x0, y = attacked(victim, images)
     norm = ATTACKS[name].norms[0]
     eps = 0.05 if norm == "l2" else 0.5 / 255  # so small that score attacks, which stop at success, go on
     everyone, streams = torch.arange(images), victim.streams
@@ -100,6 +108,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=300)
     parser.add_argument("--sigma", type=float, default=0.0)
     parser.add_argument("--foolbox", action="store_true")
+    parser.add_argument("--others", action="store_true")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     keep_freed_memory()  # as `snd` does
@@ -118,6 +127,17 @@ def main() -> None:
         rate, note = attack_rate(name, engine, victim, arguments.images, arguments.budget)
         raw = (before + raw_rate(victim, best)) / 2
         print(f"| {name}{note} | {engine} | {rate:.0f} | {raw:.0f} | {rate / raw:.2f} |", flush=True)
+    if arguments.others:
+        import others
+
+        x0, y = attacked(victim, arguments.images)
+        network = victim.undefended.model
+        for name in others.OTHERS:
+            before = raw_rate(victim, best)
+            rate = others.rate(name, network, x0, y, arguments.budget)
+            raw = (before + raw_rate(victim, best)) / 2
+            attack, library = name.split()
+            print(f"| {attack} | {library}'s own | {rate:.0f} | {raw:.0f} | {rate / raw:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

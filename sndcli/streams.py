@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -19,12 +19,15 @@ import torch
 from torch import Tensor
 
 from sndcli.errors import ConfigError
+from sndcli.laws import Law, Taken
 
-Purpose = Literal["attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test"]
+Purpose = Literal["attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test", "confirm"]
 PURPOSES: tuple[Purpose, ...] = (
     "attack", "defense", "verification", "clean", "boundary", "final", "accuracy", "self-test"
 )  # fmt: skip
 SITES = 256  # places that draw, an image and purpose: the layers of a network, say
+HALF = SITES // 2  # of these two purposes, which share their numbers, so that those of all others stay
+SHARING: dict[Purpose, tuple[Purpose, int]] = {"final": ("final", 0), "confirm": ("final", HALF)}
 LARGEST_ID = 2**32 // (len(PURPOSES) * SITES) - 1
 ALIGNMENT = 16  # elements; CPU normal draws are a plain stream only in multiples of this
 
@@ -47,15 +50,20 @@ def seed_of(seed: int, image_id: int, purpose: Purpose, site: int = 0) -> int:
     """
     if not 0 <= image_id <= LARGEST_ID:
         raise ConfigError(f"Expected image ids from 0 to {LARGEST_ID:,} but got {image_id}.")
-    if not 0 <= site < SITES:
-        raise ConfigError(f"Expected at most {SITES} places that draw, but there are more.")
+    shared, first = SHARING.get(purpose, (purpose, 0))
+    most = HALF if purpose in SHARING else SITES
+    if not 0 <= site < most:
+        raise ConfigError(f"Expected at most {most} places that draw, but there are more.")
     key = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
     odd, shift = int.from_bytes(key[:4], "big") | 1, int.from_bytes(key[4:], "big")
-    place = (image_id * len(PURPOSES) + PURPOSES.index(purpose)) * SITES + site
+    place = (image_id * len(PURPOSES) + PURPOSES.index(shared)) * SITES + first + site
     h = (odd * place + shift) % 2**32
     for bits, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         h = ((h ^ (h >> bits)) * factor) % 2**32
     return h
+
+
+PassOver = Callable[[int, int, int], object]
 
 
 class Streams(Protocol):
@@ -97,6 +105,7 @@ class ImageStreams:
     def __init__(self, seed: int, image_ids: Sequence[int], purpose: Purpose) -> None:
         self._seed, self._ids, self._purpose = seed, [int(i) for i in image_ids], purpose
         self._generators: dict[tuple[int, int], torch.Generator] = {}
+        self._taken: Taken | None = None
 
     def _generator(self, image: int, site: int) -> torch.Generator:
         key = (image, site)
@@ -113,32 +122,54 @@ class ImageStreams:
         """Goes on where `state` was taken."""
         self._generators = {key: torch.Generator().set_state(kept.clone()) for key, kept in state.items()}
 
+    @contextmanager
+    def recorded(self) -> Iterator[PassOver]:
+        """See `passing_over`."""
+        taken = self._taken = Taken()
+        try:
+            yield lambda image, made, more: taken.pass_over(image, made, more, self._generator)
+        finally:
+            self._taken = None
+
+    def _drawn(self, image: Tensor, site: int, law: Law) -> Tensor:
+        out = law.empty(len(image))
+        for start, stop, which in _runs(image):
+            law.fill(out[start:stop], self._generator(which, site))
+            if self._taken is not None:
+                self._taken.note(which, site, stop - start, law)
+        return out
+
     def normal(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.normal`."""
         size = math.prod(like.shape[1:])
         padded = -(-size // ALIGNMENT) * ALIGNMENT
-        out = torch.empty(len(image), padded)
-        for start, stop, which in _runs(image):
-            out[start:stop].normal_(generator=self._generator(which, site))
-        return _shaped(out[:, :size], like)
+        return _shaped(self._drawn(image, site, Law("normal", (padded,)))[:, :size], like)
 
     def uniform(self, image: Tensor, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.uniform`."""
-        out = torch.empty(len(image), *like.shape[1:], dtype=like.dtype)
-        for start, stop, which in _runs(image):
-            out[start:stop].uniform_(generator=self._generator(which, site))
-        return out.to(like.device)
+        return self._drawn(image, site, Law("uniform", tuple(like.shape[1:]), like.dtype)).to(like.device)
 
     def gamma(self, image: Tensor, shape: float, like: Tensor, site: int = 0) -> Tensor:
         """See `Streams.gamma`."""
-        out = torch.empty(len(image), *like.shape[1:], dtype=like.dtype)
-        for start, stop, which in _runs(image):
-            out[start:stop] = _gamma(out[start:stop], shape, self._generator(which, site))
-        return out.to(like.device)
+        return self._drawn(image, site, Law("gamma", tuple(like.shape[1:]), like.dtype, shape)).to(like.device)
 
     def seeds(self, image: Tensor) -> list[int]:
         """See `Streams.seeds`."""
         return [seed_of(self._seed, self._ids[i], self._purpose) for i in image.tolist()]
+
+
+def passing_over(streams: Streams | None) -> AbstractContextManager[PassOver]:
+    """Inside, ``pass_over(image, made, more)`` leaves out the draws of `more` answers about an image.
+
+    So that all later draws are those that they would be, had these answers been asked as well. `made` answers about the
+    image were asked inside before. Where a defense draws more for one answer than for another, and where a unit shares
+    a stream, nothing is left out, and later draws are others.
+    """
+    return streams.recorded() if isinstance(streams, ImageStreams) else nullcontext(_nothing)
+
+
+def _nothing(*_: int) -> None:
+    pass
 
 
 class UnitStreams:

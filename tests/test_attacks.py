@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sndcli.attacks.common import geometry
+from sndcli.attacks.common.dct import dct_rows
 from sndcli.attacks.decision import boundary, boundary_art, hsja
 from sndcli.attacks.registry import ATTACKS, spec_of
 from sndcli.attacks.spec import options_of
@@ -425,6 +426,124 @@ def test_cgba_half_circle() -> None:
     assert torch.allclose(lengths, circle.diameter * beta.cos(), atol=1e-6)
     crossing = torch.atan((circle._p.flatten() @ h.w) / (circle._u.flatten() @ h.w)).double()[None]
     assert float((circle.at(crossing, row) - x0).flatten() @ h.w) == pytest.approx(M, abs=1e-6)
+
+
+# -- SurFree -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "budgets", "expected"),
+    [
+        ("authors", [250], [7.7]),
+        pytest.param("authors", [500, 1000, 2500, 5000], [4.9, 3.3, 2.1, 1.64], marks=pytest.mark.slow),
+        pytest.param("example", [250, 500, 1000, 2500, 5000], [8.0, 5.0, 3.4, 2.2, 1.66], marks=pytest.mark.slow),
+        pytest.param("orthogonal", [250, 500, 1000, 2500, 5000], [7.3, 5.1, 3.5, 2.4, 1.7], marks=pytest.mark.slow),
+    ],
+)
+def test_surfree_follows_its_simulation(preset: str, budgets: list[int], expected: list[float]) -> None:
+    """D/m on a half-space, with directions of all frequencies, known to within 15 %."""
+    assert curve("surfree", preset, budgets, frequencies=1.0) == pytest.approx(expected, rel=0.15)
+
+
+def surfree_machine(n: int = 2) -> Any:
+    """SurFree at a point of the plane, before its first answer."""
+    from sndcli.attacks.decision.surfree import Options, _Machine
+
+    h = half_space(4)
+    oracle = oracle_on(h, n)
+    away = torch.randn(n, *SHAPE, generator=generator(1)) / D**0.5 + 0.3 * h.w.view(SHAPE)
+    x = oracle.x0 + away * per_row(M / (away.flatten(1) @ h.w))
+    return h, _Machine(oracle, streams(), Options(orthogonal=True, frequencies=1.0), x)
+
+
+def per_row(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def test_surfree_gathers_the_normal_one_direction_at_a_time() -> None:
+    """z(0) is x_b; with t = (w·v)/(w·u), z(arctan t) is the far end of the arc that is adversarial, at D/√(1 + t²) on
+    the plane, and cos²φ there is cos²φ + (w·v)²."""
+    h, machine = surfree_machine()
+    x0, everyone = machine.oracle.x0, torch.arange(2)
+    u = geometry.unit(machine.x - x0)
+    v = machine.v
+    assert (u * v).flatten(1).sum(1).abs().max() < 1e-5
+    assert geometry.norms(v).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert torch.allclose(machine._arc(everyone, torch.zeros(2).double()), machine.x, atol=1e-6)
+    on_u, on_v = u.flatten(1) @ h.w, v.flatten(1) @ h.w
+    z = machine._arc(everyone, torch.atan(on_v / on_u).double())
+    assert ((z - x0).flatten(1) @ h.w).tolist() == pytest.approx([M, M], rel=1e-4)
+    d, least = geometry.norms(machine.x - x0), geometry.norms(z - x0)
+    assert torch.allclose(least, d / (1 + (on_v / on_u) ** 2).sqrt(), rtol=1e-5)
+    assert torch.allclose((M / least) ** 2, on_u**2 + on_v**2, atol=1e-6)
+
+
+def test_surfree_directions_are_of_the_images_own_low_frequencies() -> None:
+    """And orthogonal to those before; an image of one colour has all that are kept."""
+    from sndcli.attacks.decision.surfree_directions import Directions
+
+    x0 = torch.rand(2, *SHAPE, generator=generator(2))
+    x0[1] = 0.5
+    rows = dct_rows(32)
+    order = torch.arange(32)[:, None] + torch.arange(32)
+    for orthogonal in (False, True):
+        draw = Directions(x0, streams(), 10, 0.5, False, orthogonal)
+        x, image = x0 + 0.1 * torch.randn(x0.shape, generator=generator(3)), torch.arange(2)
+        found = torch.stack([draw(image, x) for _ in range(12)])
+        assert found.flatten(2).norm(dim=2).flatten().tolist() == pytest.approx([1] * 24, abs=1e-5)
+        gram = found[-5:, 0].flatten(1) @ found[-5:, 0].flatten(1).T
+        assert torch.allclose(gram, torch.eye(5), atol=1e-3)
+        high = (rows @ found @ rows.T).square()[..., order > 31].sum(-1)
+        assert float(high.max()) < (0.5 if orthogonal else 1)  # what u, which has all frequencies, takes away
+    first = Directions(x0, streams(), 10, 0.5, False, False)(torch.arange(2), x0)  # no u, so nothing of it
+    assert float((rows @ first @ rows.T)[..., order > 31].abs().max()) < 1e-5
+    assert int(((rows @ first[1] @ rows.T).abs() > 1e-6).sum()) > 900  # two thirds of 3 · 512
+
+
+# -- ARS-OPT -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "margin", "budgets", "expected"),
+    [
+        ("authors", 0.1, [500, 1000], [24.5, 7.8]),
+        pytest.param("authors", 0.1, [2500, 5000, 10000], [2.6, 1.58, 1.25], marks=pytest.mark.slow),
+        pytest.param("authors", 0.25, [1000, 2500, 5000, 10000], [7.8, 2.65, 1.50, 1.15], marks=pytest.mark.slow),
+        pytest.param("large", 0.1, [1000, 2500, 5000, 10000], [5.3, 2.9, 2.15, 1.69], marks=pytest.mark.slow),
+    ],
+)
+def test_ars_opt_follows_its_simulation(preset: str, margin: float, budgets: list[int], expected: list[float]) -> None:
+    """D/m on a half-space, to within 15 %, and 25 % while the distance still falls by half in one iteration."""
+    oracle = attack(oracle_on(half_space(1, margin), 3, budgets[-1], budgets=budgets), "ars-opt", preset)
+    found = (submitted_distance(oracle).median(0).values / margin).tolist()
+    for value, wanted in zip(found, expected, strict=True):
+        assert value == pytest.approx(wanted, rel=0.25 if wanted > 5 else 0.15)
+
+
+def test_ars_opt_gradient_and_momentum() -> None:
+    """cos² of v and the tangential normal is 2K/(πd); a begins at 0.0407 and is 0.0246 in the 33rd iteration."""
+    from sndcli.attacks.decision.ars_opt import Options, _Machine
+    from sndcli.attacks.decision.sign_opt_search import GRADIENT
+
+    h, n = half_space(4), 8
+    oracle = oracle_on(h, n, 300)
+    machine = _Machine(oracle, streams(), Options())
+    away = torch.randn(n, *SHAPE, generator=generator(1)) / D**0.5 + 0.3 * h.w.view(SHAPE)
+    machine.y = geometry.unit(away)
+    machine.g_y = (M / (machine.y.flatten(1) @ h.w)).double()
+    machine.state[:] = GRADIENT
+    for i in range(n):
+        machine._probe(i)
+    along = (machine.y.flatten(1) @ h.w)[:, None]
+    tangential = h.w - along * machine.y.flatten(1)
+    cosine = -(machine.v.flatten(1) * tangential).sum(1) / tangential.norm(dim=1)
+    assert float(cosine.mean()) == pytest.approx((2 * 200 / (math.pi * D)) ** 0.5, abs=0.02)
+    shares = []
+    machine.gamma[:] = 0.5
+    for _ in range(33):
+        machine._look(torch.arange(n))
+        shares.append(float(machine.a[0]))
+    assert (shares[0], shares[32]) == pytest.approx((0.0407, 0.0246), abs=1e-4)
 
 
 # -- RayS ----------------------------------------------------------------------------------------------------

@@ -17,13 +17,16 @@ from sndcli.defenses.input_noise import KINDS, SPREADS, InputNoise
 from sndcli.defenses.model_set import ModelSet
 from sndcli.defenses.output_noise import LogitNoise, LogitScaling
 from sndcli.defenses.parse import build, parse
+from sndcli.defenses.random_features import RandomFeatures
 from sndcli.defenses.registry import ENTRIES
 from sndcli.defenses.score_curve import ScoreCurve, Shape
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.defenses.smoothing import Smoothing
 from sndcli.defenses.terms import name_of, parts
+from sndcli.errors import ConfigError
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.inference import Forward, optimise
+from sndcli.models.sources import load_model
 from sndcli.streams import ImageStreams, drawing
 
 CASES = {  # a defense, and the same with nothing in it
@@ -31,6 +34,10 @@ CASES = {  # a defense, and the same with nothing in it
     "aug": "aug:flip=0,shift=0",
     "set:resnet20|resnet20-seed1|vgg": "",
     "set:resnet20|resnet20-seed1|vgg,mean=2": "",
+    "rfd:nu=2": "rfd:0",
+    "rfd:1,layer=layer1.0": "rfd:nu=0,layer=layer1.0",
+    "rnp": "",
+    "rnp:border=mean,sizes=whole": "",
     "smooth:n=3,sigma=5": "",
     "gate:0.9(noise:sigma=0.3)": "gate:0(noise)",
     "gate:1(aug+logit)": "gate:1(aug:flip=0,shift=0+logit:0)",
@@ -382,3 +389,45 @@ def test_jpeg_of_the_highest_quality_hardly_changes_grey() -> None:
     change = (RandomJPEG(nn.Identity(), 100, 100)(smooth) - smooth).abs()
     assert float(change.max()) <= 2.5 / 255
     assert float((RandomJPEG(nn.Identity(), 5, 5)(images(1)) - images(1)).abs().max()) > 0.05
+
+
+# -- noise inside the network ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_noise_before_the_average_is_noise_on_the_logits() -> None:
+    """Its covariance is ν²WWᵀ/P, P being the places that are averaged; the bare network stays as it is."""
+    network = optimise(load_model("resnet20"), CPU)
+    bare, x = Forward(network, CPU), images(1)
+    before = bare(x)
+    made = RandomFeatures(network, 0.5, generator=generator()).eval()
+    assert made.layer == "layer3"
+    logits = Forward(made, CPU, 128)(x.expand(4000, *SHAPE)) - before
+    w = load_model("resnet20").state_dict()["network.linear.weight"].double()
+    expected = 0.5**2 * w @ w.T / 64
+    found = logits.double().T.cov()
+    assert float((found - expected).abs().max()) < 0.1 * float(expected.diag().max())
+    assert float(logits.mean(0).abs().max()) < 5 * float(expected.diag().max().sqrt()) / 4000**0.5
+    assert torch.equal(bare(x), before)
+    shared = {p.data_ptr() for p in network.parameters()}
+    assert {p.data_ptr() for p in made.parameters()} == shared
+
+
+class Untraceable(Small):
+    """One that `torch.fx` cannot follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if bool(x.isfinite().all()) else x.flatten(1)[:, :10]
+
+
+@torch.no_grad()
+def test_noise_inside_networks_that_cannot_be_traced_and_layers_that_are_not_there() -> None:
+    traced, other = (optimise(Classifier(n, IDENTITY, SHAPE, "small"), CPU) for n in (Small(), Untraceable()))
+    one, two = (RandomFeatures(n, 0.7, "layer1", generator=generator()).eval() for n in (traced, other))
+    torch.testing.assert_close(one(images()), two(images()))
+    assert torch.equal(other(images()), optimise(Classifier(Untraceable(), IDENTITY, SHAPE), CPU)(images()))
+    for network in (traced, other):
+        with pytest.raises(ConfigError, match="layer1"):
+            RandomFeatures(network, 0.7, "layr1")
+    with pytest.raises(ConfigError, match="--compile"):
+        RandomFeatures(optimise(Classifier(Small(), IDENTITY, SHAPE, "small"), CPU, (16,)), 0.7)

@@ -92,7 +92,7 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     found = chosen("attack", "hsja")
     assert (found["sigma"], found["budget"], found["boundary"], found["json"]) == ("0.02", "2kx10", False, True)
     assert (list(found["settings"]), found["batch_size"]) == (["gamma=2", "projected=false"], "64")
-    assert (found["data_dir"], found["compiled"]) == (Path("old"), True)
+    assert (found["data_dir"], found["compiled"]) == (Path("old"), "on")
     monkeypatch.setenv("SND_DATA_DIR", "new")
     assert chosen("attack", "hsja")["data_dir"] == Path("new")
 

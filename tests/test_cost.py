@@ -17,6 +17,7 @@ from sndcli.datasets.load import block_of, load
 from sndcli.defenses.parse import DefenseSpec, parse
 from sndcli.models.classifier import CIFAR10, Classifier
 from sndcli.queries.oracle import Oracle
+from sndcli.queries.sequential import expected
 from sndcli.runs import cost
 from sndcli.runs.config import RunConfig
 from sndcli.runs.experiment import Experiment
@@ -82,7 +83,8 @@ def test_what_a_run_is_made_of() -> None:
     assert found.most.paid == found.usual.paid == 10 * 2 * 400
     assert found.most.verification == 20 * 2 * 2 * 20  # images and seeds, report points, points of each, draws
     assert found.most.boundary == 20 * 2 * 25 * (1 + 14 + 9)
-    assert found.usual.boundary == 20 * 2 * 25 * (1 + 2 + 9)
+    assert found.usual.verification == round(20 * 2 * 2 * expected(20, 0.2)) < found.most.verification
+    assert found.usual.boundary == round(20 * 2 * expected(25, 0.2) * (1 + 2 + 9)) < found.most.boundary
     assert found.most.clean == 20 * 3 * 20 + 16
     assert found.most.mismatch == 20 * 400 // 4
     assert (found.most.selection, found.usual.selection) == (1200, 20)
@@ -181,4 +183,4 @@ def test_the_boundary_is_counted(snd: Snd, tmp_path: Path) -> None:
         json.loads(snd(*options, "--out", tmp_path, *more).stdout)["rows"][0]["unpaid_usual"]
         for more in ((), ("--no-boundary",))
     ]
-    assert unpaid[0] - unpaid[1] == 2 * 25 * 12
+    assert unpaid[0] - unpaid[1] == round(2 * expected(25, 0.2) * 12)

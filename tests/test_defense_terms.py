@@ -27,6 +27,10 @@ def spec(text: str, sigma: float | None = None) -> DefenseSpec:
         ("aug", "aug:flip=0.5,shift=2"),
         ("aug:shift=1,flip=0", "aug:flip=0,shift=1"),
         ("noise", "noise:kind=gauss,sigma=0.01"),
+        ("rnp", "rnp"),
+        ("rnp:mean,sizes=whole+snd", "rnp:border=mean,sizes=whole+snd"),
+        ("rfd:0.5", "rfd:nu=0.5"),
+        ("rfd:layer=layer2,nu=1", "rfd:nu=1,layer=layer2"),
         ("noise:uniform", "noise:kind=uniform,sigma=0.01"),
         ("noise:kind=salt-pepper", "noise:kind=salt-pepper,p=0.001"),
         ("noise:low,sigma=0.02,f=8", "noise:kind=low,sigma=0.02,f=8"),
@@ -52,6 +56,9 @@ def test_every_defense_is_written_in_one_way(written: str, canonical: str) -> No
         ("aug:flip=2", "`flip` to be a number of at least 0 and at most 1"),
         ("aug:shift=x", "`shift`"),
         ("aug(noise)", "without parentheses"),
+        ("rnp:men", "Did you mean `mean`"),
+        ("rfd", "needs `nu`"),
+        ("aug+rfd:1", "so it is innermost"),
         ("aug+aug:shift=2", "each defense once"),
         ("noise:unifrom", "Did you mean `uniform`"),
         ("noise:uniform,p=0.1", "`p` belongs to salt-pepper"),
@@ -111,3 +118,13 @@ def test_a_set_is_known_by_its_weights_and_not_by_their_folder(tmp_path: Path) -
         ids.add(config.run_id)
     assert len(ids) == 1
     assert replace(BASE, defense=replace(made, weights_digest="other")).run_id not in ids
+
+
+def test_the_noise_that_every_direction_sees() -> None:
+    """Squares add up; noise of another shape, inside a gate or inside the network is not among it."""
+    assert spec("noise").noise == spec("snd", 0.01).noise == 0.01
+    assert spec("noise:sigma=0.03+aug+snd", 0.04).noise == pytest.approx(0.05)
+    for text in ("none", "aug", "noise:grey", "noise:low", "noise:contrast", "gate:0.5(noise)", "logit", "rfd:1"):
+        assert spec(text).noise == 0, text
+    assert all((spec("noise:laplace").only_noise, spec("noise+snd", 0.01).only_noise, spec("snd", 0.01).only_noise))
+    assert not any(spec(text).only_noise for text in ("none", "aug+noise", "noise:grey", "rfd:1", "noise:sigma=0"))

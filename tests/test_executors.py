@@ -218,12 +218,13 @@ def test_images_of_a_worker_are_the_same_bits() -> None:
 def test_ticks_of_several_units_are_added() -> None:
     ticks, told = list[Tick](), list[str]()
     gathered = Gathered(10, ticks.append, told.append)
-    rows = pa.table({"seen": [[False, True]] * 2, "queries": [7, 8]})
+    rows = pa.table({"seen": [[False, True]] * 2, "noisy": [[True, False], [False, True]], "queries": [7, 8]})
     gathered.there(rows)
     gathered.hear(0, Tick(30, 0, 4, 1, 0.5, "attack"))
     gathered.hear(1, Tick(10, 0, 4, 2, 0.25, "verification"))
-    assert ticks[-1] == Tick(40, 2, 10, 5, 0.5, "verification")
+    assert ticks[-1] == Tick(40, 2, 10, 5, 0.5, "verification", 1)
     gathered.hear(0, "a warning")
-    gathered.ended(1, pa.table({"seen": [[True]] * 4, "queries": [5] * 4}))
-    assert ticks[-1] == Tick(50, 6, 10, 7, 0.8, "attack")
+    gathered.ended(1, pa.table({"seen": [[True]] * 4, "noisy": [[True], [False], [None], [True]], "queries": [5] * 4}))
+    assert ticks[-1] == Tick(50, 6, 10, 7, 0.8, "attack", 3)
+    assert ticks[-1].provisional == "seen on 7 of 10 images (70 %) so far, noisy on 3 of 6 finished (50 %)"
     assert told == ["a warning"]

@@ -13,6 +13,7 @@ from sndcli.analysis.flags import flags
 from sndcli.analysis.measures import MEASURES, Interval
 from sndcli.analysis.setting import Setting
 from sndcli.analysis.summary import Scales, Summary
+from sndcli.defenses.parse import parse
 
 
 def rate(successes: int, n: int = 100) -> Interval:
@@ -26,7 +27,8 @@ def row(**changes: Any) -> Summary:
         "attack": "hsja-na", "engine": "native", "preset": "sequential", "votes": 1, "norm": "l2", "eps": 1.0,
         "dataset": "cifar10", "model": "resnet20", "defense": "snd", "sigma": 0.01, "beta": None,
         "n": 100, "budget": 1000, "success_seen": rate(62), "success_noisy": rate(60), "floor": 0.05,
-        "probe": 0.01, "search": 0.005, "passes_differ": True, "sigma_round": 0.0, "rounding_share": 0.0,
+        "probe": 0.01, "search": 0.005, "sigma_all": None, "passes_differ": True, "sigma_round": 0.0,
+        "rounding_share": 0.0,
     }  # fmt: skip
     told: dict[str, Any] = base | changes
     setting = Setting(**{f.name: told[f.name] for f in fields(Setting) if f.name in told})
@@ -63,6 +65,18 @@ def test_a_clean_run_raises_nothing() -> None:
 def test_flags_of_one_row(name: str, raising: dict[str, Any], quiet: dict[str, Any]) -> None:
     assert names(row(**raising)) == {name}
     assert names(row(**quiet)) == set()
+
+
+@pytest.mark.parametrize("kind", ["gauss", "uniform", "laplace", "sign"])
+def test_the_noise_of_other_defenses_is_known_too(kind: str) -> None:
+    """As that of snd; of noise that is not the same in all directions nothing is claimed."""
+    spec = parse(f"aug+noise:{kind}", None, None)
+    written = {"sigma": 0.0, "defense": spec.name, "sigma_all": spec.noise}
+    assert names(row(**written)) == set()
+    assert names(row(**written, probe=3e-4)) == {"probe_below_noise"}
+    assert names(row(**written, search=1e-4)) == {"search_below_noise"}
+    older = {"sigma": 0.0, "defense": spec.name, "sigma_all": None}  # a file that compared with no noise
+    assert names(row(**older, probe=3e-4, search=1e-4)) == set()
 
 
 WORST = [

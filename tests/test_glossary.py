@@ -12,7 +12,7 @@ import pytest
 from conftest import Done
 
 from sndcli import glossary
-from sndcli.analysis import flags, measures, tidy
+from sndcli.analysis import audit_words, flags, measures, tidy
 from sndcli.attacks.registry import ATTACKS
 from sndcli.cli.ls import DEFENSES
 from sndcli.errors import ConfigError
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 
 def raised() -> set[str]:
     """Names of flags, as the code that raises them has them."""
-    return set(re.findall(r'Flag\("(\w+)"', Path(flags.__file__).read_text(encoding="utf-8")))
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (flags, audit_words)]
+    return set(re.findall(r'Flag\("(\w+)"', "".join(sources)))
 
 
 def test_every_measure_flag_attack_and_preset_has_an_entry() -> None:

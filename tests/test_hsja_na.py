@@ -159,8 +159,8 @@ def test_warm_starts_take_no_references_for_granted() -> None:
     """With an empty list an attack is what it is without one."""
     spec, options = spec_of("nes-na"), options_of(spec_of("nes-na"), None)
     ends = []
-    nothing: tuple[list[list[Reference]], ...] = ([], [[]])
-    for more in nothing:
+    nothing: list[list[Reference]] = [[]]
+    for more in (nothing[:0], nothing):
         oracle = oracle_on(half_space(1, sigma=0.01), 2, 60, eps=1.0)
         oracle.check(scores=True)
         spec.run(oracle, streams(), options, *more)

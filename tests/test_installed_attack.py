@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import re
 import subprocess
 import sys
@@ -192,6 +193,14 @@ def test_scales_and_flags(snd: Snd, tmp_path: Path) -> None:
         assert not {"search_below_noise", "no_noise_aware"} & raised
         assert ("probe_below_noise" in raised) == (preset == "published")
     assert attacked(snd, tmp_path, "--preset", "knowing")[1]["scales"] == {"probe": 0.01, "search": 0.05}
+
+    answer, run, _ = attacked(snd, tmp_path, "--preset", "published", "--defense", "noise:uniform,sigma=0.02+snd")
+    both = math.hypot(0.01, 0.02)  # the noise of another defense counts beside that of snd
+    assert run["scales"]["sigma_all"] == pytest.approx(both)
+    (flag,) = [flag for flag in answer["flags"] if flag["name"] == "probe_below_noise"]
+    probe = run["scales"]["probe"]
+    assert probe is not None
+    assert f"{both / probe:.0f} times" in flag["text"]
 
     _, run, _ = attacked(snd, tmp_path, "--norm", "linf")
     assert run["config"]["options"]["length"] == 0.01  # its own default of that norm

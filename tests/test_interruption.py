@@ -148,6 +148,20 @@ def test_an_interrupted_verification_asks_no_paid_question_again(bench: Callable
     assert again == passes - paid
 
 
+@pytest.mark.parametrize("attack", ["square", pytest.param("hsja-na", marks=pytest.mark.slow)])
+def test_what_was_confirmed_is_confirmed_again(bench: Callable[..., Bench], attack: str) -> None:
+    """Unpaid draws are made anew, from the same streams, so that the same images end at the same queries."""
+    made = bench(attack, stop="verified")
+    whole, passes, _ = made.run()
+    assert whole is not None
+    assert "confirmed" in whole.column("stop_reason").to_pylist()
+    made.out.unlink()
+    assert made.run(after=2 * passes // 3)[0] is None
+    table, again, _ = made.run()
+    assert same(table, whole)
+    assert again < passes
+
+
 def test_answers_to_other_questions_are_of_no_use(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,4 +73,6 @@ def test_authors_are_those_of_the_summary(paper: citations.Paper) -> None:
     (summary, *_) = [ATTACKS[name].summary for name, each in citations.ATTACKS.items() if each == paper]
     told = re.search(r"\((.*) \d{4}\)", summary)
     assert told
-    assert told.group(1).split(", ") == [author.split()[-1] for author in paper.authors.split(" and ")]
+    names, authors = told.group(1).split(", "), paper.authors.split(" and ")
+    assert len(names) == len(authors)
+    assert all(author.endswith(f" {name}") for name, author in zip(names, authors, strict=True))

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import SHAPE, half_space, oracle_on
+from conftest import SHAPE, generator, half_space, oracle_on
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sndcli.ball import as_sent, distances, sent_inside, within
 from sndcli.errors import ConfigError
 from sndcli.queries.oracle import REFUSED, Oracle
 
@@ -200,3 +201,25 @@ def test_impossible_budgets_are_refused(budget: int, votes: int, budgets: list[i
     with pytest.raises(ConfigError, match="Expected"):
         Oracle(half_space(), torch.rand(1, *SHAPE), torch.zeros(1, dtype=torch.int64), budget=budget, votes=votes,
                budgets=budgets)  # fmt: skip
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 1.0), ("l2", 0.3), ("linf", 8 / 255), ("linf", 0.03)])
+def test_points_on_the_surface_stay_inside_when_they_are_rounded(norm: str, eps: float) -> None:
+    """Rounding lengthens a step by its own noise: without a pull no such point would ever count."""
+    x0 = torch.randint(60, 196, (6, *SHAPE), generator=generator(1)).float() / 255
+    step = torch.randn(6, *SHAPE, generator=generator(2))
+    step = eps * (step.sign() if norm == "linf" else step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+    image = torch.arange(6)
+    sent = sent_inside(x0 + step, x0, image, eps, norm)
+    assert torch.equal(sent, as_sent(sent, quantize=True))
+    distance = distances(sent, x0, image, norm)
+    assert bool(within(distance, eps).all())
+    assert float(distance.min()) > eps - (1 / 255 if norm == "linf" else 0.01 * eps)
+    far = x0 + 1.2 * step
+    assert torch.equal(sent_inside(far, x0, image, eps, norm), as_sent(far, quantize=True))
+    oracle = Oracle(lambda z: torch.tensor([[0.0, 1.0]]).repeat(len(z), 1), x0, torch.zeros(6, dtype=torch.int64),
+                    budget=5, eps=eps, norm=norm, quantize=True)  # fmt: skip
+    oracle.labels(x0 + step, image, "a")
+    oracle.submit(x0 + step, image)
+    assert bool(within(oracle.close().best, eps).all())
+    assert torch.equal(oracle.ledger.submitted[-1], sent)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.ars_opt import ars_opt
 from reference.boundary import boundary
 from reference.boundary_art import boundary_art
 from reference.cgba import cgba
@@ -22,6 +23,7 @@ from reference.hsja_na import hsja_na
 from reference.popskipjump import popskipjump
 from reference.rays import rays
 from reference.sign_opt import sign_opt
+from reference.surfree import surfree
 from torch import Tensor
 
 from sndcli.attacks.registry import ATTACKS, spec_of
@@ -176,6 +178,9 @@ CASES = [
     Case(boundary_art, "ba", "art13"),
     Case(sign_opt, "sign-opt", "authors", settings=("starts=30",)),
     Case(sign_opt, "sign-opt", "saving", settings=("starts=30",)),
+    # Its searches end at 2e-6, near what float32 can tell, and the derivative divides by 1e-3.
+    Case(ars_opt, "ars-opt", "authors", settings=("starts=30", "directions=40"), tolerance=3e-3, alike=100, ties=True),
+    Case(ars_opt, "ars-opt", "large", settings=("starts=30", "directions=40"), tolerance=3e-3, alike=100, ties=True),
     # On 8 x 8 pixels it bisects to 8e-7, and its probes are so short that rounding is 0.1 % of their directions.
     Case(geoda, "geoda", "authors", settings=("sub_dim=4",), tolerance=1e-3, alike=100, ties=True),
     Case(geoda, "geoda", "authors", "linf", settings=("sub_dim=4",), alike=100, ties=True),
@@ -184,6 +189,10 @@ CASES = [
     Case(cgba, "cgba", "authors", tolerance=1e-3),
     Case(cgba, "cgba", "full", tolerance=1e-3),
     Case(cgba, "cgba", "h", tolerance=1e-3, alike=100),
+    Case(surfree, "surfree", "authors"),
+    Case(surfree, "surfree", "example"),
+    Case(surfree, "surfree", "full"),
+    Case(surfree, "surfree", "orthogonal"),
     Case(rays, "rays", "authors", "linf"),
     Case(rays, "rays", "authors"),
     # Many cells have a chance of 1 to seven digits, and in float32 the order of a sum says which has most.

@@ -56,6 +56,25 @@ def test_the_picture_is_there_enlarged_on_grey() -> None:
         assert torch.equal(canvases[k], expected)
 
 
+def test_zero_after_the_normalisation_and_whole_sizes() -> None:
+    """What the network sees of the border is 0; r is uniform on all but the largest size, as in the authors' code."""
+    model = load_model("resnet20").eval()
+    seen: list[torch.Tensor] = []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    defense = build(parse("rnp:border=mean,sizes=whole", None, None), model, CPU)
+    assert isinstance(defense, ResizePad)
+    defense(torch.ones(400, 3, 32, 32))
+    border = (seen[0] - (1 - model.mean) / model.std).abs().amax(1) > 1e-5
+    assert float((seen[0].abs().amax(1) * border).max()) < 1e-5
+    assert bool(border.flatten(1).any(1).all())
+    r, top, _ = defense.geometry(4000, 32)
+    counts = torch.bincount(r)[33:]
+    assert counts.tolist() == pytest.approx([2000, 2000], abs=150)
+    assert (top + r).max() == 35
+    with pytest.raises(ConfigError, match="border"):
+        ResizePad(nn.Identity(), border="mean")
+
+
 def test_a_full_size_canvas_has_no_border() -> None:
     x = torch.zeros(8, 3, 16, 16)
     assert bool((ResizePad(nn.Identity(), 1.5, 1.5)(x) == 0).all())

@@ -84,7 +84,44 @@ def test_pgd_respects_the_cube_and_raises_the_loss_of_the_network() -> None:
         assert loss(model(x), y) > 3 * loss(model(x0), y)
 
 
-@pytest.mark.parametrize("text", ["linf", "linf:0:7", "l3:1:7", "l2:0.5:0", "l2:0.5:seven", "l2:1/0:3", "l2:nan:3"])
+class Scattered(Linear):
+    """The same answers, but gradients of one draw point anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = generator(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = 5 * torch.randn(self.w.shape, generator=self.draws)
+        return super().forward(x) + ((x - x.detach()).flatten(1) @ other)[:, None] * torch.tensor([0.0, 1.0])
+
+
+def test_pgd_over_many_draws_finds_what_single_draws_hide() -> None:
+    x0, y = torch.full((8, 3, 8, 8), 0.5), torch.zeros(8, dtype=torch.int64)
+    best = 0.5 * float(Linear().w.norm())
+    gained = [
+        float(Linear()(PGD.parse(text).perturb(Scattered(), x0, y, generator()))[:, 1].mean()) / best
+        for text in ("l2:0.5:5", "l2:0.5:5:eot=100")
+    ]
+    assert gained[0] < 0.6
+    assert gained[1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linf",
+        "linf:0:7",
+        "l3:1:7",
+        "l2:0.5:0",
+        "l2:0.5:seven",
+        "l2:1/0:3",
+        "l2:nan:3",
+        "l2:1:3:0:0",
+        "l2:1:3:eot=0",
+        "l2:1:3:eot=x",
+    ],
+)
 def test_impossible_pgd_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="Expected"):
         PGD.parse(text)

@@ -21,6 +21,7 @@ import pages
 SHORTER = {
     "attack": "--images 1 --budget 2000 --verify 10 --no-border --no-progress",
     "adaptive": "--dry-run",
+    "audit": "--dry-run",
     "sigma-sweep": "--dry-run",
     "reproduce": "--dry-run",
     "accuracy": "",
@@ -38,6 +39,7 @@ LEFT_OUT = {
     "snd report --plot": "only the option; needs the extra `plot`",
     "snd rnp rse pni": "names of defenses",
     "snd 0.01": "a label of a table",
+    "snd league": "takes hours",
     "snd serve": "goes on until it is stopped",
     "--model http": "needs a server",
     "snd adaptive NAME": "a name to fill in",

@@ -63,7 +63,7 @@ def _of_setting(rows: Sequence[Summary]) -> list[Flag]:
     """Of one setting, its budgets ascending."""
     last = rows[-1]
     found = [*_seen_above_noisy(last), *_falls(rows), *_floor(last)]
-    sigma, place = last.setting.sigma, _where(last, with_budget=False)
+    sigma, place = last.scales.sigma_all or last.setting.sigma, _where(last, with_budget=False)
     probe, search = last.scales.probe, last.scales.search
     if sigma and probe is not None and probe < PROBE_SHARE * sigma:
         sees = "it cannot see" if sigma / probe >= BLIND else "it sees little"

@@ -186,7 +186,7 @@ def median_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     return middle, ordered[..., below], ordered[..., n - 1 - below]
 
 
-def paired_difference(values: Sequence[float], resamples: int = 2000) -> tuple[float, float, float]:
+def paired_difference(values: Sequence[float] | Floats, resamples: int = 2000) -> tuple[float, float, float]:
     """Mean of per-image differences of two outcomes, each in [0, 1], with a 95 % interval.
 
     Percentile bootstrap over images (scipy). Where all differences are the same value v, resampling cannot show that

@@ -23,6 +23,7 @@ class Scales:
 
     Attributes:
         probe, search: how far the attack's probes and searches reach at ε.
+        sigma_all: σ of the noise that these are compared with, where it is not that of ``snd`` alone.
         passes_differ: whether two passes on one image differed, as those of a random defense should.
         sigma_round: width of the noise that rounding alone is; 0 in float32.
         rounding_share: how much of the defense's own noise that is; None without one.
@@ -30,6 +31,7 @@ class Scales:
 
     probe: float | None = None
     search: float | None = None
+    sigma_all: float | None = None
     passes_differ: bool | None = None
     sigma_round: float | None = None
     rounding_share: float | None = None
@@ -155,8 +157,8 @@ def _summary(c: Cut, frames: Sequence[Frame], method: str) -> Summary:
 def _scales(run: Metadata) -> Scales:
     scales, rounding = run.get("scales") or {}, run.get("rounding") or {}
     return Scales(
-        scales.get("probe"), scales.get("search"), run.get("passes_differ"), rounding.get("sigma"),
-        rounding.get("share"),
+        scales.get("probe"), scales.get("search"), scales.get("sigma_all"), run.get("passes_differ"),
+        rounding.get("sigma"), rounding.get("share"),
     )  # fmt: skip
 
 

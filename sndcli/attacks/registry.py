@@ -51,12 +51,21 @@ ATTACKS = {
             "Sign-OPT (Cheng, Singh, Chen, Chen, Liu, Hsieh 2020)",
         ),
         Entry(
+            "ars-opt", "sndcli.attacks.decision.ars_opt", "labels", ("l2",), ("authors", "large"),
+            "ARS-OPT: Sign-OPT with momentum (Xu, Cheng, Xu, Xuan, Ma 2026)",
+        ),
+        Entry(
             "geoda", "sndcli.attacks.decision.geoda", "labels", ("l2", "linf"), ("authors", "raw-224", "step1", "na"),
             "GeoDA (Rahmati, Moosavi-Dezfooli, Frossard, Dai 2020)",
         ),
         Entry(
             "cgba", "sndcli.attacks.decision.cgba", "labels", ("l2",), ("authors", "full", "h"),
             "CGBA: a boundary point found on a half-circle (Reza, Rahmati, Wu, Dai 2023)",
+        ),
+        Entry(
+            "surfree", "sndcli.attacks.decision.surfree", "labels", ("l2",),
+            ("authors", "example", "full", "orthogonal"),
+            "SurFree: circles through the boundary, no gradient (Maho, Furon, Le Merrer 2021)",
         ),
         Entry(
             "rays", "sndcli.attacks.decision.rays", "labels", ("linf", "l2"), ("authors", "na"),

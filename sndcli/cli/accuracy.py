@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.compiling import wished
 from sndcli.cli.machines import SpreadOptions
 from sndcli.cli.ranges import COUNT
 
@@ -58,7 +59,11 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
     beta: o.Beta = None
     repeats: Annotated[int, COUNT, typer.Option(help="Draws of the defense's randomness.")] = 5
     pgd: Annotated[
-        list[str] | None, typer.Option(help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Also accuracy under PGD: linf:8/255:7, l2:0.5:10, l2:1:20:eot=20 (mean gradient of 20 draws); "
+            "repeatable."
+        ),
     ] = None
     pgd_images: Annotated[int, COUNT, typer.Option(help="PGD on the first so many images.")] = 1000
     seed: o.Seed = 0
@@ -86,7 +91,8 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
         from sndcli.training.robustness import PGD, STARTED, robust_accuracy
 
         attacks = {text: PGD.parse(text) for text in self.pgd or ()}
-        if attacks and self.compiled:
+        compiled = bool(wished(self.compiled))
+        if attacks and compiled:
             raise ConfigError("`--pgd` needs gradients, which a compiled network has not: leave out --compile.")
         rows = o.batch_rows(self.batch_size)
         precision = self.arithmetic()
@@ -101,7 +107,7 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
         with spread(self.wish(), [load], place) as executor:
             for given in specs:
                 spec = settle(given, model)
-                victim = Victim.prepare(model, spec, place, rows, precision, self.compiled)
+                victim = Victim.prepare(model, spec, place, rows, precision, compiled)
                 victim.fit_to(data)
                 check_foreign(spec, victim, listener.warn)
                 seeds = range(self.seed, self.seed + (self.repeats if spec.random else 1))
@@ -110,7 +116,7 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
                     def progress(done: int, update: Update = update) -> None:
                         update(done, f"{done} images")
 
-                    recipe = Recipe.of(victim, spec, precision, self.compiled)
+                    recipe = Recipe.of(victim, spec, precision, compiled)
                     values = accuracy_by(executor, victim, Opened(model, source), recipe, data, seeds, progress)
                 mean, std = mean_std(values)
                 n, network = min(self.pgd_images, len(data)), victim.defended.model

@@ -94,7 +94,7 @@ class Adaptive(o.NoiseOptions, o.AttackOptions):
             raise ConfigError("`--out` of a ladder is a folder: it writes one file for each rung.")
         if request.engine != "native":
             raise ConfigError("A ladder runs the native engine.")
-        sigma = defense.sigma if check_scale(self.sigma_hat) == ESTIMATE else float(self.sigma_hat)
+        sigma = defense.noise if check_scale(self.sigma_hat) == ESTIMATE else float(self.sigma_hat)
         norm = request.norm or spec_of(self.name).norms[0]
         climbs = rungs(self.name, request.preset, request.settings, norm, self.sigma_hat, sigma)
         job = prepare(request, listener, self.debug)

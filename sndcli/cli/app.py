@@ -8,11 +8,13 @@ from sndcli import __version__
 from sndcli.cli.accuracy import Accuracy
 from sndcli.cli.adaptive import Adaptive
 from sndcli.cli.attack import Attack
+from sndcli.cli.audit import Audit
 from sndcli.cli.command import Program, Runner
 from sndcli.cli.compare import Compare
 from sndcli.cli.doctor import Doctor
 from sndcli.cli.evidence import Evidence
 from sndcli.cli.explain import Explain
+from sndcli.cli.league import League
 from sndcli.cli.ls import Ls
 from sndcli.cli.merge import Merge
 from sndcli.cli.panels import Panelled
@@ -53,6 +55,8 @@ app.command("accuracy", cls=Panelled)(Accuracy)
 app.command("attack", cls=Panelled)(Attack)
 app.command("adaptive", cls=Panelled)(Adaptive)
 app.command("sigma-sweep", cls=Panelled)(SigmaSweep)
+app.command("audit", cls=Panelled)(Audit)
+app.command("league", cls=Runner)(League)
 app.command("report", cls=Spreading)(Report)
 app.command("compare", cls=Runner)(Compare)
 app.command("status", cls=Runner)(Status)

@@ -101,12 +101,13 @@ def _done(
     from sndcli.errors import SndError
 
     @lru_cache(maxsize=1)
-    def victim(spec: "DefenseSpec") -> "Victim":
-        return runs[0].job.victim(spec)
+    def victim(spec: "DefenseSpec", compiled: bool) -> "Victim":
+        job = runs[0].job
+        return replace(job, config=replace(job.config, compiled=compiled)).victim(spec)
 
     for run in runs:
         try:
-            yield do(run.job, run.spec, partial(victim, run.spec))
+            yield do(run.job, run.spec, partial(victim, run.spec, run.job.config.compiled))
         except Exception as error:
             if len(runs) == 1:
                 raise

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sndcli.cli import defaults
+from sndcli.cli.compiling import spelled
 from sndcli.cli.console import Console
 from sndcli.cli.ranges import check
 from sndcli.cli.terminal import Terminated
@@ -66,6 +67,10 @@ class Runner(TyperCommand):
     def __init__(self, *args: Any, **given: Any) -> None:
         super().__init__(*args, **given)
         defaults.name_variables(self)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the arguments."""
+        return super().parse_args(ctx, spelled(args))
 
     def invoke(self, ctx: Any) -> None:
         """Runs the command; what goes wrong becomes lines and an exit code."""

@@ -21,6 +21,7 @@ DEFENSES = (
     "noise",
     "aug",
     "set",
+    "rfd",
     "smooth",
     "gate",
     "logit",

@@ -19,6 +19,8 @@ class Evidence(o.Talk, o.DataOptions):
     """Measure σ̂, P_mis, how well gradients can be estimated, and the error of averaging, for several σ.
 
     Example: snd evidence --sigmas 0.001,0.01 --images 50 --plot evidence.svg
+
+    With --price, also what a defense makes an attacker pay: snd evidence --price snd --price aug --images 10
     """
 
     sigmas: Annotated[str, typer.Option(help="Noise settings, separated by commas.")] = "0.001,0.01,0.02"
@@ -34,6 +36,15 @@ class Evidence(o.Talk, o.DataOptions):
         COUNT,
         typer.Option(help="Of σ̂ and P_mis on clean images, at most: as many as the model classifies correctly."),
     ] = 1000
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEFENSE",
+            help="Measure σ_m, ρ, h and the price of this defense, as in `--defense`, beside the predicted one; may be "
+            "repeated.",
+        ),
+    ] = None
+    widths: Annotated[str, typer.Option(help="Probe scales of --price.")] = "0.01,0.02,0.03"
     seed: o.Seed = 0
     device: o.Device = "auto"
     batch_size: o.BatchSize = "auto"
@@ -47,6 +58,7 @@ class Evidence(o.Talk, o.DataOptions):
         from sndcli.reports import plots
         from sndcli.runs.writing import check_writable
 
+        widths = report.numbers(self.widths, "--widths")
         noise, scales = report.numbers(self.sigmas, "--sigmas"), report.numbers(self.probes, "--probes")
         if self.out is not None and self.out.suffix != ".parquet":
             raise ConfigError(f"Expected `--out` to end in .parquet but got {self.out}.")
@@ -59,13 +71,15 @@ class Evidence(o.Talk, o.DataOptions):
 
         from sndcli.cli.output import Shown
         from sndcli.datasets.load import choose
-        from sndcli.defenses.parse import parse
+        from sndcli.defenses.parse import parse, settle
         from sndcli.models.inference import reproducible_kernels, resolve_device
         from sndcli.models.opaque import network_of
         from sndcli.paper.evidence import gather, on_clean_images
+        from sndcli.paper.price import prices
         from sndcli.runs.prepare import open_source
         from sndcli.runs.victim import Victim
 
+        priced = [parse(name, None, None) for name in self.price or []]
         (model, data), where = open_source(self.source(), listener), resolve_device(self.device)
         classifier = network_of(model)  # whose gradients are looked at
         rows = o.batch_rows(self.batch_size)
@@ -88,6 +102,12 @@ class Evidence(o.Talk, o.DataOptions):
                 facts += on_clean_images(victim, data, many, sigma, self.draws, self.seed)
                 facts += gather(victim, data.pixels(index), data.labels[index], sigma, probes=scales,
                                 queries=self.queries, draws=self.draws, eps=self.eps, seed=self.seed)  # fmt: skip
+        for spec in priced:
+            listener.note(f"{spec.words}: what it costs an attacker")
+            victim = Victim.prepare(classifier, settle(spec, model), where, rows)
+            with reproducible_kernels(), torch.no_grad():
+                facts += prices(victim, data.pixels(index), data.labels[index], spec.words, widths,
+                                self.queries, self.draws, self.seed)  # fmt: skip
         if self.out is not None:
             report.write(facts, self.out)
             listener.note(f"written: {self.out}")

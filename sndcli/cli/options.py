@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from sndcli.cli import complete
+from sndcli.cli import complete, image_ids
 from sndcli.cli.command import Command
+from sndcli.cli.compiling import Compile, wished
 from sndcli.cli.console import Console
 from sndcli.cli.defaults import ConfigFile
 from sndcli.cli.machines import ShardOptions
@@ -31,6 +32,7 @@ T = TypeVar("T", bound=str)
 NORMS: tuple[Literal["l2", "linf"], ...] = ("l2", "linf")
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 SELECTIONS: tuple[Literal["correct", "all"], ...] = ("correct", "all")
+STOPS: tuple[Literal["seen", "confirmed", "verified"], ...] = ("seen", "confirmed", "verified")
 ENGINES: tuple[Literal["native", "foolbox"], ...] = ("native", "foolbox")
 
 Dataset = Annotated[
@@ -100,7 +102,6 @@ AllowRounding = Annotated[
 BatchSize = Annotated[
     str, typer.Option(help="Rows a forward pass, or auto: measured. No effect on results on the CPU.")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network (on the CPU: needs a C++ compiler).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Nothing on stderr but errors.")]
 Details = Annotated[bool, typer.Option("--details", help="All figures, not only seen, noisy, clean and floor.")]
@@ -181,7 +182,7 @@ class MachineOptions:
     precision: PrecisionOption = "fp32"
     allow_rounding: AllowRounding = False
     batch_size: BatchSize = "auto"
-    compiled: Compile = False
+    compiled: Compile = "auto"
 
     def arithmetic(self) -> Literal["fp32", "bf16"]:
         """``--precision``.
@@ -220,6 +221,10 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
     images: Images = None
     select: SelectOption = "correct"
     select_by: SelectBy = None
+    image_ids: Annotated[
+        str | None,
+        typer.Option(help="These images, in place of --images and --select: 3,17,42, or a file.", metavar="IDS"),
+    ] = None
     budget: Annotated[
         str | None, typer.Option(help="Paid queries an image, at most: 10000 or 10k. Default 10k; imagenet 20k.")
     ] = None
@@ -245,6 +250,11 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                      metavar="next|random|CLASS"),
     ] = None  # fmt: skip
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the attack; repeatable.")] = None
+    stop: Annotated[
+        str,
+        typer.Option(help="What ends an image's attack: its own rule, paid repeats (score attacks), or unpaid draws.",
+                     metavar="seen|confirmed|verified"),
+    ] = "seen"  # fmt: skip
     verify: Annotated[int, COUNT, typer.Option(help="Fresh draws for success_noisy.")] = 100
     mismatch: Annotated[bool, typer.Option("--mismatch", help="Count P_mis (a second, unpaid forward).")] = False
     boundary: Annotated[
@@ -284,11 +294,12 @@ class AttackOptions(LongTalk, ShardOptions, MachineOptions, DefenseOptions, Data
                 eps=radii(self.eps), budget=None if self.budget is None else count(self.budget, "--budget"),
                 budgets=counts(self.budgets, "--budgets"), images=self.images,
                 select=one_of(self.select, SELECTIONS, "--select"), select_by=self.select_by,
+                image_ids=image_ids.read(self.image_ids), stop=one_of(self.stop, STOPS, "--stop"),
                 seed=self.seed, repeats=self.repeats, verify=self.verify, unit=self.unit, quantize=self.quantize,
                 mismatch=self.mismatch, boundary=self.boundary, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=batch_rows(self.batch_size), compiled=self.compiled, out=self.out, fresh=self.fresh,
-                save_points=self.save_points,
+                batch_rows=batch_rows(self.batch_size), compiled=wished(self.compiled, self.shard is not None),
+                out=self.out, fresh=self.fresh, save_points=self.save_points,
             )  # fmt: skip
 
 

@@ -11,24 +11,26 @@ from sndcli.cli.command import Runner
 
 PANELS: Mapping[str, Sequence[str]] = {
     "Model": (
-        "model", "dataset", "data_dir", "download", "images", "select", "select_by", "classes", "skip_broken",
+        "model", "dataset", "data_dir", "download", "images", "select", "select_by", "image_ids", "classes",
+        "skip_broken",
     ),
     "Defense": ("defense", "sigma", "sigmas", "beta", "betas", "defense_weights", "clip", "quantize"),
     "Attack": (
-        "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "target", "engine", "pgd",
+        "access", "preset", "settings", "eps", "norm", "votes", "ladder", "sigma_hat", "reference", "target", "engine",
+        "pgd",
         "pgd_images",
     ),
-    "Budget": ("budget", "budgets", "per_vote_budget"),
+    "Budget": ("budget", "budgets", "per_vote_budget", "quick"),
     "Measuring": (
-        "seed", "repeats", "verify", "accuracy_repeats", "max_drop", "mismatch", "boundary",
+        "seed", "repeats", "stop", "verify", "accuracy_repeats", "max_drop", "mismatch", "boundary",
     ),
     "Machine": (
         "device", "workers", "batch_size", "precision", "allow_rounding", "compiled", "unit", "executor", "address",
         "shard",
     ),
     "Output": (
-        "out", "dry_run", "json", "quiet", "no_progress", "details", "plot", "save_png", "save_points", "fresh",
-        "config", "debug", "help",
+        "out", "dry_run", "fail_if", "format", "json", "quiet", "no_progress", "details", "plot", "save_png",
+        "save_points", "fresh", "config", "debug", "help",
     ),
     "Remote model": (
         "endpoint", "i_am_authorised", "rate", "concurrency", "timeout", "retries", "header_env", "client_cert",

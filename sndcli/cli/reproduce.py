@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.compiling import wished
 from sndcli.cli.console import Console
 from sndcli.cli.machines import SpreadOptions
 from sndcli.cli.ranges import COUNT
@@ -50,7 +51,13 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
         str | None,
         typer.Option(help="As many images as fit into this time here: 8h, 90m, 1h30m. Budgets stay.", metavar="TIME"),
     ] = None
-    finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is there.")] = True
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--run/--no-run",
+            help="Or only show what is there: runs of this command, and what other result files in the folder hold.",
+        ),
+    ] = True
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list runs, queries and time.")] = False
     format: Annotated[str, typer.Option("--format", help="table or md.")] = "table"
 
@@ -60,6 +67,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
         from sndcli.cli.beside import listed, shown
         from sndcli.errors import ConfigError, DataError
         from sndcli.paper import published
+        from sndcli.paper.kept import fill, frames_in
         from sndcli.paper.reproduce import finished, measure, plan_of
         from sndcli.runs.estimate import Planned
 
@@ -79,7 +87,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
             plans = self._fitted(plans, within, listener)
         if self.dry_run:
             return listed(plans)
-        if all(plan.skipped for plan in plans):
+        if self.finish and all(plan.skipped for plan in plans):
             reasons = dict.fromkeys(plan.skipped.rstrip(".") for plan in plans)
             raise DataError(f"Nothing of it can be run here: {'; '.join(reasons)}.")
         runs = [Planned(*plan.ready()) for plan in plans if not plan.skipped]
@@ -91,6 +99,11 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
                     listener.note(f"{plan.case.table}: {plan.case.attack or 'clean images'} against {plan.case.label}")
                     plan.job = replace(plan.ready()[0], executor=executor)
                     measure(plan)
+        if not self.finish and self.out.is_dir():
+            there = frames_in(self.out)
+            for plan in plans:
+                if plan.skipped:
+                    fill(plan, there, self.out)
         self._tell_skipped(plans, listener)
         return shown(plans, self.format)
 
@@ -136,7 +149,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=self.compiled, out=self.out,
+                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out,
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)
 

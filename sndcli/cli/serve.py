@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.compiling import wished
 from sndcli.cli.remote import RemoteOptions
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Serve(o.Talk, o.MachineOptions, o.NoiseOptions, o.DefenseOptions, RemoteOp
                 device=self.device, precision=self.arithmetic(), allow_rounding=self.allow_rounding,
                 defense=parse(self.defense, self.sigma, self.beta, self.clip, self.defense_weights),
                 answer=o.one_of(self.answer, ANSWERS, "--answer"), batch_rows=o.batch_rows(self.batch_size),
-                compiled=self.compiled, host=self.host, port=self.port, workers=self.workers,
+                compiled=bool(wished(self.compiled)), host=self.host, port=self.port, workers=self.workers,
                 token_env=self.token_env or "", log=self.log,
                 limits=Limits(max_body=self.max_body, max_batch=self.max_batch, max_pixels=self.max_pixels),
             )  # fmt: skip

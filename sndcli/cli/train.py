@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sndcli.cli import options as o
+from sndcli.cli.compiling import Compile, wished
 from sndcli.cli.ranges import COUNT, WHOLE, Range
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Train(o.LongTalk):
     seed: o.Seed = 0
     device: o.Device = "auto"
     precision: o.PrecisionOption = "fp32"
-    compiled: o.Compile = False
+    compiled: Compile = "auto"
 
     def run(self, listener: "Listener") -> "Shown":
         """Trains, or continues."""
@@ -103,7 +104,7 @@ class Train(o.LongTalk):
                 done = p.epoch + p.step / p.steps if p.step < p.steps else p.epoch
                 update(done, f"{text}, {p.images_per_s:.0f} images/s")
 
-            model = run(recipe, train_set, test_set, folder, place, self.compiled, report)
+            model = run(recipe, train_set, test_set, folder, place, bool(wished(self.compiled)), report)
             listener.note("measuring for the card ...")
             weights = folder / f"{name}.safetensors"
             card = ship(recipe, model, weights, test_set, place, pgd_images=self.pgd_images)

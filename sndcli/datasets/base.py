@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from sndcli.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ class ImageSet:
         """Images in [0, 1], float32; all, or those at positions `index`."""
         chosen = self.images if index is None else self.images[index]
         return chosen.to(torch.float32) / (255.0 if chosen.dtype == torch.uint8 else 1.0)
+
+    def positions(self, ids: Sequence[int]) -> Tensor:
+        """int64 ``[n]``: where the images of these ids are.
+
+        Raises:
+            ConfigError: one of them is not among these images.
+        """
+        where = {image: k for k, image in enumerate(self.ids.tolist())}
+        missing = [image for image in ids if image not in where]
+        if missing:
+            raise ConfigError(f"Expected `--image-ids` of {self.source}, which has no image {missing[0]}.")
+        return torch.tensor([where[image] for image in ids], dtype=torch.int64)
 
     def part(self, index: Tensor, source: str) -> ImageSet:
         """The images at positions `index`, ids kept."""

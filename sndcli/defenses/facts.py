@@ -14,9 +14,12 @@ class Facts:
 
     Attributes:
         random: whether two passes on one image can differ.
+        sigma: standard deviation per pixel of the noise that it adds to the image, where that has the covariance σ² I,
+            so that any direction sees the same; 0 where it adds none, or noise of which that is not true.
     """
 
     random: bool = True
+    sigma: float = 0.0
 
 
 def within(name: str, value: float, least: float = 0.0, most: float = math.inf, *, open_end: bool = False) -> None:

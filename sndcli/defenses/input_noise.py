@@ -20,6 +20,7 @@ PIXELS = {"gauss": 0.01, "uniform": 0.01, "laplace": 0.01, "sign": 0.01, "grey":
 IMAGES = {"contrast": 0.2, "brightness": 0.05, "gamma": 0.3}  # one number an image
 BANDS = {"low": 0.01, "high": 0.01}
 SPREADS = {**PIXELS, **IMAGES, **BANDS}  # kind -> its σ where none is given
+WHITE = ("gauss", "uniform", "laplace", "sign")  # kinds of which pixels are independent and alike
 DENSITY, CORNER, DARKEST = 0.001, 16, 1e-4
 KINDS = (*SPREADS, "salt-pepper")
 
@@ -38,7 +39,8 @@ def facts(kind: str = "gauss", sigma: float | None = None, p: float | None = Non
     within("sigma", sigma or 0.0)
     within("p", p or 0.0, 0, 1)
     within("f", CORNER if f is None else f, 1)
-    return Facts(random=(sigma != 0 if kind in SPREADS else p != 0))
+    white = SPREADS[kind] if sigma is None and kind in WHITE else sigma or 0.0
+    return Facts(random=(sigma != 0 if kind in SPREADS else p != 0), sigma=white if kind in WHITE else 0.0)
 
 
 def usual(given: Mapping[str, object]) -> Mapping[str, str | int | float | tuple[str, ...]]:

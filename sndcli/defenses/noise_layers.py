@@ -83,9 +83,13 @@ def _noise_before(convolution: nn.Conv2d, stream: Stream, sigma: Tensor) -> None
     """Makes `convolution` see ``h + σ ξ``; `sigma` is ``[1, C or 1, 1, 1]``."""
     if not bool(sigma.any()):
         return
+    there: dict[tuple[torch.device, torch.dtype], Tensor] = {}  # one copy to a GPU, not one a pass
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         h = inputs[0]
-        return h + sigma.to(h) * stream.per_row(h)
+        key = (h.device, h.dtype)
+        if key not in there:
+            there[key] = sigma.to(h)
+        return h + there[key] * stream.per_row(h)
 
     convolution.register_forward_pre_hook(add)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,13 +11,12 @@ from torch import nn
 from sndcli import plugins
 from sndcli.defenses import model_set, registry, terms, trained
 from sndcli.defenses.base import Defense
-from sndcli.defenses.resize_pad import ResizePad
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 from sndcli.models.opaque import Logits, Model, OpaqueModel
 
-NAMES = ("none", "snd", "rnp", *trained.NAMES, *registry.ENTRIES)
+NAMES = ("none", "snd", *trained.NAMES, *registry.ENTRIES)
 NETWORKS = (*trained.NAMES, *(name for name, entry in registry.ENTRIES.items() if entry.network))
 
 
@@ -54,6 +54,23 @@ class DefenseSpec:
     def random(self) -> bool:
         """Whether two passes on one image can differ."""
         return self.sigma > 0 or any(_random(part) for part in self.parts)
+
+    @property
+    def noise(self) -> float:
+        """σ of all noise of the covariance σ² I on the image: of ``snd``, and of such kinds of ``noise``; 0 for none.
+
+        Example:
+            >>> parse("noise:uniform+snd", 0.01, None).noise, parse("noise:grey", None, None).noise
+            (0.01414213562373095, 0.0)
+        """
+        own = [registry.facts_of(term).sigma for term in map(terms.read, self.parts) if term.name in registry.ENTRIES]
+        return math.hypot(self.sigma, *own)
+
+    @property
+    def only_noise(self) -> bool:
+        """Whether `noise` is all there is."""
+        parts = [part for part in self.effective.parts if part != "snd"]
+        return all(terms.name_of(part) == "noise" and registry.facts_of(terms.read(part)).sigma for part in parts)
 
     @property
     def effective(self) -> DefenseSpec:
@@ -168,8 +185,6 @@ def _around(
         return inside
     if part == "snd":
         return SmallNoise(inside, spec.sigma, spec.beta, generator=generator, clip=spec.clip)
-    if part == "rnp":
-        return ResizePad(inside, generator=generator)
     if part in trained.NAMES:
         source = spec.weights or trained.default_source(part, model.name)
         return trained.defend(trained.read(source, part), part, device, generator)

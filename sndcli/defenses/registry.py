@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import get_args, get_origin, get_type_hints
 
-from sndcli.defenses import augment, coarse, gate, input_noise, model_set, output_noise, score_curve, smoothing, terms
+from sndcli.defenses import (
+    augment,
+    coarse,
+    gate,
+    input_noise,
+    model_set,
+    output_noise,
+    random_features,
+    resize_pad,
+    score_curve,
+    smoothing,
+    terms,
+)
 from sndcli.defenses.base import Defense
 from sndcli.defenses.facts import Facts
 from sndcli.defenses.terms import Term
@@ -48,6 +60,8 @@ ENTRIES: Mapping[str, Entry] = {
     "noise": Entry(input_noise.InputNoise, input_noise.facts, usual=input_noise.usual),
     "aug": Entry(augment.RandomAugment, augment.facts),
     "set": Entry(model_set.ModelSet, model_set.facts, network=True),
+    "rnp": Entry(resize_pad.ResizePad, resize_pad.facts),
+    "rfd": Entry(random_features.RandomFeatures, random_features.facts, network=True),
     "smooth": Entry(smoothing.Smoothing, smoothing.facts),
     "gate": Entry(gate.ConfidenceGate, gate.facts, around=True),
     "logit": Entry(output_noise.LogitNoise, output_noise.noise_facts),

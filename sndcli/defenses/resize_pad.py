@@ -6,10 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from sndcli.defenses.base import Defense
-from sndcli.errors import ConfigError
+from sndcli.defenses.facts import Facts
+from sndcli.errors import ConfigError, unknown
+from sndcli.models.classifier import Classifier
 
 SMALLEST, LARGEST = 310 / 299, 331 / 299
 GREY = 0.5
+BORDERS, SIZES = ("grey", "mean"), ("rounded", "whole")
+
+
+def facts(border: str | None = None, sizes: str | None = None) -> Facts:
+    """Of `ResizePad` with these parameters.
+
+    Raises:
+        ConfigError: an unknown border, or unknown sizes.
+    """
+    for name, value, known in (("border", border, BORDERS), ("sizes", sizes, SIZES)):
+        if value is not None and value not in known:
+            raise unknown(f"`{name}` of `rnp`", value, known)
+    return Facts()
 
 
 class ResizePad(Defense):
@@ -23,15 +38,20 @@ class ResizePad(Defense):
     no auxiliary head, no mean over 30 passes. As there, the interpolation is nearest-neighbour, and the border is
     their zero in units of [-1, 1], which is 0.5 here.
 
+    Others put their zero after the normalisation, and draw whole sizes alike: ``border="mean"``, which is the mean that
+    the network takes off, and ``sizes="whole"``, r uniform on {round(`smallest` W), ..., R - 1}.
+
     Args:
         model: maps images ``[M, C, H, W]`` in [0, 1] to logits ``[M, K]`` at side R too.
         smallest: lower end of s.
         largest: upper end of s.
         pad: value of the border.
+        border: ``grey``, which is `pad`, or ``mean``, for a `Classifier` or what stands around one.
+        sizes: ``rounded`` or ``whole``.
         generator: source of the geometry.
 
     Raises:
-        ConfigError: not 1 <= smallest <= largest.
+        ConfigError: not 1 <= smallest <= largest, an unknown border or sizes, or a model without a mean of its own.
     """
 
     random = True
@@ -44,12 +64,16 @@ class ResizePad(Defense):
         largest: float = LARGEST,
         pad: float = GREY,
         *,
+        border: str | None = None,
+        sizes: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(model, generator)
         if not 1 <= smallest <= largest < float("inf"):
             raise ConfigError(f"Expected 1 <= `smallest` <= `largest` but got {smallest} and {largest}.")
         self.smallest, self.largest, self.pad = smallest, largest, pad
+        self.facts, self.whole = facts(border, sizes), sizes == "whole"
+        self.mean = _mean(model) if border == "mean" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[M, K]`` of the rows of `x` ``[M, C, W, W]``, each resized and padded for itself."""
@@ -76,7 +100,8 @@ class ResizePad(Defense):
         (rows, high), (columns, wide) = source(top), source(left)
         m, c = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
         seen = x[m[:, None, None, None], c[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
-        return torch.where((high[:, :, None] & wide[:, None, :])[:, None], seen, self.pad)
+        border = self.pad if self.mean is None else self.mean.to(x)
+        return torch.where((high[:, :, None] & wide[:, None, :])[:, None], seen, border)
 
     def geometry(self, rows: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """int64 ``[rows]`` each: size r, top and left offset.
@@ -84,8 +109,11 @@ class ResizePad(Defense):
         Three numbers a row are drawn together, so a row's geometry does not depend on how rows are batched.
         """
         u = self.sources[0].uniform(torch.empty(rows, 3, dtype=torch.float64, device=self.generator.device))
-        s = self.smallest + (self.largest - self.smallest) * u[:, 0]
-        r = torch.round(s * side).long()
+        if self.whole:
+            least = round(self.smallest * side)
+            r = least + (u[:, 0] * max(1, self.side(side) - least)).long()
+        else:
+            r = torch.round((self.smallest + (self.largest - self.smallest) * u[:, 0]) * side).long()
         offsets = (u[:, 1:] * (self.side(side) - r + 1)[:, None]).long()
         return r, offsets[:, 0], offsets[:, 1]
 
@@ -95,4 +123,13 @@ class ResizePad(Defense):
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
-        return f"smallest={self.smallest:.4f}, largest={self.largest:.4f}, pad={self.pad}"
+        border = self.pad if self.mean is None else "mean"
+        return f"smallest={self.smallest:.4f}, largest={self.largest:.4f}, pad={border}, whole={self.whole}"
+
+
+def _mean(model: nn.Module) -> Tensor:
+    """``[1, C or 1, 1, 1]``: what the network inside takes off its images."""
+    for module in model.modules():
+        if isinstance(module, Classifier):
+            return module.mean
+    raise ConfigError("`rnp:border=mean` needs a model whose normalisation is known: leave out `border`.")

@@ -8,10 +8,11 @@ batch it came in. Batch-norm is folded into the convolutions and activations are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ from sndcli.streams import drawing_part
 Precision = Literal["fp32", "bf16"]
 REDUCED: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16}  # what rounds more than float32
 ROW_MULTIPLE = 8
+COMPILED_ROWS = 16  # of a piece, on the CPU
+BUCKETS = (16, 64, 128, 256, 512, 1024, 2048, 4096)  # on CUDA
+_KEPT: WeakKeyDictionary[Classifier, dict[tuple[str, tuple[int, ...], str], Classifier]] = WeakKeyDictionary()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -62,42 +66,91 @@ def fold_batch_norm(network: nn.Module, input_size: tuple[int, ...]) -> nn.Modul
 
 
 class _Padded(nn.Module):
-    """Pads a chunk to a multiple of eight rows, or, compiled, to a fixed number of them.
+    """Pads a chunk to a multiple of eight rows, or, compiled, cuts it into pieces that it is compiled for.
 
-    So a network is compiled once for each size of images: once, or twice where a defense enlarges them.
+    Each size of a piece is compiled when it is first met, once for each size of images (a defense may enlarge them).
     """
 
-    def __init__(self, network: nn.Module, compiled_rows: int) -> None:
+    def __init__(self, network: nn.Module, sizes: Sequence[int], cuda: bool) -> None:
         super().__init__()
-        self.rows = compiled_rows
-        compiled = torch.compile(network, dynamic=False, options={"freezing": True}) if compiled_rows else network
-        self.network: Callable[[Tensor], Tensor] = compiled
+        self.sizes, self.overwrites = sizes, cuda
+        self.network: Callable[[Tensor], Tensor] = _compiled(network, cuda) if sizes else network
 
     def forward(self, x: Tensor) -> Tensor:
-        multiple = self.rows or ROW_MULTIPLE
-        missing = -len(x) % multiple
-        padded = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
-        padded = padded.contiguous(memory_format=torch.channels_last)
-        pieces = padded.split(self.rows) if self.rows else (padded,)
-        return torch.cat([self.network(piece) for piece in pieces])[: len(x)]
+        if not self.sizes:
+            return self.network(_filled(x, -(-len(x) // ROW_MULTIPLE) * ROW_MULTIPLE))[: len(x)]
+        found, start = [], 0
+        for size in pieces(len(x), self.sizes):
+            rows = self.network(_filled(x[start : start + size], size))
+            found.append(rows.clone() if self.overwrites else rows)  # a CUDA graph writes where it wrote before
+            start += size
+        return torch.cat(found)[: len(x)]
 
 
-def optimise(model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
+def _filled(x: Tensor, rows: int) -> Tensor:
+    missing = rows - len(x)
+    padded = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _compiled(network: nn.Module, cuda: bool) -> Callable[[Tensor], Tensor]:
+    if not cuda:
+        return torch.compile(network, dynamic=False, options={"freezing": True})
+    from torch._dynamo import config
+
+    config.recompile_limit = max(config.recompile_limit, 4 * len(BUCKETS))
+    return torch.compile(network, dynamic=False, options={"freezing": True, "triton.cudagraphs": True})
+
+
+def sizes_to_compile(device: torch.device, batch_size: int) -> tuple[int, ...]:
+    """Rows of the pieces that a network is compiled for, ascending.
+
+    On the CPU one size: as fast a row as larger ones, and kernels of another size round differently. On CUDA, where a
+    piece costs a launch, all of `BUCKETS` up to a batch.
+    """
+    if device.type == "cpu":
+        return (min(batch_size, COMPILED_ROWS),)
+    return (*(size for size in BUCKETS if size < batch_size), batch_size)
+
+
+def pieces(rows: int, sizes: Sequence[int]) -> list[int]:
+    """Sizes of the pieces of so many rows: the largest as often as it fits, then the smallest that takes the rest.
+
+    Example:
+        >>> pieces(100, (16,)), pieces(100, (16, 64, 128)), pieces(300, (16, 64, 128)), pieces(0, (16,))
+        ([16, 16, 16, 16, 16, 16, 16], [128], [128, 128, 64], [16])
+    """
+    whole, rest = divmod(rows, sizes[-1])
+    last = [next(size for size in sizes if size >= rest)] if rest or not whole else []
+    return [sizes[-1]] * whole + last
+
+
+def optimise(model: Classifier, device: torch.device, sizes: Sequence[int] = ()) -> Classifier:
     """The same classifier made fast for inference: eval mode, folded batch-norm, channels-last, on `device`.
 
     Args:
         model: left unchanged.
         device: where the copy goes.
-        compiled_rows: with a positive number, also compile the network (needs a C++ compiler on the CPU) for
-            this batch size. Logits then differ from the plain ones by rounding, about 1e-6.
+        sizes: where there are some, the network is also compiled (needs a C++ compiler on the CPU), for pieces of so
+            many rows (`sizes_to_compile`). Logits then differ from the plain ones by rounding, about 1e-6.
     """
-    return ready(fold_batch_norm(model.network, model.input_size), model, device, compiled_rows)
+    return ready(fold_batch_norm(model.network, model.input_size), model, device, sizes)
 
 
-def ready(network: nn.Module, model: Classifier, device: torch.device, compiled_rows: int = 0) -> Classifier:
+def compiled(model: Classifier, device: torch.device, sizes: tuple[int, ...], precision: Precision) -> Classifier:
+    """As `optimise` with `sizes`, in this precision; kept for as long as the model, since compiling takes long."""
+    kept = _KEPT.setdefault(model, {})
+    key = (str(device), sizes, precision)
+    if key not in kept:
+        kept[key] = optimise(model, device, sizes)
+        lower(kept[key], precision)
+    return kept[key]
+
+
+def ready(network: nn.Module, model: Classifier, device: torch.device, sizes: Sequence[int] = ()) -> Classifier:
     """`network` in the place of the model's own: padded, channels-last, in eval mode, on `device`."""
     network = network.to(device).to(memory_format=torch.channels_last)
-    padded = _Padded(network, compiled_rows)
+    padded = _Padded(network, sizes, device.type == "cuda")
     fast = Classifier(padded, model.normalisation, model.input_size, model.name, model.preprocessing, model.clamp)
     return fast.to(device).eval().requires_grad_(False)
 

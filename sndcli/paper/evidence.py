@@ -33,9 +33,10 @@ class Fact:
     """One measured figure.
 
     Attributes:
-        quantity: ``sigma_hat``, ``p_mis``, ``gradient_share``, ``cosine``, ``ratio`` or ``expectation_error``.
-        what: the variant: clean or boundary, grey or middle, score or decision, an attack, quadratic or relu.
-        sigma: σ of the defense.
+        quantity: ``sigma_hat``, ``p_mis``, ``gradient_share``, ``cosine``, ``ratio`` or ``expectation_error``; of
+            `price`: ``margin_noise``, ``agreement``, ``curvature``, ``trace``, ``price`` or ``least_price``.
+        what: the variant: clean or boundary, grey or middle, score or decision, quadratic or relu, attack or defense.
+        sigma: σ of the defense; None where `what` says which defense it is.
         probe: a, standard deviation of a probe along any direction; None where there is none.
         n: images, or draws.
         value: mean.
@@ -45,7 +46,7 @@ class Fact:
 
     quantity: str
     what: str
-    sigma: float
+    sigma: float | None
     probe: float | None
     n: int
     value: float

@@ -45,6 +45,8 @@ class Beside(TypedDict):
     success_noisy: NotRequired[Interval | None]
     success_clean: NotRequired[Interval | None]
     floor: NotRequired[float | None]
+    file: NotRequired[str]  # that it was read from, where that is not the case's own
+    model: NotRequired[str]  # where it is not the paper's
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import torch
 
+from sndcli.analysis.frame import Frame
 from sndcli.analysis.measures import Interval
 from sndcli.analysis.statistics import mean_std, rate
 from sndcli.analysis.summary import summarise
@@ -149,18 +151,36 @@ def measure(plan: Plan) -> None:
         return
     for cell in plan.cells:
         figure = ours.get((cell.measure, cell.budget))
-        if figure is not None and figure["value"] is not None:
-            told = verdict(cell, plan.case, figure["value"], figure["n"])
-            beside = {"table": plan.case.table, "attack": plan.case.attack, "defense": plan.case.label,
-                               "measure": cell.measure, "budget": cell.budget, "published": cell.value,
-                               "published_std": cell.std, **figure, "verdict": told}  # fmt: skip
-            plan.found.append(cast(Beside, beside))
+        beside = None if figure is None else compared(cell, plan.case, figure)
+        if beside is not None:
+            plan.found.append(beside)
+
+
+def compared(cell: Cell, case: Case, figure: dict[str, Any]) -> Beside | None:
+    """A figure of ours beside the paper's; None where there is none."""
+    if figure["value"] is None:
+        return None
+    told = verdict(cell, case, figure["value"], figure["n"])
+    beside = {"table": case.table, "attack": case.attack, "defense": case.label, "measure": cell.measure,
+              "budget": cell.budget, "published": cell.value, "published_std": cell.std, **figure,
+              "verdict": told}  # fmt: skip
+    return cast(Beside, beside)
 
 
 def _attacked(plan: Plan) -> Figures:
     job, spec = plan.ready()
-    found: Figures = {}
-    for row in summarise([job.run(spec).table]):
+    table = job.run(spec).table
+    return {
+        (measure, theirs): figure
+        for paid, theirs in plan.points.items()
+        for measure, figure in figures_at(table, paid).items()
+    }
+
+
+def figures_at(run: pa.Table | Frame, paid: int) -> dict[str, dict[str, Any]]:
+    """Of a run at a report point: measure -> what was measured."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in summarise([run], at=(paid,)):
         rates = {name: row.figures[name] for name in ("success_noisy", "success_clean", "floor")}
         beside = {name: rate.as_dict() if isinstance(rate, Interval) else rate for name, rate in rates.items()}
         for name in ("success_seen", "success_seen_net", "distance_last", "p_mis"):
@@ -168,7 +188,7 @@ def _attacked(plan: Plan) -> Figures:
             rate = measured if isinstance(measured, Interval) else None
             figure: dict[str, Any] = {"value": row.number(name), "lo": rate and rate.lo, "hi": rate and rate.hi}
             figure |= {"n": row.n, "paid": row.budget} | (beside if rate else {})
-            found[name, plan.points[row.budget]] = figure
+            found[name] = figure
     return found
 
 
@@ -176,12 +196,21 @@ def _clean(plan: Plan) -> Figures:
     """Accuracy, P_mis and noise length on clean images; kept in a small file, as runs are."""
     job, spec = plan.ready()
     path = finished(plan)
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    else:
+    if not path.is_file():
         kept = {name: _clean_figure(name, job, spec) for name in sorted(cell.measure for cell in plan.cells)}
-        write_text(path, json.dumps(kept))
-    return {(name, None): figure for name, figure in kept.items()}
+        write_text(path, json.dumps({"of": clean_case(plan.case), "figures": kept}))
+    return {(name, None): figure for name, figure in clean_figures(path)[1].items()}
+
+
+def clean_case(case: Case) -> dict[str, Any]:
+    """What figures on clean images are of, beside the images."""
+    return {key: getattr(case, key) for key in ("dataset", "model", "defense", "sigma", "beta")}
+
+
+def clean_figures(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """(what the figures in a file are of, measure -> figure); older files do not say the former."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return (kept["of"], kept["figures"]) if "of" in kept else ({}, kept)
 
 
 def finished(plan: Plan) -> Path:

@@ -104,6 +104,11 @@ class Ledger:
         """Fills the report points that were not reached with the final state."""
         self._snapshot(np.full(len(self.used), self.budget + 1))
 
+    @property
+    def has_submitted_now(self) -> Tensor:
+        """bool ``[N]``, where the points are: whether the attack submits one now."""
+        return self._submits
+
     # -- what experiments use --------------------------------------------------------------------------------
 
     def submit_as_it_is(self, x0: Tensor, which: Tensor) -> None:

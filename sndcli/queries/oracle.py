@@ -10,6 +10,7 @@ asked, and what came out in one after.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sndcli.ball import as_sent, distances, within
+from sndcli.ball import as_sent, distances, sent_inside, within
 from sndcli.errors import ConfigError
 from sndcli.queries.call import Call, Integers, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
 from sndcli.queries.draws import UNANSWERED, Logits, labels_of, repeated, rows_within, voted
 from sndcli.queries.ledger import Ledger
+from sndcli.queries.stopping import CONFIRMED, Verified
 from sndcli.streams import Streams
 
 REFUSED = UNANSWERED
@@ -45,10 +47,13 @@ class Oracle:
         votes: T ≥ 1; every question is asked T times, every repeat is paid, and the most frequent label (the
             smallest of several) or the mean probability is the answer (paper, section 3.4 and Table 4). Fewer
             than T remaining queries are not spent.
-        quantize: round points to 8 bits before the model and before distances, as sending a PNG would.
+        quantize: round points to 8 bits before the model and before distances, as sending a PNG would; points inside ε
+            stay inside.
         undefended: logits of the bare classifier, to count mismatches with a second, unpaid forward.
         streams: where the defense draws for each image; without them it draws as it does by itself.
         criterion: which answers are adversarial; without one, all but the true label (untargeted).
+        confirm: paid answers, at most, that must confirm what a score attack takes for its success; 0: none.
+        verified: ends the attacks of images whose submitted point unpaid draws confirm.
         starts: ``[N, k, C, H, W]``: points that may meet the criterion, for attacks that need one to start from; with
             them no other is looked for.
     """
@@ -68,6 +73,8 @@ class Oracle:
         undefended: Logits | None = None,
         streams: Streams | None = None,
         criterion: Criterion | None = None,
+        confirm: int = 0,
+        verified: Verified | None = None,
         starts: Tensor | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("votes", votes)):
@@ -79,6 +86,7 @@ class Oracle:
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
         self.criterion, self.starts = criterion or Misclassified(y), starts
+        self.confirm, self._verified = confirm, verified
         self._active = np.ones(len(x0), dtype=np.bool_)
         self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.active = ~self.initially_wrong  # bool [N]: images still under attack
@@ -124,7 +132,10 @@ class Oracle:
 
     def submit(self, points: Tensor, image: Tensor) -> None:
         """Declares what the attack submits for these images from now on."""
-        self.ledger.submit(as_sent(points, self.quantize), image)
+        if self._verified is not None:  # what was confirmed is not given away again
+            open_ = ~self._verified.confirmed[image]
+            points, image = points[open_], image[open_]
+        self.ledger.submit(self._as_sent(points, image), image)
 
     def hold(self, points: Tensor, image: Tensor) -> None:
         """`submit` by its name of version 0.1, for plug-ins; the next version has it no more."""
@@ -162,8 +173,19 @@ class Oracle:
 
     def close(self) -> Ledger:
         """Fills the report points that were not reached with the final state, and returns the ledger."""
+        self._verify(np.full(len(self.x0), self.budget + 1))
         self.ledger.close()
         return self.ledger
+
+    def _verify(self, used_after: Integers) -> bool:
+        """Ends the attacks that are confirmed at a report point below `used_after` ``[N]``; whether there are any."""
+        if self._verified is None:
+            return False
+        new = self._verified(self.ledger, used_after)
+        for i in new.tolist():
+            self.ledger.stop_reason[i] = CONFIRMED
+        self._stay(~np.isin(np.arange(len(self._active)), new))
+        return len(new) > 0
 
     def _remaining(self) -> Integers:
         """As `remaining`, on the host."""
@@ -191,10 +213,12 @@ class Oracle:
         if not finite.all():
             self._end(owner[~finite], "non_finite")
         call = Call(owner, self._remaining())
+        if self._verify(self.ledger.used.numpy() + call.asked * self.votes):
+            call = Call(owner, self._remaining())
         self.ledger.before(call)
         rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
         mine = image if rows is None else image[rows]
-        sent = as_sent(points if rows is None else points[rows], self.quantize)
+        sent = self._as_sent(points if rows is None else points[rows], mine)
         label, mean = self._ask(sent, mine, scores)
         met = self.criterion.met(label, mine) & (label != UNANSWERED)
         distance, found, hit = _on_host(distances(sent, self.x0, mine, self.norm), label, met)
@@ -204,6 +228,12 @@ class Oracle:
             self._end(call.mine[unanswered], "no_answer")
         self._stay(self.ledger.used.numpy() + self.votes <= self.budget)
         return _Paid(rows, label, mean, met, not unanswered.any())
+
+    def _as_sent(self, points: Tensor, image: Tensor) -> Tensor:
+        """What is asked about, or submitted: in [0, 1], in 8 bits where queries are, and then still inside ε."""
+        if self.quantize and math.isfinite(self.eps):
+            return sent_inside(points, self.x0, image, self.eps, self.norm)
+        return as_sent(points, self.quantize)
 
     def _ask(self, sent: Tensor, image: Tensor, scores: bool) -> tuple[Tensor, Tensor]:
         """Label ``[m]`` and, where `scores` are wanted, mean probabilities ``[m, K]`` over the votes."""

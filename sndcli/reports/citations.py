@@ -102,6 +102,17 @@ ATTACKS: Mapping[str, Paper] = {
         "Md Farhamdur Reza and Ali Rahmati and Tianfu Wu and Huaiyu Dai", 2023,
         "IEEE/CVF International Conference on Computer Vision (ICCV)", "2308.03163",
     ),
+    "surfree": Paper(
+        "maho2021surfree", "SurFree: A Fast Surrogate-free Black-box Attack",
+        "Thibault Maho and Teddy Furon and Erwan Le Merrer", 2021,
+        "IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)", "2011.12807",
+    ),
+    "ars-opt": Paper(
+        "xu2026arsopt",
+        "Improving the Convergence Rate of Ray Search Optimization for Query-Efficient Hard-Label Attacks",
+        "Xinjie Xu and Shuyu Cheng and Dongwei Xu and Qi Xuan and Chen Ma", 2026,
+        "AAAI Conference on Artificial Intelligence", "2512.21241",
+    ),
     "transfer": Paper(
         "dong2018momentum", "Boosting Adversarial Attacks with Momentum",
         "Yinpeng Dong and Fangzhou Liao and Tianyu Pang and Hang Su and Jun Zhu and Xiaolin Hu and Jianguo Li", 2018,
@@ -177,6 +188,12 @@ DEFENSES: Mapping[str, Paper] = {
     ),
     "pni": PNI,
     "pni-shared": PNI,
+    "rfd": Paper(
+        "nguyen2024rfd",
+        "Understanding the Robustness of Randomized Feature Defense Against Query-Based Adversarial Attacks",
+        "Quang H. Nguyen and Yingjie Lao and Tung Pham and Kok-Seng Wong and Khoa D. Doan", 2024,
+        "International Conference on Learning Representations (ICLR)", "2310.00567",
+    ),
     "smooth": Paper(
         "cohen2019certified", "Certified Adversarial Robustness via Randomized Smoothing",
         "Jeremy Cohen and Elan Rosenfeld and J. Zico Kolter", 2019,

@@ -22,6 +22,11 @@ TITLES = {
     "gradient_share": "share of the true gradient, at the boundary; theory: white noise",
     "cosine": "cosine of estimated and true gradient; theory: linear, at the boundary",
     "ratio": "σ√d/δ of each attack: above 1 the noise is larger than the probe",
+    "margin_noise": "σ_m: how far a defense moves the margin at the boundary, in L2 of pixels",
+    "agreement": "ρ: how far the gradients of two draws agree, over probes a",
+    "curvature": "h: how much the undefended boundary bends, over probes a",
+    "price": "price of a direction, in queries, beside narrow probes on the bare model; theory: from σ_m, ρ and h",
+    "least_price": "the least price over probes a",
     "expectation_error": "error of averaging, E[F(x + η)] - F(x); theory: closed form",
 }
 
@@ -79,7 +84,7 @@ def draw(facts: Sequence[Fact], path: Path) -> None:
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2, sharey=True), ("score", "decision"), strict=True):
         members = [f for f in facts if f.quantity == "cosine" and f.what == what and f.probe is not None]
-        for k, sigma in enumerate(sorted({f.sigma for f in members})):
+        for k, sigma in enumerate(sorted({f.sigma for f in members if f.sigma is not None})):
             mine = sorted((f for f in members if f.sigma == sigma), key=lambda f: f.probe or 0.0)
             places = [f.probe or 0.0 for f in mine]
             axes.plot(places, [f.value for f in mine], "osD^v"[k % 5] + "-", color=f"C{k}", label=f"σ = {sigma:g}")

@@ -60,8 +60,6 @@ def render(
         method: of the intervals.
         eps: the bound of the rows where it is not the runs' own.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     drawn, drawn_notes = _curves(frames, eps)
     pictures, pictures_note = _gallery(frames)
     number = f"{len(frames)} result file{'s' * (len(frames) != 1)}"
@@ -75,19 +73,27 @@ def render(
         drawn, drawn_notes, pictures, pictures_note, tuple(map(_run, frames)),
     )  # fmt: skip
     live = any(curve.charts for group in drawn for curve in group.members)
-    scripts = [*([charts.scripts()] if live else []), _asset("page.js")]
+    scripts = [*([charts.scripts()] if live else []), asset("page.js")]
+    return filled("page.html", scripts, page=page)
+
+
+def filled(template: str, scripts: Sequence[str], **given: object) -> str:
+    """A template with its style and scripts, whose hashes are all that a browser may run."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(str(files("sndcli.reports") / "templates")), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    return environment.get_template("page.html").render(
-        page=page, style=_asset("page.css"), scripts=scripts, script_hashes=hashes
+    return environment.get_template(template).render(
+        style=asset("page.css"), scripts=scripts, script_hashes=hashes, **given
     ).lstrip()  # fmt: skip
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the templates."""
     return (files("sndcli.reports") / "templates" / name).read_text(encoding="utf-8")
 
 

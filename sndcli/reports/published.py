@@ -33,14 +33,29 @@ def rich_tables(name: str, cells: Sequence[Beside]) -> list[Table | str]:
             verdict = c["verdict"].replace("differs by ", "").replace(" points", "")
             table.add_row(_figure(c), _budget(c), *_figures(c), *beside, _floor(c), verdict)
         shown += [table, ""]
-    return [*shown, *_assumed(name)]
+    return [*shown, *_files(name, cells), *_assumed(name)]
 
 
 def markdown(name: str, cells: Sequence[Beside]) -> str:
     """The same as Markdown."""
     rule = ["---:" if LEFT <= k < len(HEADER) - 1 else "---" for k in range(len(HEADER))]
-    lines = ["| " + " | ".join(line) + " |" for line in [HEADER, rule, *_body(name, cells)]]
-    return "\n".join([f"**{_title(name)}**", "", *lines, *("\n" + text for text in _assumed(name))])
+    body = _body(name, cells)
+    if not body:
+        return f"**{_title(name)}**\n\nNothing of it is there."
+    lines = ["| " + " | ".join(line) + " |" for line in [HEADER, rule, *body]]
+    parts = [*_files(name, cells), *_assumed(name)]
+    return "\n".join([f"**{_title(name)}**", "", *lines, *("\n" + text for text in parts)])
+
+
+def _files(name: str, cells: Sequence[Beside]) -> list[str]:
+    """Which result files the figures were read from, and which networks are not the paper's."""
+    mine = [c for c in cells if c["table"] == name]
+    files = dict.fromkeys(c["file"] for c in mine if "file" in c)
+    models = dict.fromkeys(c["model"] for c in mine if "model" in c)
+    return [
+        *([f"in kind only: on {', '.join(models)}, not the paper's network"] if models else []),
+        *(["from " + ", ".join(f"`{file}`" for file in files)] if files else []),
+    ]
 
 
 @dataclass(frozen=True)

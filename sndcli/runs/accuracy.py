@@ -39,7 +39,7 @@ def accuracy(
         if isinstance(forward.model, Defense):
             forward.model.reseed(hashed(seed, 0, "defense"))
         correct = read = 0
-        for block in _blocks(data):
+        for block in blocks(data):
             done += len(block)
             index = data.readable(block)
             streams: Streams = unit
@@ -52,10 +52,11 @@ def accuracy(
     return values
 
 
-def _blocks(data: ImageSet) -> tuple[Tensor, ...]:
-    """Positions of images that are classified together."""
-    blocks: tuple[Tensor, ...] = torch.arange(len(data)).split(rows_within(PIXEL_BYTES, math.prod(data.size), 1024))
-    return blocks
+def blocks(data: ImageSet, index: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Positions of images that are classified together: all, or those of `index`."""
+    which = torch.arange(len(data)) if index is None else index
+    found: tuple[Tensor, ...] = which.split(rows_within(PIXEL_BYTES, math.prod(data.size), 1024))
+    return found
 
 
 def _correct(forward: Forward, data: ImageSet, index: Tensor, streams: Streams) -> int:
@@ -80,7 +81,7 @@ class _Blocks(Sequence[Block]):
 
     def __init__(self, data: ImageSet, seeds: Sequence[int]) -> None:
         self._data = data
-        self.keys = [(seed, block) for seed in seeds for block in _blocks(data)]
+        self.keys = [(seed, block) for seed in seeds for block in blocks(data)]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -156,11 +157,11 @@ def accuracy_by(
     """
     if isinstance(executor, Here) or victim.streams_are != "image":
         return accuracy(victim.defended, data, seeds, progress)
-    blocks = _Blocks(data, seeds)
+    units = _Blocks(data, seeds)
     correct, read, done = dict.fromkeys(seeds, 0), dict.fromkeys(seeds, 0), 0
     work = Counting(victim.defended, opened, recipe)
-    for place, (right, rows) in executor.map(work, blocks, lambda _place, _told: None):
-        seed, block = blocks.keys[place]
+    for place, (right, rows) in executor.map(work, units, lambda _place, _told: None):
+        seed, block = units.keys[place]
         correct[seed] += right
         read[seed] += rows
         done += len(block)

@@ -15,7 +15,8 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import per_image
 from sndcli.ball import bisected
 from sndcli.queries.criterion import Criterion
-from sndcli.queries.draws import Logits, fresh_labels, rows_within, share_met
+from sndcli.queries.draws import Logits
+from sndcli.queries.sequential import share_that_errs
 from sndcli.streams import Streams
 
 DRAWS = 25  # odd; of a randomised model
@@ -65,19 +66,18 @@ def boundary_points(wrong: Wrong, x0: Tensor, z: Tensor) -> tuple[Tensor, Tensor
 def majority_wrong(
     logits: Logits, criterion: Criterion, image: Tensor, draws: int, streams: Streams | None = None
 ) -> Wrong:
-    """Whether at least half of `draws` fresh labels are wrong, in batches bounded by memory.
+    """Whether at least half of `draws` fresh labels are wrong, asked until that is certain (`sequential`).
 
     Args:
         logits: ``[M, K]`` of points ``[M, C, H, W]``, fresh randomness for every row.
         criterion: which labels are wrong.
         image: ``[n]``, the images that `Wrong`'s rows stand for.
-        draws: answers about each point.
+        draws: answers about each point, at most.
         streams: of the images.
     """
 
     def wrong(points: Tensor, rows: Tensor) -> Tensor:
-        at_once = rows_within(BYTES, points.shape[1:].numel() * draws)
-        labels = fresh_labels(logits, points, image[rows], draws, streams, at_once)
-        return share_met(criterion.met(labels, image[rows]), labels) >= 0.5
+        share = share_that_errs(logits, points, image[rows], draws, criterion, streams, BYTES)
+        return (share >= 0.5).to(points.device)
 
     return wrong

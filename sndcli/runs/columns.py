@@ -139,7 +139,7 @@ OF_ROW = (
     Column("adv_clean_submitted", FLAGS, "as adv_clean, of the point as it was submitted"),
     Column("p_adv_also", pa.list_(REALS), "as p_adv, for each ε of `eps_also`, then along `budgets`"),
     Column("adv_clean_also", pa.list_(FLAGS), "as adv_clean, likewise"),
-    Column("verify_draws", INT, "fresh draws behind p_adv; 1 without randomness"),
+    Column("verify_draws", INT, "fresh draws behind p_adv, at most (see concepts); 1 without randomness"),
     Column("p0", REAL, "share of fresh draws that err on the clean image; NaN: none was answered"),
     Column("p_mis_clean", REAL, "share of fresh draws on it whose label is not the undefended one; null: not known"),
     Column("clean_draws", INT, "fresh draws behind these two"),
@@ -178,7 +178,10 @@ METADATA = (
     Entry("fingerprint", "text", "of the machine's arithmetic, a hash of the logits of 16 images; several where parts "
           "were computed with arithmetic that differs, none where asking costs"),
     Entry("wall_s", "number", "seconds it took, those of interrupted processes included"),
-    Entry("scales", "object", "how far the attack looks at ε: `probe` and `search`; null: not known"),
+    Entry(
+        "scales", "object",
+        "how far the attack looks at ε: `probe` and `search`, null: not known; `sigma_all`: of all noise on the image",
+    ),
     Entry("passes_differ", "truth or null", "whether two passes on one image differed; null without a random defense"),
     Entry("rounding", "object", "noise in rounding alone: `sigma`, the σ_round of the network, and `share` of the "
           "defense's own noise; 0 in fp32, null: not known, or no defense"),

@@ -17,6 +17,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.defenses.trained import label
 from sndcli.errors import ConfigError
 from sndcli.models.inference import Precision
+from sndcli.queries.stopping import Stop
 from sndcli.runs.words import attack_words, defense_words, slug
 
 PROTOCOL = 2  # raised whenever draws or definitions change, so that no file of an old law passes for a new one
@@ -32,6 +33,8 @@ class RunConfig:
     targeted attack is after, empty for any but the true one. `unit` is how many images
     share a loop, None where the run settles it: nothing but time depends on it, so it is no part of the run's identity.
     `device` is the type of the device: on another than the CPU draws are shared by a unit and kernels round otherwise.
+    `stop` is what ends an image's attack (see `queries.stopping`); `image_ids` are the images, in their order, where
+    they were named and not chosen.
     """
 
     attack: str
@@ -65,6 +68,8 @@ class RunConfig:
     select_by: str = ""
     target: str = ""
     device: str = "cpu"
+    stop: Stop = "seen"
+    image_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         spec = spec_of(self.attack)
@@ -87,6 +92,10 @@ class RunConfig:
         for eps in (self.eps, *self.eps_also):
             if not 0 < eps < math.inf:
                 raise ConfigError(f"Expected `--eps` to be a positive number but got {eps}.")
+        if self.image_ids and (len(set(self.image_ids)) != self.images or self.select != "all"):
+            raise ConfigError("Expected `--image-ids` to name each image once, and no --images or --select beside it.")
+        if self.engine == "foolbox" and self.stop != "seen":
+            raise ConfigError(f"`--engine foolbox` ends by its own rules: no --stop {self.stop}.")
         if self.engine == "foolbox" and (self.preset or self.settings):
             raise ConfigError("`--engine foolbox` runs Foolbox's attacks unmodified: no --preset, no --set.")
         if any(not 1 <= b <= self.budget for b in self.budgets):
@@ -111,14 +120,18 @@ class RunConfig:
             del defense["weights"], defense["weights_digest"]
         plain = asdict(self) | {"defense": defense, "protocol": PROTOCOL}
         del plain["unit"]
-        if self.device == "cpu":  # so that runs from before there was the field have the same ids
-            del plain["device"]
+        for name, usual in (("device", "cpu"), ("stop", "seen")):
+            if plain[name] == usual:  # so that runs from before there was the field have the same ids
+                del plain[name]
+        if self.quantize:  # and points on the surface stay inside when they are rounded, which once they did not
+            plain["rounded"] = "inside"
         plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
             plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.names)
         plain |= {"plugins": own} if own else {}
-        return {k: v for k, v in plain.items() if v or k not in ("references", "eps_also", "select_by", "target")}
+        often_empty = ("references", "eps_also", "select_by", "target", "image_ids")
+        return {k: v for k, v in plain.items() if v or k not in often_empty}
 
     @property
     def run_id(self) -> str:

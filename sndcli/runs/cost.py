@@ -1,17 +1,19 @@
 """What a run costs: rows through the defended and the bare network, for every ``--dry-run``.
 
 Two figures stand beside each other: what a run takes *at most*, and what it *typically* takes. Paid queries are exact
-bounds that most attacks reach, so the two agree there; where a majority flips on a ray is found sooner than the worst
-case allows, and images that qualify are found before the whole data set is looked through.
+bounds that most attacks reach, so the two agree there; a majority is certain, and where it flips on a ray is found,
+sooner than the worst case allows, and images that qualify are found before the whole data set is looked through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sndcli.datasets.load import block_of
+from sndcli.queries.sequential import expected
+from sndcli.queries.stopping import FIRST, MORE, grid
 from sndcli.runs.boundary import DRAWS, HALVINGS, STEPS
 from sndcli.runs.fingerprint import IMAGES
 from sndcli.runs.verification import CLEAN_DRAWS_PER_VERIFY
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sndcli.runs.config import RunConfig
 
 USUAL_STEPS = 2  # outward, before the majority errs
+USUAL_SHARE = 0.2  # of answers that are in the minority, which says how soon a verdict is certain
 SELF_TEST = 16  # passes that show whether a defense is on
 
 
@@ -124,15 +127,16 @@ def of_run(
     points = images * len(config.report_points)
     each = config.verify if random else 1
     paid = images * config.budget
-    majorities = points * (DRAWS if random else 1) if config.boundary else 0
+    rays = points if config.boundary else 0
     verified = points * (2 + len(config.eps_also))  # as submitted, and moved out along its ray to each ε
     right = config.select == "correct"
+    asked = images * len(grid(config.budget)) if config.stop == "verified" else 0  # at most so often, of points so far
 
-    def passes(questions: int, looked_at: int) -> Passes:
+    def passes(questions: int, looked_at: int, needed: Callable[[int], float], confirming: int) -> Passes:
         return Passes(
             paid=paid,
-            verification=verified * each,
-            boundary=majorities * questions,
+            verification=round(verified * needed(each)) + asked * (confirming if random else 1),
+            boundary=round(rays * questions * needed(DRAWS if random else 1)),
             clean=images * (CLEAN_DRAWS_PER_VERIFY * each if random else 1) + SELF_TEST * config.defense.random,
             mismatch=paid // config.votes if config.mismatch else 0,
             answers=(0 if draws else verified + images)
@@ -143,7 +147,8 @@ def of_run(
 
     chosen = of_selection(config.images, available)
     return Cost(
-        passes(1 + STEPS + HALVINGS, chosen.most.selection), passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection)
+        passes(1 + STEPS + HALVINGS, chosen.most.selection, float, FIRST + MORE),
+        passes(1 + USUAL_STEPS + HALVINGS, chosen.usual.selection, lambda n: expected(n, USUAL_SHARE), FIRST),
     )
 
 

@@ -200,6 +200,8 @@ class Experiment:
     def _choose(self) -> Tensor:
         """Positions of the images; the same each time, for a model that draws from torch's own generator too."""
         c, (data, model) = self.config, self.chooser
+        if c.image_ids:
+            return self.data.positions(c.image_ids)
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(c.seed, 0, "selection"))
             return choose(data, c.images, c.select, c.seed, model.labels)
@@ -244,5 +246,6 @@ class Experiment:
             return {"probe": None, "search": None}
         d = math.prod(self.victim.model.input_size)
         options = options_of(spec_of(c.attack), c.preset, c.settings, c.norm)
-        probe, search = spec_of(c.attack).scales_at(options, d, c.eps, c.defense.sigma)
-        return {"probe": probe, "search": search}
+        probe, search = spec_of(c.attack).scales_at(options, d, c.eps, c.defense.noise)
+        told = {"probe": probe, "search": search}
+        return told if c.defense.noise == c.defense.sigma else told | {"sigma_all": c.defense.noise}

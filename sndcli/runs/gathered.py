@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from sndcli.runs.meter import Phase, Tick
+from sndcli.runs.meter import Phase, Tick, at_the_end
 
 
 class Gathered:
@@ -25,7 +25,7 @@ class Gathered:
 
     def there(self, rows: pa.Table) -> None:
         """A unit was finished by an earlier process, of which nobody is told."""
-        self._add(0, len(rows), _seen(rows))
+        self._add(0, rows)
 
     def hear(self, place: int, told: Tick | str) -> None:
         """A unit tells how far it is, or warns."""
@@ -40,13 +40,14 @@ class Gathered:
         last = self._running.pop(place, None)
         told = last is not None and last.images == len(rows)
         paid = last.queries if last is not None and told else sum(rows.column("queries").to_pylist())
-        self._add(paid, len(rows), _seen(rows))
+        self._add(paid, rows)
         if not told:  # a worker does not tell all
             self._tell(self._now("attack"))
 
-    def _add(self, queries: int, images: int, seen: int) -> None:
+    def _add(self, queries: int, rows: pa.Table) -> None:
         e = self._ended
-        self._ended = Tick(e.queries + queries, e.images + images, e.total, e.seen + seen, 0.0, "attack")
+        seen, noisy = e.seen + at_the_end(rows, "seen"), e.noisy + at_the_end(rows, "noisy")
+        self._ended = Tick(e.queries + queries, e.images + len(rows), e.total, seen, 0.0, "attack", noisy)
 
     def _now(self, phase: Phase) -> Tick:
         e, running = self._ended, self._running.values()
@@ -54,8 +55,5 @@ class Gathered:
         return Tick(
             e.queries + sum(tick.queries for tick in running), e.images + sum(tick.images for tick in running),
             self._total, e.seen + sum(tick.seen for tick in running), images / max(1, self._total), phase,
+            e.noisy + sum(tick.noisy for tick in running),
         )  # fmt: skip
-
-
-def _seen(rows: pa.Table) -> int:
-    return sum(along[-1] for along in rows.column("seen").to_pylist())

@@ -132,6 +132,10 @@ class Job:
         with self._telling(c, f", share {shard}") as progress:
             return Shared(files.path, experiment.share(shard, progress))
 
+    def settled(self, defense: DefenseSpec) -> DefenseSpec:
+        """A defense that says which weights it has with the job's model."""
+        return settle(defense, self.model)
+
     def accuracy(self, victim: Victim, defense: DefenseSpec, data: ImageSet, seeds: Sequence[int]) -> list[float]:
         """Share of correct labels of `data` behind a defense, for each seed of its randomness."""
         recipe = Recipe.of(victim, settle(defense, self.model), self.config.precision, self.config.compiled)
@@ -151,7 +155,7 @@ class Job:
 
             def progress(tick: Tick) -> None:
                 rate = tick.queries / max(1e-9, time.perf_counter() - start)
-                text = f"{tick.images}/{tick.total} images, {tick.seen} seen, {rate:.0f} queries/s"
+                text = f"{tick.provisional}, {rate:.0f} queries/s"
                 update(tick.share, text + (", verifying" if tick.phase == "verification" else ""))
 
             yield progress
@@ -164,6 +168,8 @@ class Job:
 
     def _fit(self, model: Model, defense: DefenseSpec, data: ImageSet) -> Victim:
         c = self.config
+        if c.compiled:
+            self.listener.note(f"{model.name} is compiled, which takes up to a minute (--no-compile: it is not)")
         victim = Victim.prepare(model, defense, self.device, self.batch_rows, c.precision, c.compiled)
         victim.fit_to(data)
         check_foreign(defense, victim, self.listener.warn)

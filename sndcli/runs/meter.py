@@ -29,6 +29,7 @@ class Tick:
         seen: images on which success was seen, inside the unit that runs too.
         share: of the run's usual passes that are done, from 0 to 1.
         phase: what is going on.
+        noisy: of the finished images those on which success was verified, at the last report point.
     """
 
     queries: int
@@ -37,6 +38,19 @@ class Tick:
     seen: int
     share: float
     phase: Phase
+    noisy: int = 0
+
+    @property
+    def provisional(self) -> str:
+        """The row of the result as far as it is known, in words.
+
+        Example:
+            >>> Tick(1200, 30, 60, 24, 0.6, "attack", 9).provisional
+            'seen on 24 of 60 images (40 %) so far, noisy on 9 of 30 finished (30 %)'
+        """
+        seen = f"seen on {self.seen} of {self.total} images ({_percent(self.seen, self.total)}) so far"
+        noisy = f", noisy on {self.noisy} of {self.images} finished ({_percent(self.noisy, self.images)})"
+        return seen + (noisy if self.images else "")
 
 
 class Meter:
@@ -49,7 +63,7 @@ class Meter:
     """
 
     def __init__(self, config: RunConfig, total: int, tell: Callable[[Tick], None]) -> None:
-        usual = of_run(replace(config, images=1, repeats=1, select="all"), 1).usual  # of one image
+        usual = of_run(replace(config, images=1, image_ids=(), repeats=1, select="all"), 1).usual  # of one image
         self._paid, self._unpaid, self._eps = usual.paid, usual.defended - usual.paid, config.eps
         self._known = 0  # queries of the unit that runs whose answers are from a process before
         self._now, self._tell = Tick(0, 0, total, 0, 0.0, "attack"), tell
@@ -60,8 +74,8 @@ class Meter:
         paid = sum(rows.column("queries").to_pylist()) - self._known if here else 0
         self._known = 0
         images = now.images + len(rows)
-        seen = now.seen + sum(along[-1] for along in rows.column("seen").to_pylist())
-        self._now = Tick(now.queries + paid, images, now.total, seen, images / max(1, now.total), "attack")
+        seen, noisy = now.seen + at_the_end(rows, "seen"), now.noisy + at_the_end(rows, "noisy")
+        self._now = Tick(now.queries + paid, images, now.total, seen, images / max(1, now.total), "attack", noisy)
         if here:
             self._tell(self._now)
 
@@ -108,4 +122,14 @@ class Meter:
         """Inside a unit in which so much has happened, as much as so many `images` take."""
         now = self._now
         share = (now.images + images) / max(1, now.total)
-        return Tick(now.queries + queries - self._known, now.images, now.total, now.seen + seen, share, phase)
+        paid = now.queries + queries - self._known
+        return Tick(paid, now.images, now.total, now.seen + seen, share, phase, now.noisy)
+
+
+def at_the_end(rows: pa.Table, name: str) -> int:
+    """On how many rows a measure that runs along the report points holds at the last one; null does not."""
+    return sum(bool(along[-1]) for along in rows.column(name).to_pylist() if along)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(1, whole):.0f} %"

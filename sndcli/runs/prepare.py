@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sndcli.attacks.registry import REFERENCES, spec_of
@@ -19,6 +19,7 @@ from sndcli.models.opaque import Model, OpaqueModel
 from sndcli.models.preprocessing import fitting
 from sndcli.models.reference import Reference
 from sndcli.models.sources import digest, load_model, open_model
+from sndcli.runs.compiling import settled
 from sndcli.runs.config import RunConfig
 from sndcli.runs.job import Job
 from sndcli.runs.listener import Listener
@@ -83,6 +84,8 @@ def prepare(
         points = budgets or [b for b in usual.budgets if b <= budget]
         listener.note(f"{budget} queries by the authors' count are {paid} paid ones")
         budget, budgets = paid, tuple(spec.paid_for(options, b, r.votes) for b in points)
+    if r.image_ids and (r.images is not None or r.select_by or r.select != "correct"):
+        raise ConfigError("`--image-ids` says which images: no --images, --select or --select-by.")
     if r.select == "all" and r.select_by:
         raise ConfigError("`--select all` asks no model: no --select-by.")
     model = opened()[0] if opened else open_model(r.model, r.download, r.remote)
@@ -94,21 +97,25 @@ def prepare(
     eps, *eps_also = r.eps or (usual_eps(r.dataset, model.input_size) if norm == "l2" else LINF_EPS,)
     data = opened()[1] if opened else open_data(r, model, listener)
     networks = [load_model(source, r.download) for source in sources]
-    if r.dataset == "cifar10" and set(sources) & set(REFERENCES["cifar10"]):
-        data = data.without(proxy_ids(), "the images that reference models were trained on")
+    data = not_trained_on(data, sources)
     data = attackable(data, target) if target else data
+    if r.image_ids:
+        data.positions(r.image_ids)
     select_by, chooser = _chooser(r, model, data, listener)
+    images = len(r.image_ids) or (r.images if r.images is not None else usual.images)
     device = resolve_device(r.device)
     config = RunConfig(
         attack=r.attack, dataset=data.name, dataset_source=data.source, dataset_digest=data.digest(),
         model=model.name, model_digest=digest(model), defense=settle(r.defense, model), engine=r.engine,
         preset=r.preset, settings=r.settings, votes=r.votes, norm=norm, eps=eps, eps_also=tuple(eps_also),
-        budget=budget, budgets=budgets, images=r.images if r.images is not None else usual.images, select=r.select,
+        budget=budget, budgets=budgets, images=images, select="all" if r.image_ids else r.select,
         seed=r.seed, repeats=r.repeats, verify=r.verify, unit=r.unit, quantize=r.quantize or eight_bits,
-        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=r.compiled, device=device.type,
+        mismatch=r.mismatch, boundary=r.boundary, precision=r.precision, compiled=bool(r.compiled), device=device.type,
         references=tuple((network.name, digest(network)) for network in networks), select_by=select_by,
-        target=target,
+        stop=r.stop, image_ids=r.image_ids, target=target,
     )  # fmt: skip
+    if r.compiled is None:
+        config = settled(config, model, r.model, r.out, r.fresh)
     references = [Reference(network, device) for network in networks]
     for reference in references:
         reference.check(data.size, len(data.classes))
@@ -120,6 +127,13 @@ def prepare(
         allow_rounding=r.allow_rounding,
         source=r.model,
     )  # fmt: skip
+
+
+def not_trained_on(data: ImageSet, sources: Sequence[str]) -> ImageSet:
+    """The images that none of the reference models in the package was trained on, where one of them is used."""
+    if data.name != "cifar10" or not set(sources) & set(REFERENCES["cifar10"]):
+        return data
+    return data.without(proxy_ids(), "the images that reference models were trained on")
 
 
 def _chooser(

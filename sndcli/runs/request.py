@@ -18,6 +18,7 @@ from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import ConfigError, wanted
 from sndcli.models.inference import Precision
 from sndcli.models.remote.settings import Remote
+from sndcli.queries.stopping import Stop
 
 Norm = Literal["l2", "linf"]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -57,14 +58,14 @@ class Machine:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         precision: of the networks' arithmetic; a run's figures may depend on it.
         batch_rows: rows a forward pass; 0: measured.
-        compiled: whether networks are compiled.
+        compiled: whether networks are compiled; None: where the planned queries pay for it (see `compiling`).
         allow_rounding: a reduced precision is allowed without a defense, which its rounding then is.
     """
 
     device: Text = "auto"
     precision: Precision = "fp32"
     batch_rows: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    compiled: bool = False
+    compiled: bool | None = None
     allow_rounding: bool = False
 
 
@@ -88,6 +89,8 @@ class Request(Source, Machine):
         images: how many; None: as many as published evaluations of the data set have.
         select: which images.
         select_by: source of the model that chooses them; None: the attacked one.
+        image_ids: the images themselves, in this order, in the place of `images` and `select`.
+        stop: what ends an image's attack.
         seed: of the choice of images and of all randomness.
         repeats: with seed, seed + 1, ...
         verify: fresh draws for `success_noisy`.
@@ -115,6 +118,8 @@ class Request(Source, Machine):
     images: Count | None = None
     select: Select = "correct"
     select_by: str | None = None
+    image_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    stop: Stop = "seen"
     seed: Seed = 0
     repeats: Count = 1
     verify: Count = 100

@@ -77,8 +77,8 @@ def measure(
     effective = defense.effective
     if not defense.random:
         return Rounding(sigma, None)
-    if effective.name == "snd" and effective.beta is None:
-        return Rounding(sigma, None if sigma is None else sigma / effective.sigma)
+    if effective.only_noise and effective.beta is None:
+        return Rounding(sigma, None if sigma is None else sigma / effective.noise)
     true, other = _margins(_drawn(exact[1], x[:IMAGES], ids), _drawn(rounded[1], x[:IMAGES], ids))
     scatter = _spread(true)
     return Rounding(sigma, _spread(other - true) / scatter if scatter else None)

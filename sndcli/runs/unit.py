@@ -19,9 +19,11 @@ from sndcli.datasets.base import ImageSet
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
+from sndcli.queries.criterion import Criterion, Misclassified
 from sndcli.queries.draws import labels_of
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
+from sndcli.queries.stopping import CLEAN_WRONG, VOTES, Verified
 from sndcli.runs import answers
 from sndcli.runs.answers import AnswerLog, Diverged, Recalling
 from sndcli.runs.config import RunConfig
@@ -78,6 +80,19 @@ class Finished:
     points: Points | None
     fingerprint: str
     device: str
+
+
+@dataclass(frozen=True)
+class _Early:
+    """What a run that stops when it is verified knows before its attack.
+
+    Attributes:
+        clean: p0 and P_mis of the clean images, as `Verification.clean` tells them.
+        verified: confirms points.
+    """
+
+    clean: tuple[Tensor, Tensor]
+    verified: Verified
 
 
 @dataclass(frozen=True)
@@ -151,23 +166,27 @@ class Attacker:
         def streams(purpose: Purpose) -> Streams:
             return self.victim.streams(unit.seed, ids, unit.number, purpose)
 
-        draws, goal = streams("defense"), self.goal(y, ids.tolist(), unit.seed)
-        oracle = Recalling(
-            meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
-            budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
-            quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
-            streams=draws, criterion=goal.criterion if goal else None, starts=goal.starts if goal else None,
-        )  # fmt: skip
-        if log is not None and isinstance(draws, ImageStreams):
-            oracle.remember(log, draws)
+        goal = self.goal(y, ids.tolist(), unit.seed)
+        criterion = goal.criterion if goal else Misclassified(y)
         with reproducible_kernels(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(hashed(unit.seed, unit.number, "model"))  # for models that draw by themselves
-            self._attack(oracle, streams("attack"), tell)
+            early = self._look(x0, criterion, streams) if c.stop == "verified" else None
+            draws = streams("defense")
+            oracle = Recalling(
+                meter.attacked(self.victim.defended, lambda: oracle.ledger), x0, y, budget=c.budget,
+                budgets=c.report_points, norm=c.norm, eps=c.eps, votes=c.votes,
+                quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
+                streams=draws, criterion=criterion, confirm=VOTES if c.stop == "confirmed" and self.random else 0,
+                verified=early.verified if early else None, starts=goal.starts if goal else None,
+            )  # fmt: skip
+            if log is not None and isinstance(draws, ImageStreams):
+                oracle.remember(log, draws)
+            self._attack(oracle, streams("attack"), tell, early)
             oracle.remembered()
             ledger = oracle.close()
             defended = meter.verified(self.victim.defended, ledger)
             check = Verification(self.victim, c.verify, self.random, streams, oracle.criterion, defended)
-            p0, p_mis = check.clean(x0)
+            p0, p_mis = early.clean if early else check.clean(x0)
             ledger.submit_as_it_is(x0, oracle.initially_wrong.cpu() & (p0 >= HALF))
             radii = (c.eps, *c.eps_also)
             moved = [
@@ -184,9 +203,23 @@ class Attacker:
         meter.ended(rows, True)
         return rows, kept
 
-    def _attack(self, oracle: Oracle, streams: Streams, tell: Tell) -> None:
+    def _look(self, x0: Tensor, criterion: Criterion, streams: Callable[[Purpose], Streams]) -> _Early:
+        """Asks about the clean images, and makes what will confirm points."""
+        c = self.config
+        clean = Verification(self.victim, c.verify, self.random, streams, criterion).clean(x0)
+        return _Early(clean, Verified(
+            self.victim.defended, x0, criterion, eps=c.eps, norm=c.norm, quantize=c.quantize, budget=c.budget,
+            streams=streams("confirm"), random=self.random,
+        ))  # fmt: skip
+
+    def _attack(self, oracle: Oracle, streams: Streams, tell: Tell, early: _Early | None) -> None:
         try:
             oracle.check(scores=spec_of(self.config.attack).access == "scores")
+            if early is not None:
+                wrong = (early.clean[0] >= HALF).nonzero().squeeze(1).to(oracle.x0.device)
+                oracle.submit(oracle.x0[wrong], wrong)
+                oracle.retire(wrong, CLEAN_WRONG)
+                early.verified.decided(wrong)
             run_attack(oracle, streams, self.config.attack, self.config.engine, self.options, self.references)
         except IncompleteError:
             raise

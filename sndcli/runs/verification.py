@@ -12,7 +12,8 @@ from sndcli.queries.criterion import Criterion
 from sndcli.queries.draws import Logits, fresh_labels, labels_of, share_met
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.oracle import Oracle
-from sndcli.runs.boundary import DRAWS, boundary_points, majority_wrong
+from sndcli.queries.sequential import share_that_errs
+from sndcli.runs.boundary import BYTES, DRAWS, boundary_points, majority_wrong
 from sndcli.runs.victim import Victim
 from sndcli.streams import Purpose, Streams
 
@@ -25,7 +26,7 @@ class Verification:
 
     Attributes:
         victim: whom to ask.
-        verify: draws of each point, where `random`.
+        verify: draws of each point, at most, where `random`.
         random: whether two answers to one question can differ.
         streams: of the images, for a purpose; those of one purpose go on from call to call.
         criterion: which answers are adversarial.
@@ -45,7 +46,7 @@ class Verification:
 
     @property
     def draws(self) -> int:
-        """Draws of each point submitted."""
+        """Draws of each point submitted, at most."""
         return self.verify if self.random else 1
 
     @property
@@ -56,7 +57,8 @@ class Verification:
     def points(self, points: Sequence[Tensor], has: Tensor) -> tuple[Tensor, Tensor | None]:
         """For sets of one point an image: share of fresh draws that err, and whether the bare model errs.
 
-        A point that stands in an earlier set too is asked about once.
+        Draws end where the verdict is certain (`sequential`). A point that stands in an earlier set too is asked about
+        once.
 
         Args:
             points: P sets ``[N, C, H, W]``.
@@ -76,8 +78,7 @@ class Verification:
                 p_adv[same, k], adv_clean[same, k] = p_adv[same, j], adv_clean[same, j]
                 new[same] = False
             who = new.nonzero().squeeze(1).to(now.device)
-            labels = fresh_labels(self._ask, now[who], who, self.draws, streams)
-            p_adv[who.cpu(), k] = share_met(self.criterion.met(labels, who), labels).cpu()
+            p_adv[who.cpu(), k] = share_that_errs(self._ask, now[who], who, self.draws, self.criterion, streams, BYTES)
             if len(who) and bare is not None:
                 adv_clean[who.cpu(), k] = self.criterion.met(labels_of(bare(now[who])), who).cpu()
         return p_adv, None if bare is None else adv_clean

@@ -13,13 +13,21 @@ from sndcli.defenses.base import Defense, settle_sources
 from sndcli.defenses.parse import DefenseSpec, build
 from sndcli.errors import ConfigError, DataError, first_line
 from sndcli.models.classifier import Classifier
-from sndcli.models.inference import REDUCED, Forward, Precision, lower, measure_batch_size, optimise
+from sndcli.models.inference import (
+    REDUCED,
+    Forward,
+    Precision,
+    lower,
+    measure_batch_size,
+    optimise,
+    sizes_to_compile,
+)
+from sndcli.models.inference import compiled as compiled_copy
 from sndcli.models.opaque import Logits, Model, OpaqueModel, network_of
 from sndcli.queries.draws import UNANSWERED, labels_of
 from sndcli.runs.rounding import IMAGES, Rounding, measure
 from sndcli.streams import ImageStreams, Purpose, Streams, UnitStreams, hashed
 
-COMPILED_ROWS = 16
 PASSES, COPIES, LOOKED_AT = 2, 8, 8  # that show whether a model draws: passes, copies of an image in each, images
 ANSWERS = 9  # odd; whose majority says what a model that draws by itself calls an image
 ROUNDING = 1e-5  # of the largest logit: how far two answers may lie apart and still be the same
@@ -63,9 +71,7 @@ class Victim:
     ) -> Victim:
         """Folds, moves and wraps; checks that a forward pass of the stated input size is finite.
 
-        A `batch_size` of 0 is measured, without the defense and before compiling. On the CPU a network is compiled for
-        at most `COMPILED_ROWS` rows: as fast a row as more, and less padding where an attack asks about a few images.
-        An opaque model is left as it is.
+        A `batch_size` of 0 is measured, without the defense and before compiling. An opaque model is left as it is.
 
         Raises:
             ConfigError: the model, behind the defense or not, cannot be asked; or an option is for torch networks.
@@ -81,9 +87,8 @@ class Victim:
         batch_size = batch_size or (model.facts.batch_rows if isinstance(model, OpaqueModel) else 0)
         batch_size = batch_size or measure_batch_size(asked, model.input_size, device)
         if compiled and isinstance(model, Classifier):
-            rows = min(batch_size, COMPILED_ROWS) if device.type == "cpu" else batch_size
-            asked = ready = optimise(model, device, rows)
-            lower(asked, precision)
+            asked = ready = compiled_copy(model, device, sizes_to_compile(device, batch_size), precision)
+            _try(Forward(asked, device, batch_size), x, f"Model {model.name}, compiled (--no-compile: it is not),")
         defended = build(defense, asked, device)
         lower(defended, precision)
         victim = cls(

@@ -18,6 +18,7 @@ from sndcli.errors import ConfigError
 from sndcli.models.inference import reproducible_kernels
 
 TINY = 1e-12
+EOT = "eot="  # before the draws
 STARTED = 200  # images whose random starts are drawn together, so that they depend on no batch size
 
 
@@ -26,7 +27,8 @@ class PGD:
     """``x ← Π(x + s · direction(∇_x CE))`` from a random start, projected on the ball around x0 and on [0, 1].
 
     The direction is the gradient's sign (L∞) or the gradient over its norm (L2), for each image. On a network that
-    draws noise every step meets fresh draws.
+    draws noise every step meets fresh draws, and with `draws` the mean gradient over so many (expectation over
+    transformation, Athalye et al., ICML 2018).
 
     Attributes:
         norm: ``linf`` or ``l2``.
@@ -34,6 +36,7 @@ class PGD:
         steps: gradients.
         step: s; 0 means ``min(1.25, 2.5 / steps) · eps``: the rule of Madry et al., and for one or two steps that of
             Wong, Rice and Kolter ("Fast is better than free", ICLR 2020).
+        draws: of a random network behind each gradient, and answers that `robust_accuracy` counts.
 
     Raises:
         ConfigError: an unknown norm, or numbers that are not positive.
@@ -43,23 +46,31 @@ class PGD:
     eps: float
     steps: int
     step: float = 0.0
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):
             raise ConfigError(f"Expected the norm of PGD to be linf or l2 but got `{self.norm}`.")
-        if not (0 < self.eps < float("inf") and self.steps >= 1 and 0 <= self.step < float("inf")):
-            raise ConfigError(f"Expected PGD with a positive radius and at least one step but got {self}.")
+        steps = self.steps >= 1 and self.draws >= 1
+        if not (0 < self.eps < float("inf") and steps and 0 <= self.step < float("inf")):
+            raise ConfigError(f"Expected PGD with a positive radius, steps and draws but got {self}.")
 
     @classmethod
     def parse(cls, text: str) -> PGD:
-        """From ``linf:8/255:7`` or ``l2:0.5:7:0.1``: norm, radius, steps and, if wanted, step size.
+        """From ``linf:8/255:7``, ``l2:0.5:7:0.1`` or ``l2:1:20:eot=20``: norm, radius, steps; step size and draws.
 
         Raises:
             ConfigError: none of these.
+
+        Example:
+            >>> PGD.parse("l2:1:20:eot=20")
+            PGD(norm='l2', eps=1.0, steps=20, step=0.0, draws=20)
         """
         try:
-            norm, eps, steps, *step = text.split(":")
-            return cls(norm, _number(eps), int(steps), *(_number(s) for s in step))
+            norm, eps, steps, *rest = text.split(":")
+            draws = int(rest.pop().removeprefix(EOT)) if rest and rest[-1].startswith(EOT) else 1
+            (step,) = rest or ["0"]
+            return cls(norm, _number(eps), int(steps), _number(step), draws)
         except (ValueError, TypeError, ZeroDivisionError):
             raise ConfigError(f"Expected NORM:EPS:STEPS such as linf:8/255:7 or l2:0.5:10 but got `{text}`.") from None
 
@@ -84,8 +95,8 @@ class PGD:
         for _ in range(self.steps):
             x.requires_grad_()
             with torch.enable_grad():
-                loss = F.cross_entropy(model(x).float(), y, reduction="sum")
-            (g,) = torch.autograd.grad(loss, x)
+                losses = (F.cross_entropy(model(x).float(), y, reduction="sum") for _ in range(self.draws))
+                g = sum((torch.autograd.grad(loss, x)[0] for loss in losses), torch.zeros_like(x))
             direction = g.sign() if self.norm == "linf" else g / _length(g)
             x = self._project(x.detach() + step * direction, x0)
         return x
@@ -109,15 +120,16 @@ def robust_accuracy(
 ) -> float:
     """Share of the first `count` images that `model` classifies correctly after PGD against their labels.
 
-    For a random model the attack's steps and the final answer meet fresh draws, and one answer counts. PGD follows
-    single draws of the gradient, so on a strongly random model the figure flatters.
+    For a random model the attack's steps and the final answers meet fresh draws: `PGD.draws` answers an image, of which
+    the share that is right counts. With one draw PGD follows single draws of the gradient, so on a strongly random
+    model the figure flatters.
 
     Passes have at most `batch_size` images; where memory runs out, half as many from there on.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
     index = torch.arange(min(count, len(images)))
-    correct = 0
+    correct = 0.0
     for part in index.split(STARTED):
         x, y = images.pixels(part), images.labels[part]
         begun = pgd.start(x, generator)
@@ -136,12 +148,13 @@ def robust_accuracy(
     return correct / len(index)
 
 
-def _withstood(model: nn.Module, pgd: PGD, begun: Tensor, x: Tensor, y: Tensor) -> int:
-    """How many of `x` are classified correctly after the steps from `begun`."""
+def _withstood(model: nn.Module, pgd: PGD, begun: Tensor, x: Tensor, y: Tensor) -> float:
+    """How many of `x` are classified correctly after the steps from `begun`; the mean over `PGD.draws` answers."""
     with reproducible_kernels():
         adversarial = pgd.climb(model, begun, x, y)
         with torch.no_grad():
-            return int((model(adversarial).argmax(1) == y).sum())
+            right = sum(int((model(adversarial).argmax(1) == y).sum()) for _ in range(pgd.draws))
+        return right / pgd.draws
 
 
 def _length(d: Tensor) -> Tensor:

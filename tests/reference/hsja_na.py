@@ -104,7 +104,7 @@ def hsja_na(
 
     def stepped(point: Tensor, target: Tensor) -> Tensor | None:
         for k in range(halvings + 1):
-            z: Tensor = point + (target - point) / 2**k
+            z: Tensor = point + (target - point) / 2.0**k
             z = (z + outward * (z - x)).clamp(0, 1)
             if not halvings or decided(z):
                 return z

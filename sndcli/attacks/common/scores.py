@@ -44,8 +44,10 @@ def stop_at_success(
     On a randomised model one lucky answer ends an attack; `success_noisy` then says what it is worth. With
     ``confirm > 0`` (ours) an attack ends only when most of at most that many further paid answers are wrong too, or the
     wrong ones lead by `CONFIRM_LEAD`. (Their mean is not asked: a network that is sure when it errs moves it alone.)
+    Where the oracle says that success must be confirmed (``--stop confirmed``) that is the least for all attacks.
     With `anywhere` a wrong answer ends an attack outside ε too, where it is no success.
     """
+    confirm = confirm or oracle.confirm
     found = oracle.criterion.met_by(scores, image).nonzero().squeeze(1)
     found = found[anywhere | oracle.inside(points[found], image[found])]
     found = found[torch.argsort(image[found], stable=True)]

@@ -39,11 +39,12 @@ class Sigmoids:
         self.e = torch.linspace(0, MOST_FLOOR, FLOORS, dtype=torch.float64, device=device)
         v = 4 * self.s * (self.u[:, None, None] - self.u[:, None])
         self.table = torch.sigmoid(v).flatten(1).to(dtype)
+        self._floors: list[float] = self.e.tolist()  # read once, not once a round
         self._entropy: dict[int, Tensor] = {}
 
     def likelihood(self, k: int, place: Tensor | slice = slice(None)) -> Tensor:
         """P at some places for the k-th floor, ``[places, (G + 1) · 31]``."""
-        e = float(self.e[k])
+        e = self._floors[k]
         return e + (1 - 2 * e) * self.table[place]
 
     def entropy(self, k: int) -> Tensor:
@@ -57,14 +58,14 @@ class Sigmoids:
 
         Args:
             posterior: ``[n, 7, (G + 1) · 31]``, sums to one an image.
-            allowed: bool ``[n, 7]``, floors that have any weight.
+            allowed: bool ``[n, 7]``, on the CPU, floors that have any weight.
         """
         e = self.e.to(posterior.dtype)
         slanted = torch.einsum("nkc,k->nc", posterior, 1 - 2 * e)
         mean = (posterior.sum(2) @ e)[:, None] + slanted @ self.table.T
         expected = torch.zeros_like(mean)
         for k in allowed.any(0).nonzero().squeeze(1).tolist():
-            rows = allowed[:, k].nonzero().squeeze(1)
+            rows = allowed[:, k].nonzero().squeeze(1).to(mean.device)
             expected[rows] += posterior[rows, k] @ self.entropy(k).T
         return binary_entropy(mean.clamp(0.0, 1.0)) - expected
 
@@ -108,6 +109,7 @@ def infomax(oracle: Oracle, far: Tensor, image: Tensor, sigmoids: Sigmoids, floo
     n, m, device = len(image), len(sigmoids.u), far.device
     allowed = (floor[:, None] < 0) | (floor[:, None] == torch.arange(FLOORS, device=device))
     posterior = sigmoids.table.new_ones(n, FLOORS, m * SLOPES) * allowed[:, :, None]
+    on_host = allowed.cpu()
     best, streak, rounds = (torch.full((n,), v, dtype=torch.int64, device=device) for v in (-1, 0, 0))
     finished = torch.zeros(n, dtype=torch.bool, device=device)
     for _ in range(MAX_ROUNDS):
@@ -121,18 +123,18 @@ def infomax(oracle: Oracle, far: Tensor, image: Tensor, sigmoids: Sigmoids, floo
         guess = p.flatten(1).argmax(1)
         streak[live] = torch.where(guess == best[live], streak[live] + 1, 1)
         best[live] = guess
-        information = sigmoids.information(p, allowed[live])
+        information = sigmoids.information(p, on_host[live.cpu()])
         jitter = streams.uniform(image[live], information)
         place = (information + 1e-7 * jitter).argmax(1)
         points = straight(oracle.x0[image[live]], far[live], 1 - sigmoids.u[place])
         answer = oracle.adversarial(points, image[live], "search")
         told = answer != REFUSED
-        rounds[live[told]] += 1
+        rounds[live] += told.long()
         finished[live] = told & (rounds[live] >= FEWEST) & (streak[live] >= STEADY)
         for k in range(FLOORS):
             like = sigmoids.likelihood(k, place)
             p[:, k] *= torch.where(answer[:, None] == 1, 1 - like, like)
-        posterior[live[told]] = p[told]
+        posterior[live] = torch.where(told[:, None, None], p, posterior[live])
     best.clamp_min_(0)
     cell = best % (m * SLOPES)
     return Found(sigmoids.u[cell // SLOPES], sigmoids.s[cell % SLOPES], best // (m * SLOPES), finished, rounds)
