@@ -63,6 +63,7 @@ def _named(name: str, digest: str) -> str:
     return rf"\texttt{{{_text(name)}}}" + (rf" (digest \texttt{{{_text(digest)}}})" if digest else "")
 
 
+TARGETS = {"next": "the label after the true one", "random": "a random other label"}
 CHANGED = {"hsja-na": "HopSkipJump", "nes-na": "NES"}  # attacks of ours -> what they change
 
 
@@ -88,6 +89,7 @@ def _attack(frame: Frame, cite: Cite) -> str:
     known += ["set by us" if facts.ours else ""] if facts and s.attack not in citations.OURS else []
     known += [rf"\texttt{{{_text(setting)}}}" for setting in s.settings]
     known += [f"reference models {_text(', '.join(s.references))}"] if s.references else []
+    known += [f"targeted, at {TARGETS.get(s.target, f'class {s.target}')}"] if s.target else []
     code = CODE.get(facts.source if facts else "")
     known += [f"after {_text(facts.source)}{cite(citations.CODE[code])}"] if facts and code else []
     known += [f"{s.votes} answers to each question, of which the majority counts"] if s.votes > 1 else []
