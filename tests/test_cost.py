@@ -114,6 +114,7 @@ MODES: list[Any] = [
     ("adaptive", "hsja", "--sigma", 0.01, "--ladder", *SMALL),
     ("sigma-sweep", "hsja-na", "--sigmas", "0,0.01", "--plot", "sweep.svg", *SMALL),
     ("reproduce", "table2", "--images", 2, "--budget", 2000, "--where", "attack=hsja", "--batch-size", 64),
+    ("audit", "--sigma", 0.01, "--quick", *SMALL),
     ("reproduce", "table5", "--where", "attack=none", "--images", 4, "--batch-size", 64),
 ]
 
@@ -121,7 +122,7 @@ MODES: list[Any] = [
 @pytest.mark.parametrize("json_too", [False, True])
 @pytest.mark.parametrize(
     "arguments",
-    [pytest.param(mode, marks=[pytest.mark.slow] * ("table2" in mode)) for mode in MODES],
+    [pytest.param(mode, marks=[pytest.mark.slow] * bool({"table2", "audit"} & {*mode})) for mode in MODES],
     ids=lambda words: " ".join(map(str, words[:4])),
 )
 def test_a_dry_run_pays_nothing_and_writes_nothing(

@@ -110,6 +110,13 @@ OF_RUN = (
         "the label that a targeted attack is after: next, random or a class; null: untargeted",
         lambda c: c.get("target") or None,
     ),
+    Column("stop", TEXT, "what ends an image's attack: seen, confirmed or verified", lambda c: c.get("stop") or "seen"),
+    Column(
+        "image_ids",
+        pa.list_(LONG),
+        "the images, where they were named; empty: they were chosen",
+        lambda c: c.get("image_ids") or [],
+    ),
     _json("plugins", "package, version and source hash of the plug-ins used, as JSON; null: none"),
 )
 
