@@ -219,7 +219,7 @@ COLUMNS = {
     "select": "Which images were attacked: correct or all.",
     "select_by": "Another model that chose the images.",
     "image_ids": "The images, by their numbers, where they were named and not chosen.",
-    "stop": "What ends the attack on an image: its own rule (seen), paid answers (confirmed) or unpaid ones (verified).",
+    "stop": "What ends an image's attack: its own rule (seen), paid answers (confirmed) or unpaid ones (verified).",
     "first_seed": "The first seed of the run.",
     "seed": "Decides all randomness of the row.",
     "repeats": "How many seeds were run.",

@@ -394,6 +394,7 @@ def test_jpeg_of_the_highest_quality_hardly_changes_grey() -> None:
 # -- noise inside the network ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_noise_before_the_average_is_noise_on_the_logits() -> None:
     """Its covariance is ν²WWᵀ/P, P being the places that are averaged; the bare network stays as it is."""
@@ -420,6 +421,7 @@ class Untraceable(Small):
         return super().forward(x) if bool(x.isfinite().all()) else x.flatten(1)[:, :10]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_noise_inside_networks_that_cannot_be_traced_and_layers_that_are_not_there() -> None:
     traced, other = (optimise(Classifier(n, IDENTITY, SHAPE, "small"), CPU) for n in (Small(), Untraceable()))

@@ -78,10 +78,12 @@ def test_zero_sigma_equals_no_defense(snd: Snd, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "none.parquet", UNPAIRED) == rows_of(tmp_path / "zero.parquet", UNPAIRED)
 
 
-SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("geoda", "ba", "sign-opt", "rays", "subspace")]
+SLOWER = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("square", "geoda", "ba", "sign-opt", "rays", "subspace")
+]
 
 
-@pytest.mark.parametrize("name", ["hsja", "square", *SLOWER])
+@pytest.mark.parametrize("name", ["hsja", *SLOWER])
 def test_batch_size_changes_nothing(snd: Snd, tmp_path: Path, name: str) -> None:
     for size in (8, 64):
         done = snd(
@@ -217,7 +219,12 @@ def test_foolbox_engine(snd: Snd, tmp_path: Path) -> None:
         (("attack", "hsja", "--dataset", "cifar"), 2, "Did you mean `cifar10`"),
         (("attack", "hsja", "--data-dir", "/nowhere"), 2, "No CIFAR-10 under /nowhere"),
         (("attack", "hsja", "--model", "resnet"), 2, "Did you mean `resnet20`"),
-        (("attack", "hsja", "--model", "torchvision:resnet18/random"), 2, "Expected images of (3, 224, 224)"),
+        pytest.param(
+            ("attack", "hsja", "--model", "torchvision:resnet18/random"),
+            2,
+            "Expected images of (3, 224, 224)",
+            marks=pytest.mark.slow,
+        ),
         (("attack", "hsja", "--images", 5000), 2, "Expected `--images` of at most"),
         (("attack", "hsja", "--images", 0), 2, "at least 1"),
         (("attack", "hsja", "--norm", "l1"), 2, "l2 or linf"),

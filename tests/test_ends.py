@@ -67,7 +67,7 @@ def test_a_command_that_breaks_ends_with_70(snd: Snd, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "encoding", ["latin-1", *(pytest.param(e, marks=pytest.mark.slow) for e in ("cp1252", "ascii"))]
+    "encoding", [pytest.param(e, marks=pytest.mark.slow) for e in ("latin-1", "cp1252")] + ["ascii"]
 )
 def test_output_without_utf_8(encoding: str, tmp_path: Path) -> None:
     """Every character has one in ASCII where the terminal cannot show it."""

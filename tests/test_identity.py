@@ -318,7 +318,7 @@ def test_a_plug_in_is_known_by_package_version_and_source(installed: Site) -> No
 
 @pytest.mark.parametrize(("file", "old", "new", "arguments"), [
     ("bright_defense.py", "0.1 * shift", "1.0 * shift", ("hsja", "--defense", "brightness")),
-    ("walk_attack.py", "0.05 *", "0.5 *", ("walk", *NOISY)),
+    pytest.param("walk_attack.py", "0.05 *", "0.5 *", ("walk", *NOISY), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_changed_plug_in_is_run_anew(
     file: str, old: str, new: str, arguments: tuple[object, ...], snd: Snd, tmp_path: Path, installed: Site,

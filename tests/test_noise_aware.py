@@ -342,6 +342,7 @@ def test_information_is_positive_and_highest_where_the_boundary_may_be() -> None
     assert information.max() > 10 * information[[10, 45]].max()
 
 
+@pytest.mark.slow
 def test_popskipjump_follows_its_column() -> None:
     """3.2 / 1.9 at 1,000 / 2,500 queries without noise, G = 300."""
     h = half_space(1)

@@ -49,7 +49,10 @@ def test_noise_far_below_the_margin_breaks_the_published_probes(name: str, prese
     assert noisy > 1.4 * quiet
 
 
-@pytest.mark.parametrize(("name", "preset"), [("ba", "foolbox"), ("ba", "art"), ("rays", "authors")])
+@pytest.mark.parametrize(("name", "preset"), [
+    pytest.param("ba", "foolbox", marks=pytest.mark.slow), ("ba", "art"),
+    pytest.param("rays", "authors", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_single_vote_acceptance_ratchets(name: str, preset: str) -> None:
     """Accepting lucky answers leaves a point that the majority answer is not fooled by, closer than its boundary."""
     h, oracle = attacked(name, preset, SIGMA, 3000 if preset == "art" else 1500, n=8)  # ART's form walks in later

@@ -101,6 +101,7 @@ def test_a_call_costs_few_operators_and_waits_twice(name: str, monkeypatch: pyte
     assert 1 < transfers <= TRANSFERS
 
 
+@pytest.mark.slow
 def test_what_many_images_cost_is_what_few_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     few, _, _ = cost("square", monkeypatch)
     many, _, _ = cost("square", monkeypatch, images=64)

@@ -151,6 +151,7 @@ def test_times() -> None:
             duration(text, "--within")
 
 
+@pytest.mark.slow
 def test_reproduce_states_the_plan(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sndcli.runs.estimate.Speeds", Known)
     done = snd("reproduce", "table2", "--where", "attack=hsja", "--where", "dataset=cifar10", "--budget", 2000,
