@@ -34,7 +34,7 @@ RENAMED = {
     "protocol 1": {"p_adv": "p_adv_submitted", "adv_clean": "adv_clean_submitted"},
 }  # fmt: skip
 LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the first files of schema 1
-ADDED = ("device", "target")  # not in the first files of schema 2, but told by their metadata
+ADDED = ("device", "target", "stop", "image_ids")  # not in the first files of schema 2, but told by their metadata
 TARGETED = ("target_label", "start_image")  # not in files from before there were targeted runs
 DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
