@@ -37,7 +37,7 @@ LEFT_OUT = {
     "snd train": "only the name; trains for hours",
     "snd evidence": "only the name; takes minutes",
     "snd report --plot": "only the option; needs the extra `plot`",
-    "snd rnp rse pni": "names of defenses",
+    "snd noise aug": "names of defenses",
     "snd 0.01": "a label of a table",
     "snd league": "takes hours",
     "snd serve": "goes on until it is stopped",
