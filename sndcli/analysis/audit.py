@@ -23,8 +23,7 @@ from sndcli.runs.audited import Audited, Done
 from sndcli.runs.battery import BATTERY, Access, Step, claims
 from sndcli.runs.final import Judged
 from sndcli.runs.honest import Speed, agreeing
-
-HALF = 0.5
+from sndcli.runs.success import HALF
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,11 @@ class Figure:
     value: float
     lo: float
     hi: float
+
+    @classmethod
+    def of(cls, rate: Rate) -> Figure:
+        """Of a rate."""
+        return cls(rate.value, rate.lo, rate.hi)
 
     def as_dict(self) -> dict[str, float | None]:
         """Plain data for JSON; what is infinite or unknown is null."""
@@ -176,29 +180,26 @@ def figures(audited: Audited) -> Figures:
     bare = (honest.bare == honest.label).numpy() if known else None
     champion = next(run for run in done if audited.steps[run.step].role == "champion")
     first = [outcome for _, outcome in sorted(champion.outcomes.items())]
-    found = crossed_rate(right.astype(np.float64))
+    times, times_bare = _times(audited, 0), _times(audited, -1)
     runs = tuple(run.run_id for run in audited.done if run.run_id is not None)
     return Figures(
         model=c.model, dataset=c.dataset, defense=c.defense, norm=c.norm, eps=c.eps, budget=c.budget,
-        n=len(audited.ids), seed=c.seed, access=audited.access, accuracy=Figure(found.value, found.lo, found.hi),
+        n=len(audited.ids), seed=c.seed, access=audited.access,
+        accuracy=Figure.of(crossed_rate(right.astype(np.float64))),
         accuracy_std=float(right.mean(1).std(ddof=1)),
-        accuracy_bare=None if bare is None else _figure(rate(int(bare.sum()), len(bare))),
+        accuracy_bare=None if bare is None else Figure.of(rate(int(bare.sum()), len(bare))),
         drop=None if bare is None else Figure(*paired_difference(bare.astype(float) - right.mean(0))),
         inconsistent=Figure(*paired_difference(1 - agreeing(honest.answers).numpy())),
         claims=tuple(_claim(audited, access) for access in claims(audited.access)),
-        ratios=ratios_of(_times(audited, -1), _times(audited, 0), c.budget) if known else {},
+        ratios=ratios_of(times_bare, times, c.budget) if known else {},
         steps=tuple(_stepped(audited.steps, done, run) for run in done),
         floor=floor([outcome.p0 for outcome in first], c.budget),
         seen=float(np.mean([outcome.seen for outcome in first])), speed=honest.speed, random=c.random,
         passes_differ=champion.passes_differ, runs=runs,
-        times=_times(audited, 0), times_bare=_times(audited, -1),
+        times=times, times_bare=times_bare,
         correct=dict(zip(honest.image_id.tolist(), right.mean(0).tolist(), strict=True)),
         correct_bare={} if bare is None else dict(zip(honest.image_id.tolist(), bare.tolist(), strict=True)),
     )  # fmt: skip
-
-
-def _figure(found: Rate) -> Figure:
-    return Figure(found.value, found.lo, found.hi)
 
 
 def _stepped(steps: Sequence[Step], done: Sequence[Done], run: Done) -> Stepped:

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from sndcli.analysis.audit import Figure, Figures
 from sndcli.analysis.audit_words import flags, sentence, verdict
 from sndcli.analysis.bought import Bought
-from sndcli.analysis.gates import GATE, OPERATORS, PARTS
-from sndcli.analysis.statistics import Rate, finite
+from sndcli.analysis.gates import GATE, OPERATORS, PARTS, number_in
+from sndcli.analysis.statistics import finite
 from sndcli.errors import ConfigError, unknown
 
 VERDICTS = ("broken", "weakened", "holds", "unclear")
@@ -56,7 +56,8 @@ def named(f: Figures) -> dict[str, Figure | None]:
     }  # fmt: skip
     for claim in f.claims:
         mine: dict[str, Figure | None] = {
-            "robust_accuracy": _of(claim.robust), "robust_single": claim.robust_single, "success": _of(claim.success),
+            "robust_accuracy": Figure.of(claim.robust), "robust_single": claim.robust_single,
+            "success": Figure.of(claim.success),
             "optimism": _plain(claim.optimism), "boundary": claim.boundary, "boundary_bare": claim.boundary_bare,
         }  # fmt: skip
         found |= {f"{name}_{claim.access}": figure for name, figure in mine.items()}
@@ -65,10 +66,6 @@ def named(f: Figures) -> dict[str, Figure | None]:
     for access, ratio in f.ratios.items():
         found |= _bought(ratio, f"_{access}")
     return found
-
-
-def _of(rate: Rate) -> Figure:
-    return Figure(rate.value, rate.lo, rate.hi)
 
 
 def _plain(value: float | None) -> Figure | None:
@@ -136,12 +133,7 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
         raise unknown("figure of an audit", name, NAMES)
     if part not in PARTS:
         raise unknown(f"part of {name}", part, PARTS)
-    try:
-        number = float(matched["number"]) / (100 if matched["percent"] else 1)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        raise ConfigError(f"Expected a number at the end of `{text}` but got `{matched['number']}`.")
+    number = number_in(matched)
     share = name.startswith(SHARES)
     if matched["percent"] and not share:
         raise ConfigError(f"Expected no % in `{text}`: {name} is no share.")

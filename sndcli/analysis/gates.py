@@ -49,6 +49,21 @@ class Gate:
         return found
 
 
+def number_in(matched: re.Match[str]) -> float:
+    """The number that a condition, as `GATE` matched it, compares with; a percentage is a share.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        number = float(matched["number"]) / (100 if matched["percent"] else 1)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise ConfigError(f"Expected a number at the end of `{matched.string}` but got `{matched['number']}`.")
+    return number
+
+
 def parse(text: str, count: Callable[[str, str], int]) -> Gate:
     """A gate such as ``success_noisy@2000 > 0.25``.
 
@@ -69,12 +84,7 @@ def parse(text: str, count: Callable[[str, str], int]) -> Gate:
         raise ConfigError(f"Expected no part after `{measure}`, which has no interval, but got `.{part}`.")
     if part not in (None, *PARTS):
         raise unknown(f"part of {measure}", part, PARTS)
-    try:
-        number = float(matched["number"]) / (100 if matched["percent"] else 1)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        raise ConfigError(f"Expected a number at the end of `{text}` but got `{matched['number']}`.")
+    number = number_in(matched)
     share = MEASURES[measure].kind in ("rate", "share")
     if share and not 0 <= number <= 1:
         raise ConfigError(f"Expected a share between 0 and 1 (or a percentage with %) in `{text}`.")

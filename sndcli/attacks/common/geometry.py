@@ -79,12 +79,20 @@ def uniform_start(oracle: Oracle, streams: Streams, tries: int, ask: Ask = Oracl
 
 
 def first_start(
-    oracle: Oracle, draw: Callable[[int, Tensor], Tensor], tries: int, ask: Ask = Oracle.adversarial
+    oracle: Oracle,
+    draw: Callable[[int, Tensor], Tensor],
+    tries: int,
+    ask: Ask = Oracle.adversarial,
+    begun: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `uniform_start`, of what `draw` makes for images ``[n]`` at each try, counted from 1; or of given starts."""
+    """As `uniform_start`, of what `draw` makes for images ``[n]`` at each try, counted from 1; or of given starts.
+
+    `begun` are points ``[N, C, H, W]``, and bool ``[N]``: where they are starts already.
+    """
     draw, tries = offered(oracle, draw, tries)
-    points = oracle.x0.clone()
-    pending = active(oracle)
+    points, pending = oracle.x0.clone(), active(oracle)
+    if begun is not None:
+        points, pending = begun[0].clone(), pending[~begun[1][pending]]
     for k in range(1, tries + 1):
         if not len(pending):
             break
@@ -95,6 +103,18 @@ def first_start(
         pending = pending[~found & oracle.active[pending]]
     oracle.retire(pending, "init_failed")
     return points, active(oracle)
+
+
+def after_one(ask: Ask) -> Ask:
+    """Asks once, and by `ask` only where that answer is adversarial."""
+
+    def twice(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
+        answer = oracle.adversarial(points, image, phase)
+        hit = (answer == 1).nonzero().squeeze(1)
+        answer[hit] = ask(oracle, points[hit], image[hit], phase)
+        return answer
+
+    return twice
 
 
 def offered(

@@ -11,11 +11,11 @@ from torch import Tensor
 from sndcli.attacks.common.geometry import (
     Ask,
     Draw,
-    active,
+    after_one,
     bisect,
+    first_start,
     gaussian,
     norms,
-    offered,
     per_image,
     uniform_start,
     unit,
@@ -180,30 +180,15 @@ def growing_start(
     Returns:
         as `uniform_start`.
     """
-    points, pending = oracle.x0.clone(), active(oracle)
-    if begun is not None:
-        points, pending = begun[0].clone(), pending[~begun[1][pending]]
     growing = max(0, math.ceil(math.log(LARGEST / scale, GROWTH)))
 
     def drawn(kth: int, image: Tensor) -> Tensor:
         k = kth - 1
         late, turn = (k - growing) % len(LATE), (k - growing) // len(LATE)
         length, direction = (scale * GROWTH**k, draw) if k < growing else (LATE[late], (gaussian, draw)[turn % 2])
-        return (points[image] + length * direction(streams, image, points)).clamp_(0.0, 1.0)
+        return (oracle.x0[image] + length * direction(streams, image, oracle.x0)).clamp_(0.0, 1.0)
 
-    tries_of, tries = offered(oracle, drawn, tries)
-    for k in range(1, tries + 1):
-        if not len(pending):
-            break
-        tried = tries_of(k, pending)
-        found = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
-        found = found[ask(oracle, tried[found], pending[found], "start") == 1]
-        points[pending[found]] = tried[found]
-        oracle.submit(tried[found], pending[found])
-        left = torch.ones_like(pending, dtype=torch.bool).index_fill_(0, found, False)
-        pending = pending[left & oracle.active[pending]]
-    oracle.retire(pending, "init_failed")
-    return points, active(oracle)
+    return first_start(oracle, drawn, tries, after_one(ask), begun)
 
 
 def noise_scale(oracle: Oracle, streams: Streams, text: str) -> Tensor:

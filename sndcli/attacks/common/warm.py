@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.geometry import Ask, active, per_image, straight, unit
+from sndcli.attacks.common.geometry import Ask, active, after_one, per_image, straight, unit
 from sndcli.attacks.common.score_noise import Score
 from sndcli.attacks.decision.transfer import Options as Ascent
 from sndcli.attacks.decision.transfer import ascend
@@ -74,8 +74,7 @@ def warm_start(oracle: Oracle, references: Sequence[Reference], ask: Ask) -> War
         pending = (oracle.active & ~found).nonzero().squeeze(1)
         scale = torch.full((len(pending),), far, dtype=torch.float64, device=points.device)
         tried = straight(oracle.x0[pending], rays[pending], scale).clamp_(0.0, 1.0)
-        hit = (oracle.adversarial(tried, pending, "start") == 1).nonzero().squeeze(1)
-        hit = hit[ask(oracle, tried[hit], pending[hit], "start") == 1]
+        hit = after_one(ask)(oracle, tried, pending, "start") == 1
         points[pending[hit]], found[pending[hit]] = tried[hit], True
         oracle.submit(tried[hit], pending[hit])
         inside |= found & (far == FURTHER[0])
