@@ -39,7 +39,7 @@ class Recipe:
         clean_epochs: of ``pni``: first epochs without adversarial images.
         sigma_init: of ``rse``.
         sigma_inner: of ``rse``.
-        sigma_max: of ``gf``: each image gets Gaussian noise of its own σ ~ U(0, `sigma_max`), on the [0, 1] pixel scale.
+        sigma_max: of ``gf``: an image gets Gaussian noise of a σ of its own, uniform on [0, `sigma_max`] (pixel scale).
         pixel_units: of ``rse``: `sigma_init` is on the [0, 1] pixel scale, not on that of the normalised image.
         bf16: computed under bfloat16 autocast. On CUDA all training is, which `on` writes into the recipe.
     """
@@ -141,7 +141,7 @@ def recipe_of(
     ``--from`` says otherwise.
 
     Raises:
-        ConfigError: an unknown defense or preset, a preset without this defense, or a defense to train on the proxy split.
+        ConfigError: an unknown defense or preset, a preset without this defense, or one to train on the proxy split.
     """
     if defense not in DEFENSES:
         raise unknown("defense to train", defense, DEFENSES)
