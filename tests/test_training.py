@@ -274,11 +274,12 @@ def test_networks_with_noise_are_not_compiled(tmp_path: Path) -> None:
 
 HEAVY = ("resnet20-rse", "resnet20-pni")  # as their defenses are asked: many passes
 CARDS = [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in zoo.available()]
+SOME = 300  # images, of all networks but the victim, on whose answers figures rest
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_shipped_weights_are_those_of_their_card(name: str) -> None:
-    """Checksum; accuracy on the 1,200 shipped images within four standard errors of the card's."""
+    """Checksum; accuracy on the 1,200 shipped images, or some of them, within four standard errors of the card's."""
     card = zoo.card(name)
     assert card["name"] == name
     assert card["arch"] == zoo.ENTRIES[name].arch
@@ -289,7 +290,7 @@ def test_shipped_weights_are_those_of_their_card(name: str) -> None:
         model: nn.Module = trained.defend(trained.read(name, defense), defense, CPU, torch.Generator())
     else:
         model = optimise(load_model(name), CPU)
-    data, stated = cifar10.load_shipped(), card["accuracy"]["value"]
+    data, stated = cifar10.load_shipped() if name == "resnet20" else few(SOME), card["accuracy"]["value"]
     (value,) = accuracy(Forward(model, CPU), data, [0])
     assert abs(value - stated) < 4 * (stated * (1 - stated) / len(data)) ** 0.5
 
