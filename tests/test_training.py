@@ -175,7 +175,7 @@ def test_training_lowers_the_loss_and_a_killed_run_continues_bit_for_bit(defense
 
 @pytest.mark.parametrize("defense", ["rse", "pni", "at", "gf"])
 def test_a_few_steps_of_each_objective_lower_its_loss(defense: str) -> None:
-    recipe, data = tiny(defense), few(32)
+    recipe, data = tiny(defense), few(16)
     model = build(recipe)
     network = with_noise(recipe, model, CPU) or model
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
