@@ -128,8 +128,8 @@ def commands(app: typer.Typer) -> Any:
 
 @pytest.fixture(autouse=True)
 def _cheap_victim(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that name no model have a linear one, so a run costs a tenth. Slow tests have the network of users."""
-    if not request.node.get_closest_marker("slow"):
+    """Commands that name no model have a linear one, so a run costs a tenth; but for slow tests, and where asked."""
+    if not any(map(request.node.get_closest_marker, ("slow", "default_model"))):
         monkeypatch.setenv("SND_MODEL", linear_victim.MODEL)
 
 

@@ -302,8 +302,9 @@ def test_ls_and_version(snd: Snd) -> None:
     assert snd("--version").stdout.startswith("snd 0.")
 
 
+@pytest.mark.default_model
 def test_doctor(snd: Snd) -> None:
-    done = snd("doctor", env={"SND_MODEL": ""})
+    done = snd("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
 

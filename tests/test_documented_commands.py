@@ -96,6 +96,7 @@ STARTED = sorted({text.split(" #")[0].strip() for text in DRY})
 LONG = [text for text in STARTED if words(text)[0] in ("reproduce", "sigma-sweep")] + STARTED[3:]  # some for every day
 
 
+@pytest.mark.default_model
 @pytest.mark.parametrize("text", [pytest.param(t, marks=[pytest.mark.slow] if t in LONG else []) for t in STARTED])
 def test_documented_run_would_start(snd: Snd, tmp_path: Path, text: str) -> None:
     done = snd(*words(text), "--dry-run", "--out", tmp_path)

@@ -111,6 +111,7 @@ def test_rows_of_the_trained_network_follow_the_baselines_images(
     assert bool((trained != data.labels[right]).any())  # which our own choice would have left out
 
 
+@pytest.mark.default_model
 def test_select_by(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacked model by its name is no other, and no other run; `all` asks no model."""
     monkeypatch.setattr("sndcli.runs.estimate.PROBE_S", 0.0)
