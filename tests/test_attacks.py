@@ -328,7 +328,7 @@ def test_sign_opt_saving_changes_only_the_cost() -> None:
 
 
 def test_sign_opt_counts() -> None:
-    oracle = attack(oracle_on(half_space(1, shape=FEW), 1, 9000, FEW), "sign-opt", iterations=2)
+    oracle = attack(oracle_on(half_space(1), 1, 9000), "sign-opt", iterations=2)
     phases = {k: int(v[0]) for k, v in oracle.close().phases.items()}
     assert phases["gradient"] == 2 * 200
     assert 150 < phases["start"] < 260  # 100 tests, checks, and H_100 ≈ 5.2 bisections
