@@ -14,11 +14,13 @@ import pytest
 from conftest import Done
 
 from sndcli.analysis.audit import Claim, Figure, Figures, Stepped, ratios_of
-from sndcli.analysis.league import Placed, table
+from sndcli.analysis.league import Placed, Price, table
 from sndcli.analysis.statistics import Rate, rate
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.errors import DataError, SndError
+from sndcli.paper.evidence import Fact
 from sndcli.reports import league as tables
+from sndcli.reports.evidence import read_prices, write
 from sndcli.runs.battery import L2, Step
 from sndcli.runs.honest import Speed
 from sndcli.runs.suite import Row, read
@@ -163,6 +165,32 @@ def test_one_pipe_table_with_a_line_a_defense() -> None:
     assert told[0]["robust_accuracy_value"] == pytest.approx(45 / 60)
     assert told[0]["reported"] == 0.5
     json.dumps(tables.as_dict(found), allow_nan=False)
+
+
+def test_prices_of_a_file_stand_beside(tmp_path: Path) -> None:
+    """By the words of the defense, on the league's own network only; ρ at one width of probes."""
+    facts = [
+        Fact("margin_noise", "none", None, None, 9, 0.0), Fact("agreement", "none", None, 0.01, 9, 0.5),
+        Fact("agreement", "none", None, 0.02, 9, 1.0), Fact("price", "none", None, 0.02, 9, 1.25),
+        Fact("least_price", "none", None, 0.02, 9, 1.25, 0.1, math.inf),
+        Fact("margin_noise", "snd 1", None, None, 9, 1.0),
+    ]  # fmt: skip
+    write(facts, tmp_path / "p.parquet")
+    prices = read_prices([tmp_path / "p.parquet"])
+    assert prices == {"none": Price(0.0, 1.0, 1.25, math.inf)}
+    rows = [(row("a"), figures(5)), (row("b", own=True), figures(4))]
+    text = tables.markdown(table(rows, ["a"], prices=prices))
+    line = next(line for line in text.splitlines() if line.startswith("|") and " a " in line)
+    assert "| 0.000 | 1.00 | 1.2 | ∞ |" in line
+    assert "ρ: how far" in text
+    assert "ρ" not in tables.markdown(table(rows, ["a"]))
+    told = tables.rows(table(rows, ["a"], prices=prices)).to_pylist()
+    assert [(line["price"], line["price_predicted"]) for line in told if line["access"] == "both"] == [
+        (1.25, math.inf), (None, None)
+    ]  # fmt: skip
+    json.dumps(tables.as_dict(table(rows, ["a"], prices=prices)), allow_nan=False)
+    with pytest.raises(DataError, match="no table of"):
+        read_prices([Path("pyproject.toml")])
 
 
 def test_the_page_needs_nothing_and_has_two_pictures() -> None:

@@ -1,11 +1,12 @@
-"""Draws predicted against measured prices, from a file of ``snd evidence --price … --out``: docs/theory.md's picture.
+"""Draws predicted against measured prices, from files of ``snd evidence --price … --out``: docs/theory.md's picture.
 
-usage: python tools/make_price_plot.py docs/results/data/theory/prices.parquet docs/prices.svg
+usage: python tools/make_price_plot.py docs/results/data/theory/prices*.parquet docs/prices.svg
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,9 +15,10 @@ from matplotlib.figure import Figure
 WRONG_BY = 1.6  # the factor that was asked for
 
 
-def main(table: Path, picture: Path) -> None:
+def main(tables: Sequence[Path], picture: Path) -> None:
     """The least price of each defense."""
-    rows = [row for row in pq.read_table(table).to_pylist() if row["quantity"] == "least_price"]
+    found = [row for table in tables for row in pq.read_table(table).to_pylist()]
+    rows = [row for row in found if row["quantity"] == "least_price"]
     figure = Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
     line = [1.0, 1.2 * max(max(row["value"], row["theory"]) for row in rows)]
@@ -47,4 +49,5 @@ def short(words: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    *tables, picture = map(Path, sys.argv[1:])
+    main(tables, picture)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 
 from sndcli.analysis.audit import Figure, Figures, ratios_of
 from sndcli.analysis.statistics import holm, mcnemar, paired_difference
@@ -17,6 +18,7 @@ from sndcli.runs.suite import Row
 
 RANKED = 500  # images
 ALPHA = 0.05
+AGREEMENT_AT = 0.02  # standard deviation of probes
 MORE, SAME, LESS = "more", "same", "less"  # than a reference
 
 
@@ -44,6 +46,22 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What `snd evidence --price` found of a defense (docs/theory.md).
+
+    Attributes:
+        margin_noise: σ_m, how far the defense moves the margin, in L2 of pixels.
+        agreement: ρ, how far the gradients of two draws agree, at `AGREEMENT_AT`; None where it was not measured.
+        measured, predicted: times the queries a direction costs, at the best width of probes.
+    """
+
+    margin_noise: float
+    agreement: float | None
+    measured: float
+    predicted: float
+
+
+@dataclass(frozen=True)
 class Placed:
     """A row of the table.
 
@@ -52,12 +70,14 @@ class Placed:
         figures: of its audit; for a defense on another network drop and ratios are beside the league's bare one.
         standings: by access.
         front: whether no row is as right and significantly more robust, or the reverse.
+        price: of the defense, on the league's own network; None where nobody measured it.
     """
 
     row: Row
     figures: Figures
     standings: Mapping[Access, Standing]
     front: bool
+    price: Price | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +89,19 @@ class Table:
     missing: tuple[str, ...]
 
 
-def table(rows: Sequence[tuple[Row, Figures]], against: Sequence[str], missing: Sequence[str] = ()) -> Table:
+def table(
+    rows: Sequence[tuple[Row, Figures]],
+    against: Sequence[str],
+    missing: Sequence[str] = (),
+    prices: Mapping[str, Price] = MappingProxyType({}),
+) -> Table:
     """Makes the table.
 
     Args:
         rows: those whose audit is finished.
         against: names of the references.
         missing: names of rows whose audit is not.
+        prices: by what the defense is called in words.
     """
     base = next((figures for row, figures in rows if row.name == against[0]), None) if against else None
     told = [(row, _beside(row, figures, base)) for row, figures in rows]
@@ -83,7 +109,7 @@ def table(rows: Sequence[tuple[Row, Figures]], against: Sequence[str], missing: 
     standings = {access: _standings(told, access, against) for access in accesses}
     front = _front(told)
     placed = [
-        Placed(row, figures, {access: standings[access][k] for access in accesses}, front[k])
+        Placed(row, figures, {access: standings[access][k] for access in accesses}, front[k], _price(row, prices))
         for k, (row, figures) in enumerate(told)
     ]
 
@@ -109,6 +135,10 @@ def _beside(row: Row, figures: Figures, base: Figures | None) -> Figures:
     ratios = ratios_of(base.times, figures.times, figures.budget)
     name = row.name if figures.defense == "none" else figures.defense
     return replace(figures, drop=Figure(*drop), accuracy_bare=base.accuracy, ratios=ratios, defense=name)
+
+
+def _price(row: Row, prices: Mapping[str, Price]) -> Price | None:
+    return None if row.own_model else prices.get(row.spec.words)
 
 
 def _broken(figures: Figures, access: Access) -> Mapping[int, bool]:

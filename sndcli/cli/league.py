@@ -42,6 +42,10 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
     ] = None
     finish: Annotated[bool, typer.Option("--run/--no-run", help="Or only show what is finished.")] = True
     format: Annotated[str, typer.Option("--format", help="table, md or html.", metavar="table|md|html")] = "table"
+    prices: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of snd evidence --price --out, shown beside; repeatable.", metavar="FILE"),
+    ] = None
     out: Annotated[Path, typer.Option(help="A folder.")] = Path("league")
     data_dir: o.DataDir = None
     download: o.Download = False
@@ -54,9 +58,11 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
         from sndcli.analysis.league import table
         from sndcli.cli.reproduce import duration
         from sndcli.errors import unknown
+        from sndcli.reports.evidence import read_prices
 
         o.one_of(self.format, FORMATS, "--format")
         seconds = float("inf") if self.within is None else duration(self.within, "--within")
+        prices = read_prices(self.prices or ())
         league = self._league(listener)
         for name in self.only or ():
             known = [each for row in league.rows for each in (row.name, row.family)]
@@ -71,8 +77,8 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
             done.append((one.row, figures(one.audited)))
             if one.new:
                 listener.note(f"{one.row.name}: {sentence(done[-1][1])}")
-                self._write(table(done, league.suite.against, missing))
-        found = table(done, league.suite.against, missing)
+                self._write(table(done, league.suite.against, missing, prices))
+        found = table(done, league.suite.against, missing, prices)
         if done:
             self._write(found)
             listener.note(f"written: {self.out}/league.parquet, league.md and league.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from sndcli import __version__
-from sndcli.errors import ConfigError
+from sndcli.analysis.league import AGREEMENT_AT, Price
+from sndcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from sndcli.paper.evidence import Fact
@@ -75,6 +77,36 @@ def write(facts: Sequence[Fact], path: Path) -> None:
     )  # fmt: skip
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist([fact.as_dict() for fact in facts], schema=schema), temporary)
+
+
+def read_prices(paths: Sequence[Path]) -> dict[str, Price]:
+    """What files of ``snd evidence --price … --out`` say of each defense, by its words; a later file counts.
+
+    Raises:
+        DataError: no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from sndcli.paper.evidence import Fact
+
+    found: dict[str, dict[str, Fact]] = {}
+    for path in paths:
+        try:
+            lines = pq.read_table(path).to_pylist()
+            facts = [Fact(**line) for line in lines]
+        except (OSError, pa.ArrowException, TypeError):
+            raise DataError(f"{path} is no table of `snd evidence`.") from None
+        for fact in facts:
+            if fact.quantity != "agreement" or fact.probe == AGREEMENT_AT:
+                found.setdefault(fact.what, {})[fact.quantity] = fact
+    return {
+        what: Price(
+            facts["margin_noise"].value, facts["agreement"].value if "agreement" in facts else None, least.value,
+            least.theory or math.inf,
+        )
+        for what, facts in found.items() if (least := facts.get("least_price")) and "margin_noise" in facts
+    }  # fmt: skip
 
 
 def draw(facts: Sequence[Fact], path: Path) -> None:

@@ -37,7 +37,8 @@ class LeaguePage:
 
 def sheet(table: Table) -> Sheet:
     """The one table of a league, a line a defense."""
-    found = [dict(_cells(one)) for one in table.placed]
+    priced = any(one.price is not None for one in table.placed)
+    found = [dict(_cells(one, priced)) for one in table.placed]
     head = tuple(found[0]) if found else ()
     return Sheet(title(table), head, tuple(tuple(line.values()) for line in found), WORDS)
 
@@ -64,7 +65,7 @@ def title(table: Table) -> str:
     return f"{f.dataset}, {bound(f)}, {f.budget:,} queries, n = {f.n}, battery {f.battery}, seed {f.seed}"
 
 
-def _cells(one: Placed) -> Iterator[tuple[str, str]]:
+def _cells(one: Placed, priced: bool) -> Iterator[tuple[str, str]]:
     f, row = one.figures, one.row
     widest = one.standings[f.claim.access]
     yield "group" if widest.ranks is None else "rank", widest.text + ("*" if one.front else "")
@@ -79,6 +80,11 @@ def _cells(one: Placed) -> Iterator[tuple[str, str]]:
         yield f"× {access}", "1" if f.defense == "none" else _times(f.ratios.get(access))
     yield "best attack", f.best_attack or "–"
     yield "boundary", number(f.claim.boundary.value)
+    if priced:
+        yield "σ_m", "–" if one.price is None else f"{one.price.margin_noise:.3f}"
+        yield "ρ", "–" if one.price is None or one.price.agreement is None else f"{one.price.agreement:.2f}"
+        yield "× direction", "–" if one.price is None else number(one.price.measured, 1)
+        yield "× theory", "–" if one.price is None else number(one.price.predicted, 1)
     yield "disagree %", f"{100 * f.inconsistent.value:.1f}"
     passes = "–" if f.speed.passes is None else f"{f.speed.passes:g}"
     yield "passes", passes
@@ -116,6 +122,10 @@ def notes(table: Table) -> list[str]:
         "points that attacks found. ×: how many times the queries of the bare model, at the median image. Intervals: "
         "95 %.",
     ]
+    told += [
+        "σ_m: how far the defense moves the margin, in L2 of pixels. ρ: how far the gradients of two draws agree. "
+        "× direction, × theory: what a direction costs, measured and predicted (`snd evidence --price`)."
+    ] * any(one.price is not None for one in table.placed)
     told += [f"Not finished: {', '.join(table.missing)}."] if table.missing else []
     cited = [f"{one.row.name}: {one.row.cite}" for one in table.placed if one.row.cite]
     return told + ([f"Published: {'; '.join(cited)}."] if cited else [])
@@ -181,6 +191,10 @@ def _row(one: Placed, access: str) -> dict[str, object]:
         "reported": one.row.claimed, "cite": one.row.cite, "best_attack": f.best_attack,
         "accuracy_std": f.accuracy_std, "flags": [flag.name for flag in flags(f)], "runs": [*f.runs],
         "snd": __version__,
+    }  # fmt: skip
+    line |= {
+        "margin_noise": one.price and one.price.margin_noise, "agreement": one.price and one.price.agreement,
+        "price": one.price and one.price.measured, "price_predicted": one.price and one.price.predicted,
     }  # fmt: skip
     tails = tuple(f"_{each}" for each in ("labels", "scores", "both"))
     for name, figure in named(f).items():

@@ -60,14 +60,17 @@ class ScoreNoise:
         votes: answers about a point, at most.
         lead: ends a vote earlier; `QUIET_LEAD` does where no two answers about a point have ever differed.
         gain: λ.
+        share: of adversarial answers that confirms a point.
         sigma: σ̂ before anything is known.
 
     Attributes:
         sigma: ``[N]``, σ̂; 0 where no two answers about a point have ever differed.
     """
 
-    def __init__(self, oracle: Oracle, score: Score, votes: int, lead: int, gain: float, sigma: float) -> None:
-        self.oracle, self.score, self.votes, self.lead, self.gain = oracle, score, votes, lead, gain
+    def __init__(
+        self, oracle: Oracle, score: Score, votes: int, lead: int, gain: float, share: float, sigma: float
+    ) -> None:
+        self.oracle, self.score, self.votes, self.lead, self.gain, self.share = oracle, score, votes, lead, gain, share
         zeros = torch.zeros(len(oracle.x0), dtype=torch.float64, device=oracle.x0.device)
         self.sigma, self.quiet = zeros + sigma, zeros == 0
         self._variance, self._freedom = zeros.clone(), zeros.clone()  # of the last point asked about
@@ -79,7 +82,8 @@ class ScoreNoise:
         verdict = torch.zeros_like(image, dtype=torch.bool)
         for lead, which in ((min(QUIET_LEAD, self.lead), self.quiet[image]), (self.lead, ~self.quiet[image])):
             z, mine = points[which], image[which]
-            verdict[which] = majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers) == 1
+            reply = majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers, self.share)
+            verdict[which] = reply == 1
         self._close(image)
         return verdict
 
