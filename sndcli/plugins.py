@@ -11,7 +11,8 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,16 @@ def _points(group: str, name: str | None = None) -> list[EntryPoint]:
     """Entry points of `group`, of one name or all."""
     import importlib.metadata  # which `snd --help` need not wait for
 
-    return [point for point in importlib.metadata.entry_points(group=group) if name in (None, point.name)]
+    points = _registered(group, importlib.metadata.entry_points, tuple(sys.path))
+    return [point for point in points if name in (None, point.name)]
+
+
+@lru_cache(maxsize=8)
+def _registered(
+    group: str, look: Callable[..., Iterable[EntryPoint]], path: tuple[str, ...]  # noqa: ARG001
+) -> list[EntryPoint]:  # fmt: skip
+    """Entry points of `group` on a search path. A run asks dozens of times, and a look reads files of all packages."""
+    return list(look(group=group))
 
 
 def names(group: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import linear_victim
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +29,7 @@ from sndcli.streams import ImageStreams
 
 torch.set_num_threads(1)  # two workers share the machine, and the tensors here are small
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the processes that tests start
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 SMALL = {"SND_BATCH_SIZE": "64", "SND_VERIFY": "20"}  # of runs whose options do not say: no size is measured, few draws
 settings.register_profile("snd", deadline=None, max_examples=50)
 settings.load_profile("snd")
@@ -54,14 +57,19 @@ class HalfSpace:
         return torch.stack([-value, value], 1)
 
 
-def half_space(seed: int = 0, margin: float = 0.1, sigma: float = 0.0) -> HalfSpace:
+def half_space(
+    seed: int = 0, margin: float = 0.1, sigma: float = 0.0, shape: tuple[int, int, int] = SHAPE
+) -> HalfSpace:
     generator = torch.Generator().manual_seed(seed)
-    w = torch.randn(D, generator=generator)
+    w = torch.randn(math.prod(shape), generator=generator)
     return HalfSpace(w / w.norm(), margin, sigma, generator)
 
 
-def oracle_on(victim: Callable[[Tensor], Tensor], n: int = 4, budget: int = 1000, **kwargs: object) -> Oracle:
-    x0 = torch.full((n, *SHAPE), 0.5)
+def oracle_on(
+    victim: Callable[[Tensor], Tensor], n: int = 4, budget: int = 1000, shape: tuple[int, int, int] = SHAPE,
+    **kwargs: object,
+) -> Oracle:  # fmt: skip
+    x0 = torch.full((n, *shape), 0.5)
     return Oracle(victim, x0, torch.zeros(n, dtype=torch.int64), budget=budget, **kwargs)  # type: ignore[arg-type]
 
 
@@ -116,6 +124,13 @@ def commands(app: typer.Typer) -> Any:
     from typer.main import get_command
 
     return get_command(app)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_victim(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that name no model have a linear one, so a run costs a tenth; but for slow tests, and where asked."""
+    if not any(map(request.node.get_closest_marker, ("slow", "default_model"))):
+        monkeypatch.setenv("SND_MODEL", linear_victim.MODEL)
 
 
 @pytest.fixture

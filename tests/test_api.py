@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import Done, half_space
+from linear_victim import MODEL
 
 import sndcli
 from sndcli.datasets import cifar10
 from sndcli.datasets.load import choose
 from sndcli.errors import ConfigError
+from sndcli.models.sources import load_model
 from sndcli.runs import results
 
 Snd = Callable[..., Done]
@@ -53,7 +55,7 @@ def test_points_are_what_it_says() -> None:
 
 def test_it_is_the_command_lines_run(snd: Snd, tmp_path: Path) -> None:
     """The same images in the same order give the same rows, but for ids, which are positions here."""
-    model, data = sndcli.load_model("resnet20"), cifar10.load_shipped()
+    model, data = load_model(MODEL), cifar10.load_shipped()
     with torch.no_grad():
         index = choose(data, 3, "correct", 0, lambda x: model(x).argmax(1))
     path = tmp_path / "run.parquet"

@@ -22,7 +22,7 @@ Snd = Callable[..., Done]
 # Where something bad were taken, the run is short. Options in the environment are for every command that has them.
 SHORT = {"SND_IMAGES": "2", "SND_BUDGET": "6", "SND_VERIFY": "2", "SND_BATCH_SIZE": "8", "SND_DATA": ""}
 AS_PROCESSES = 40  # of all lines, evenly; the first few of them by default
-BY_DEFAULT = 4
+BY_DEFAULT = 2
 
 
 @pytest.fixture(scope="module")

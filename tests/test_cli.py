@@ -287,9 +287,9 @@ def test_unreadable_result_files_are_named_and_skipped(snd: Snd, tmp_path: Path)
 
 
 def test_accuracy(snd: Snd) -> None:
-    done = snd("accuracy", "--sigma", 0, "--sigma", 0.1, "--repeats", 2, "--json", "-q")
+    done = snd("accuracy", "--sigma", 0, "--sigma", 0.2, "--repeats", 2, "--json", "-q")
     rows = json.loads(done.stdout)["rows"]
-    assert [row["sigma"] for row in rows] == [0, 0.1]
+    assert [row["sigma"] for row in rows] == [0, 0.2]
     assert len(rows[0]["accuracy"]["values"]) == 1
     assert len(set(rows[1]["accuracy"]["values"])) == 2
     assert rows[1]["accuracy"]["mean"] < rows[0]["accuracy"]["mean"] - 0.1
@@ -302,6 +302,7 @@ def test_ls_and_version(snd: Snd) -> None:
     assert snd("--version").stdout.startswith("snd 0.")
 
 
+@pytest.mark.default_model
 def test_doctor(snd: Snd) -> None:
     done = snd("doctor")
     assert done.returncode == 0, done.stdout + done.stderr

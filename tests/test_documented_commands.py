@@ -12,8 +12,8 @@ from typing import Any
 
 import pages
 import pytest
-import typer
-from conftest import Done
+from conftest import Done, commands
+from linear_victim import MODEL
 
 from sndcli.cli.app import app
 
@@ -72,7 +72,7 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.mark.parametrize(("page", "text"), COMMANDS)
 def test_documented_command_is_understood(page: str, text: str) -> None:
-    group: Any = typer.main.get_command(app)
+    group: Any = commands(app)
     name, *arguments = words(text)
     if name.startswith("-"):
         group.make_context("snd", [name], resilient_parsing=True)
@@ -96,6 +96,7 @@ STARTED = sorted({text.split(" #")[0].strip() for text in DRY})
 LONG = [text for text in STARTED if words(text)[0] in ("reproduce", "sigma-sweep")] + STARTED[3:]  # some for every day
 
 
+@pytest.mark.default_model
 @pytest.mark.parametrize("text", [pytest.param(t, marks=[pytest.mark.slow] if t in LONG else []) for t in STARTED])
 def test_documented_run_would_start(snd: Snd, tmp_path: Path, text: str) -> None:
     done = snd(*words(text), "--dry-run", "--out", tmp_path)
@@ -112,7 +113,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     where = tmp_path_factory.mktemp("reports")
     options = "--sigma 0.01 --images 2 --budget 3000 --budgets 1500,2000 --verify 4 --no-boundary --save-points -q"
-    words = ["attack", "hsja", *options.split(), "--batch-size", "64", "--out", str(where / "results")]
+    words = [
+        "attack",
+        "hsja",
+        "--model",
+        MODEL,
+        *options.split(),
+        "--batch-size",
+        "64",
+        "--out",
+        str(where / "results"),
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     shutil.copytree(where / "results", where / "old")

@@ -272,6 +272,7 @@ def test_accuracy_counts_what_was_read(snd: Snd, root: Path, victims: None) -> N
     assert path.name in done.stderr
 
 
+@pytest.mark.default_model
 def test_a_model_of_other_classes_or_one_without_a_size_is_refused(snd: Snd, root: Path, victims: None) -> None:
     done = snd("accuracy", "--dataset", "imagenet", "--data-dir", root)
     assert done.returncode == 2

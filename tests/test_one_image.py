@@ -180,7 +180,7 @@ def test_from_a_file_without_a_package(snd: Snd, here: Path) -> None:
     assert found["run"]["config"]["options"] == {"steps": 6}
     assert set(found["run"]["config"]["plugins"]) == {"py:my_file:grey", "py:my_file:Gain?strength=0.2"}
     (file,) = (here / "out").glob("*.parquet")
-    assert file.name.startswith("py-my_file-grey-steps6_cifar10_resnet20_py-my_file-Gain-strength0.2_q20_")
+    assert file.name.startswith("py-my_file-grey-steps6_cifar10_linear_py-my_file-Gain-strength0.2_q20_")
 
 
 @pytest.mark.parametrize(

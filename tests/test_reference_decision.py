@@ -214,8 +214,8 @@ def clean(n: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return (0.5 + 0.2 * torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(3))).clamp(0, 1).to(dtype)
 
 
-def compare(case: Case, victim: Callable[[Tensor], Victim], budget: int, eps: float = 0.5) -> None:
-    together, alone = victim(clean(3, case.dtype)), victim(clean(3, case.dtype))
+def compare(case: Case, victim: Callable[[Tensor], Victim], budget: int, images: int = 2, eps: float = 0.5) -> None:
+    together, alone = victim(clean(images, case.dtype)), victim(clean(images, case.dtype))
     found, expected = case.run(together, budget, eps), case.run_plain(alone, budget, eps)
     for i, (z, wanted) in enumerate(zip(found, expected, strict=True)):
         same = [a == b for a, b in zip(together.labels[i], alone.labels[i], strict=False)]
@@ -236,7 +236,7 @@ def compare(case: Case, victim: Callable[[Tensor], Victim], budget: int, eps: fl
 
 
 SLOWER = ("ba-na-l2", "sign-opt-na-l2", "rays-na-linf", "rays-na-l2", "geoda-na-linf", "hsja-na-majority-l2")
-EVERY = [pytest.param(case, marks=[pytest.mark.slow] * (str(case) in SLOWER)) for case in CASES]
+EVERY = [pytest.param(case, marks=[pytest.mark.slow] * (case in AWARE)) for case in CASES]  # those under noise, below
 UNDER_NOISE = [pytest.param(case, marks=[pytest.mark.slow] * (str(case) in SLOWER)) for case in AWARE]
 
 
@@ -255,7 +255,7 @@ def test_those_that_know_of_noise_do_so_under_noise(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("victim", [PLANE, CURVED, NOISY], ids=["plane", "curved", "noisy"])
 def test_they_do_so_in_long_runs(case: Case, victim: Callable[[Tensor], Victim]) -> None:
-    compare(case, victim, max(2000, 2 * case.budget))
+    compare(case, victim, max(2000, 2 * case.budget), images=3)
 
 
 @pytest.mark.slow

@@ -133,6 +133,7 @@ def test_a_table_is_run_in_shares(snd: Snd, tmp_path: Path, monkeypatch: pytest.
     assert "--images" in refused.stderr
 
 
+@pytest.mark.default_model
 def test_select_by(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacked model by its name is no other, and no other run; `all` asks no model."""
     monkeypatch.setattr("sndcli.runs.estimate.PROBE_S", 0.0)

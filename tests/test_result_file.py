@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import CPU, OLDEST, Done, write_as_schema_1
+from linear_victim import MODEL
 
 import sndcli
 from sndcli.analysis import frame
@@ -41,8 +42,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sndcli.cli.app import app
 
     path = tmp_path_factory.mktemp("run") / "a.parquet"
-    options = ["attack", "hsja", "--sigma", "0.01", "--eps", "3,0.5", "--repeats", "2", "--quantize", "--mismatch"]
-    done = CliRunner().invoke(app, [*options, *map(str, QUICK), "--out", str(path)])
+    options = ["attack", "hsja", "--model", MODEL, "--sigma", "0.01", "--eps", "3,0.5", "--repeats", "2", "--quantize"]
+    done = CliRunner().invoke(app, [*options, "--mismatch", *map(str, QUICK), "--out", str(path)])
     assert done.exit_code == 0, done.output
     return path
 

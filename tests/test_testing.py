@@ -167,6 +167,7 @@ def test_faults_of_defenses_are_told_apart(make: type[Defense], found: set[str])
         check_defense(make)
 
 
+@pytest.mark.default_model
 def test_doctor_makes_the_same_checks(
     snd: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

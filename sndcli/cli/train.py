@@ -25,7 +25,7 @@ class Train(o.LongTalk):
 
     arch: Annotated[str, typer.Argument(help="resnet20, resnet32, resnet56, ref-vgg or ref-wide.")] = "resnet20"
     defense: Annotated[
-        str, typer.Option(help="none; rse, pni: networks of these defenses; at: PGD adversarial training.")
+        str, typer.Option(help="none; rse, pni: their networks; at: on PGD images; gf: on noisy images.")
     ] = "none"
     preset: Annotated[str, typer.Option(help="affordable (two CPU cores) or paper.")] = "affordable"
     split: Annotated[str, typer.Option(help="train; or proxy: 2,000 test images, for reference models.")] = "train"

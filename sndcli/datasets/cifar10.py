@@ -96,6 +96,7 @@ def pool_ids() -> Tensor:
     return load_pool().ids
 
 
+@lru_cache(maxsize=1)
 def load_shipped() -> ImageSet:
     """The 1,200 evaluation images in the package: 120 a class, ids in the official test file kept."""
     data = resources.files("sndcli.datasets") / "evaluation" / "cifar10.npz"

@@ -40,6 +40,7 @@ ENTRIES = {
     "resnet20-rse": Entry("resnet20", "rse", "rse"),
     "resnet20-pni": Entry("resnet20", "pni", "pni"),
     "resnet20-at": Entry("resnet20", "at"),
+    "resnet20-gf": Entry("resnet20", "gf"),
     "ref-vgg": Entry("ref-vgg", split="proxy"),
     "ref-wide": Entry("ref-wide", split="proxy"),
 }

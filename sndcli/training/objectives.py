@@ -22,6 +22,23 @@ def natural(model: nn.Module, x: Tensor, y: Tensor, epoch: int, generator: torch
     return F.cross_entropy(logits.float(), y), logits
 
 
+def gaussian(sigma_max: float) -> Objective:
+    """Cross-entropy on noisy images: x + σξ, ξ ~ N(0, I), with σ ~ U(0, `sigma_max`) drawn for each image.
+
+    Gaussian augmentation as Qin et al. (NeurIPS 2021) fine-tune with; nothing is clipped, as `snd` clips nothing.
+    """
+
+    def objective(
+        model: nn.Module, x: Tensor, y: Tensor, epoch: int, generator: torch.Generator  # noqa: ARG001
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        sigma = sigma_max * torch.rand(len(x), 1, 1, 1, generator=generator)
+        noise = sigma * torch.randn(x.shape, generator=generator)
+        logits = model(x + noise.to(x))
+        return F.cross_entropy(logits.float(), y), logits
+
+    return objective
+
+
 def adversarial(pgd: PGD) -> Objective:
     """Cross-entropy on PGD images alone (Madry et al. 2018), made against y in eval mode."""
 
@@ -58,6 +75,8 @@ def objective_of(recipe: Recipe) -> Objective:
     """The objective that belongs to a recipe's defense."""
     if recipe.defense in ("none", "rse"):
         return natural
+    if recipe.defense == "gf":
+        return gaussian(recipe.sigma_max)
     if not recipe.pgd:
         raise ConfigError(f"A recipe for `{recipe.defense}` needs PGD.")
     pgd = PGD.parse(recipe.pgd)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sndcli.errors import ConfigError, unknown
 
-DEFENSES = ("none", "rse", "pni", "at")
+DEFENSES = ("none", "rse", "pni", "at", "gf")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Recipe:
         weight_decay: on convolution and linear weights only, not on batch-norm, biases or α.
         warmup: epochs from 0 to the peak.
         milestones: epochs after which the learning rate is divided by 10; if given, instead of the linear fall.
+        cosine: after the warmup the learning rate falls to 0 along half a cosine, instead of linearly.
         small_epochs: first epochs, trained on random `small_size` crops without padding, at the same scale.
         small_size: side of these crops; they cost (small_size / 32)^2 of a full image.
         padding: zeros around the image before the full-size crop.
@@ -32,11 +34,12 @@ class Recipe:
         cutout: side of the grey square put into every image; 0 for none.
         jitter: contrast and brightness change by factors of up to 1 ± this.
         seed: initial weights, order, crops, flips, noise.
-        defense: ``none``, ``rse``, ``pni`` or ``at``.
+        defense: ``none``, ``rse``, ``pni``, ``at`` or ``gf``.
         pgd: of ``pni`` and ``at``, as `sndcli.training.robustness.PGD.parse` reads it.
         clean_epochs: of ``pni``: first epochs without adversarial images.
         sigma_init: of ``rse``.
         sigma_inner: of ``rse``.
+        sigma_max: of ``gf``: an image gets Gaussian noise of a σ of its own, uniform on [0, `sigma_max`] (pixel scale).
         pixel_units: of ``rse``: `sigma_init` is on the [0, 1] pixel scale, not on that of the normalised image.
         bf16: computed under bfloat16 autocast. On CUDA all training is, which `on` writes into the recipe.
     """
@@ -51,6 +54,7 @@ class Recipe:
     weight_decay: float = 5e-4
     warmup: float = 2.0
     milestones: tuple[int, ...] = ()
+    cosine: bool = False
     small_epochs: int = 12
     small_size: int = 24
     padding: int = 4
@@ -64,6 +68,7 @@ class Recipe:
     sigma_init: float = 0.2
     sigma_inner: float = 0.1
     pixel_units: bool = False
+    sigma_max: float = 0.0
     bf16: bool = False
 
     def lr_at(self, epoch: float) -> float:
@@ -72,7 +77,8 @@ class Recipe:
             return self.lr * epoch / self.warmup
         if self.milestones:
             return self.lr * 0.1 ** sum(epoch > milestone for milestone in self.milestones)
-        return self.lr * max(0.0, (self.epochs - epoch) / (self.epochs - self.warmup))
+        left = max(0.0, (self.epochs - epoch) / (self.epochs - self.warmup))
+        return self.lr * (0.5 * (1 - math.cos(math.pi * left)) if self.cosine else left)
 
     def lasting(self, epochs: int) -> Recipe:
         """The same recipe stretched to another number of epochs."""
@@ -102,6 +108,8 @@ AFFORDABLE: dict[str, dict[str, Any]] = {
     "pni": {"start": "resnet20", "epochs": 10, "lr": 0.1, "warmup": 0.5, "small_epochs": 5, "weight_decay": 3e-4,
             "pgd": "linf:8/255:3"},
     "at": {"start": "resnet20", "epochs": 8, "lr": 0.1, "warmup": 0.5, "small_epochs": 4, "pgd": "l2:0.5:2"},
+    "gf": {"start": "resnet20", "epochs": 10, "lr": 0.01, "warmup": 0.0, "cosine": True, "small_epochs": 5,
+           "sigma_max": 1.5 * 0.05},
 }  # fmt: skip
 # What the papers and their code say. Nesterov momentum, augmentation and the batch of 128 stay ours.
 PAPER: dict[str, dict[str, Any]] = {
@@ -133,12 +141,14 @@ def recipe_of(
     ``--from`` says otherwise.
 
     Raises:
-        ConfigError: an unknown defense or preset, or a defense to train on the proxy split.
+        ConfigError: an unknown defense or preset, a preset without this defense, or one to train on the proxy split.
     """
     if defense not in DEFENSES:
         raise unknown("defense to train", defense, DEFENSES)
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
+    if defense not in PRESETS[preset]:
+        raise ConfigError(f"`--defense {defense}` has no recipe of a paper; leave out `--preset {preset}`.")
     if split == "proxy" and defense != "none":
         raise ConfigError("`--split proxy` is for reference models: it has no --defense.")
     given = PROXY if split == "proxy" else PRESETS[preset][defense]
