@@ -288,7 +288,9 @@ def test_unreadable_result_files_are_named_and_skipped(snd: Snd, tmp_path: Path)
 
 def test_accuracy(snd: Snd) -> None:
     done = snd("accuracy", "--sigma", 0, "--sigma", 0.2, "--repeats", 2, "--json", "-q")
-    rows = json.loads(done.stdout)["rows"]
+    answer = json.loads(done.stdout)
+    rows, run = answer["rows"], answer["run"]
+    assert len(run["data_digest"]) == len(run["model_digest"]) == 16
     assert [row["sigma"] for row in rows] == [0, 0.2]
     assert len(rows[0]["accuracy"]["values"]) == 1
     assert len(set(rows[1]["accuracy"]["values"])) == 2

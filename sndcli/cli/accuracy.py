@@ -81,6 +81,7 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
         from sndcli.defenses.trained import label
         from sndcli.models.inference import resolve_device
         from sndcli.models.opaque import network_of
+        from sndcli.models.sources import digest
         from sndcli.runs.accuracy import accuracy_by
         from sndcli.runs.executors.sent import Opened, Recipe
         from sndcli.runs.executors.spread import Load, spread
@@ -133,8 +134,11 @@ class Accuracy(o.LongTalk, SpreadOptions, o.MachineOptions, o.DefenseOptions, o.
         answer = {
             "schema": 1,
             "rows": [row.as_dict() for row in found],
-            "run": {"data": data.source, "seed": self.seed, "precision": precision, "device": place.type},
-        }
+            "run": {
+                "data": data.source, "data_digest": data.digest(), "model_digest": digest(model), "seed": self.seed,
+                "precision": precision, "device": place.type,
+            },
+        }  # fmt: skip
         return Shown(answer, lambda: [_table(found, attacks)])
 
 
