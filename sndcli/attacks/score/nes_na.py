@@ -23,7 +23,7 @@ Not a published attack.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -31,14 +31,14 @@ from torch import Tensor
 
 from sndcli.attacks.common.confirm import WITHIN, Confirmed
 from sndcli.attacks.common.geometry import active, bisect, norms, per_image, unit
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, voted
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, jittered, known_scale, voted
 from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.scores import project
 from sndcli.attacks.common.trend import Trend
 from sndcli.attacks.common.warm import pair_along, transferred
 from sndcli.attacks.ranges import Count, NonNegative, Odd, Rate, Share, Whole
-from sndcli.attacks.spec import AttackSpec, Preset, Scales
+from sndcli.attacks.spec import LATER, AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
@@ -71,6 +71,7 @@ class Options:
         blocks: between two line searches.
         colour: correlation between the colour channels of the probes (`Prior`).
         window: 0, or how narrowly they lie around the middle of the image.
+        jitter: standard deviation of Gaussian noise on every question of a vote, for defenses that remember questions.
     """
 
     sigma_hat: str = ESTIMATE
@@ -90,6 +91,7 @@ class Options:
     blocks: Count = 3
     colour: Share = 0.8
     window: NonNegative = 0.6
+    jitter: NonNegative = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -102,8 +104,17 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     """
     o, x0, x, G = options, oracle.x0, oracle.x0.clone(), torch.zeros_like(oracle.x0)
     prior, score, estimated = Prior(o.colour, o.window), score_of(oracle.criterion, o.score), o.sigma_hat == ESTIMATE
-    noise = ScoreNoise(oracle, score, o.votes, o.lead, prior.gain(x.shape[1]), known_scale(o.sigma_hat, AT_SIGMA))
-    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead)
+    jitter = jittered(streams, o.jitter)
+    noise = ScoreNoise(
+        oracle,
+        score,
+        o.votes,
+        o.lead,
+        prior.gain(x.shape[1]),
+        known_scale(o.sigma_hat, AT_SIGMA),
+        jitter,
+    )
+    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead, jitter)
     trend = Trend(len(x0), o.trend, x0.device)
     mean, voted_at, broken_at = (torch.full_like(noise.sigma, fill) for fill in (torch.inf, 0, torch.inf))
     image = active(oracle)
@@ -163,7 +174,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
         due = image[((t - broken_at) % o.blocks == 0)[image] & oracle.active[image]]
         length = norms(surface[due] - x0[due]).double().clamp_min(COLLAPSED)
         width = (FINENESS * noise.sigma[due] / length).clamp(1 / GRID, 0.5)
-        x[due] = bisect(oracle, surface[due], due, width, "projection", ask=voted(LINE_VOTES, LINE_LEAD))
+        x[due] = bisect(oracle, surface[due], due, width, "projection", ask=voted(LINE_VOTES, LINE_LEAD, jitter))
         due = due[oracle.distance(x[due], due) < WITHIN * oracle.eps]  # others are no nearer than what was confirmed
         distance, in_l2 = oracle.distance(x[due], due), norms(x[due] - x0[due]).double().clamp_min(COLLAPSED)
         submit_near(x[due], noise.sigma[due] * distance / in_l2, due)  # in units of the norm
