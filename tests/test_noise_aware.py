@@ -82,6 +82,26 @@ def test_lead_is_walds_test() -> None:
     assert found.double().mean().item() == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
 
 
+def chance(p: float, votes: int, lead: int, share: float, yes: int = 0, no: int = 0) -> float:
+    """That a vote says 1, one answer after the other."""
+    ahead = 2 * (1 - share) * yes - 2 * share * no
+    if yes >= share * votes or votes - no < share * votes or (lead and abs(ahead) >= lead):
+        return float(ahead >= 0)
+    after = [chance(p, votes, lead, share, *now) for now in ((yes + 1, no), (yes, no + 1))]
+    return p * after[0] + (1 - p) * after[1]
+
+
+@pytest.mark.parametrize(("p", "lead"), [(0.5, 2), (0.75, 2), (0.9, 0)])
+def test_a_vote_may_ask_for_more_than_half(p: float, lead: int) -> None:
+    """At a share of 3/4 a fair coin is not adversarial, and fewer answers say so."""
+    n = 3000
+    oracle, points, image = coin(p, 99, n)
+    found = noise.majority(oracle, points, image, "a", 9, lead, share=0.75).double().mean().item()
+    expected = chance(p, 9, lead, 0.75)
+    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / n))
+    assert (expected < 0.25) == (p == 0.5)
+
+
 def test_majority_is_refused_where_the_budget_ends_first() -> None:
     oracle, points, image = coin(1.0, 4, 2)
     assert noise.majority(oracle, points, image, "a", 9).tolist() == [REFUSED] * 2

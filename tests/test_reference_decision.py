@@ -164,6 +164,7 @@ AWARE = [
     Case(hsja_na, "hsja-na", "majority", budget=500),
     Case(hsja_na, "hsja-na", "sequential", budget=500),
     Case(hsja_na, "hsja-na", "sequential", "linf", settings=("reduce=2", "bend=0.04", "widest=0.02"), budget=500),
+    Case(hsja_na, "hsja-na", "sequential", settings=("share=0.75",), budget=500),
     Case(popskipjump, "popskipjump", "share", settings=("grid=100",), dtype=torch.float64, budget=500),
     Case(popskipjump, "popskipjump", "authors", settings=("grid=100",), dtype=torch.float64, budget=500),
 ]

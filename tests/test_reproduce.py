@@ -111,6 +111,28 @@ def test_rows_of_the_trained_network_follow_the_baselines_images(
     assert bool((trained != data.labels[right]).any())  # which our own choice would have left out
 
 
+@pytest.mark.slow
+def test_a_table_is_run_in_shares(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both shares and `snd merge` make the runs that the command without shares only reads."""
+    case = replace(AT_CASE, attack="simba", preset=None, norm="l2", images=2, defense="snd")
+    monkeypatch.setattr(published, "cases", lambda _: [case])
+    run = ("reproduce", "table2", *OPTIONS, "--out", tmp_path)
+    for k in (1, 2):
+        done = snd(*run, "--shard", f"{k}/2")
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads(done.stdout)["rows"]
+        assert (row["units_finished"], row["units"]) == (k, 2)
+    assert snd("merge", tmp_path).returncode == 0
+    (path,) = tmp_path.glob("*.parquet")
+    made = path.stat().st_mtime_ns
+    cells = json.loads(snd(*run).stdout)["cells"]
+    assert [(cell["budget"], cell["n"]) for cell in cells] == [(10, 2), (20, 2)]
+    assert path.stat().st_mtime_ns == made
+    refused = snd(*run, "--shard", "1/2", "--within", "8h")
+    assert refused.returncode == 2
+    assert "--images" in refused.stderr
+
+
 def test_select_by(snd: Snd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attacked model by its name is no other, and no other run; `all` asks no model."""
     monkeypatch.setattr("sndcli.runs.estimate.PROBE_S", 0.0)

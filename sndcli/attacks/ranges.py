@@ -33,6 +33,7 @@ Side = Annotated[int, Ge(0), Le(1024)]  # pixels or frequencies along an axis, o
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]  # 0 for none, or for a choice of the attack's own
 Share = Annotated[float, Ge(0), Le(1)]
+Inner = Annotated[float, Gt(0), Lt(1)]
 PositiveShare = Annotated[float, Gt(0), Le(1)]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Factor = Annotated[float, Gt(1)]

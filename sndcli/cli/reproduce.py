@@ -1,7 +1,7 @@
 """``snd reproduce TABLE``: the runs behind a table of the paper, and our figures beside the published ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,20 +11,23 @@ import typer
 from sndcli.cli import options as o
 from sndcli.cli.compiling import wished
 from sndcli.cli.console import Console
-from sndcli.cli.machines import SpreadOptions
+from sndcli.cli.machines import ShardOptions
 from sndcli.cli.ranges import COUNT
 
 if TYPE_CHECKING:
     from sndcli.cli.output import Shown
     from sndcli.paper.reproduce import Plan, Wanted
+    from sndcli.runs.executors.base import Executor
+    from sndcli.runs.job import Shared
     from sndcli.runs.listener import Listener
+    from sndcli.runs.shard import Shard
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MOST_S = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
+class Reproduce(o.LongTalk, ShardOptions, o.MachineOptions):
     """Run what a table of the paper was made of and print our figures beside the published ones.
 
     Example: snd reproduce table2 --images 50 --budget 2000 --dry-run
@@ -65,6 +68,7 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
         """Each run of the table that can be run here."""
         from sndcli.analysis import where
         from sndcli.cli.beside import listed, shown
+        from sndcli.cli.shares import shared
         from sndcli.errors import ConfigError, DataError
         from sndcli.paper import published
         from sndcli.paper.kept import fill, frames_in
@@ -80,6 +84,10 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
             raise ConfigError(f"No run of {self.table} has {' and '.join(self.where or ())}.")
         if not self.mismatch:
             chosen = [case for case in map(published.Case.without_p_mis, chosen) if case.cells]
+        part = self.part()
+        if part is not None and (self.within or not self.finish):
+            text = "Shares are of runs whose images are known: --shard with --images, not with --within or --no-run."
+            raise ConfigError(text)
         inner = Console(quiet=True, progress=not (self.no_progress or self.quiet))
         within = None if self.within is None else duration(self.within, "--within")
         plans = [plan_of(case, wanted, inner, self.debug) for case in chosen]
@@ -92,6 +100,8 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
             raise DataError(f"Nothing of it can be run here: {'; '.join(reasons)}.")
         runs = [Planned(*plan.ready()) for plan in plans if not plan.skipped]
         with self.spread(runs) as executor:
+            if part is not None:
+                return shared(part, [*self._shares(plans, part, executor, listener)])
             for plan in plans:
                 if not (self.finish or plan.skipped or finished(plan).is_file()):
                     plan.skipped = "not run yet"
@@ -106,6 +116,17 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
                     fill(plan, there, self.out)
         self._tell_skipped(plans, listener)
         return shown(plans, self.format)
+
+    def _shares(
+        self, plans: "Sequence[Plan]", part: "Shard", executor: "Executor", listener: "Listener"
+    ) -> "Iterator[Shared]":
+        """A share of every attack; figures about clean images, which take seconds, are left to the command without."""
+        for plan in plans:
+            if not plan.skipped and plan.case.attack is not None:
+                listener.note(f"{plan.case.table}: {plan.case.attack} against {plan.case.label}, share {part}")
+                job, spec = plan.ready()
+                yield replace(job, executor=executor).share(part, spec)
+        self._tell_skipped(plans, listener)
 
     def _fitted(self, plans: "list[Plan]", within: float | None, listener: "Listener") -> "list[Plan]":
         """Says how long all takes here; with a limit, plans with so many images that they fit.
@@ -149,7 +170,8 @@ class Reproduce(o.LongTalk, SpreadOptions, o.MachineOptions):
                 references=None if self.reference is None else tuple(self.reference), verify=self.verify,
                 seed=self.seed, device=self.device,
                 precision=self.arithmetic(), allow_rounding=self.allow_rounding,
-                batch_rows=o.batch_rows(self.batch_size), compiled=wished(self.compiled), out=self.out,
+                batch_rows=o.batch_rows(self.batch_size), out=self.out,
+                compiled=wished(self.compiled, self.shard is not None),
             )  # fmt: skip
         return Wanted(usual=usual, limit=limit, images=self.images, model=self.model, at_model=self.at_model)
 

@@ -130,11 +130,15 @@ def uniform_start(ask: Ask, draw: Draw, draws: int, confirmed: Callable[[Tensor]
     return None
 
 
-def vote(ask: Ask, z: Tensor, votes: int, lead: int = 0) -> bool:
-    """Majority of `votes` answers, asked one after the other until it is decided or one side leads by `lead`."""
+def vote(ask: Callable[[Tensor], bool], z: Tensor, votes: int, lead: int = 0, share: float = 0.5) -> bool:
+    """Whether `share` of `votes` answers are adversarial, asked until that is decided or one side leads by `lead`.
+
+    A yes puts that side ahead by 2(1 - share), a no the other by 2 share.
+    """
     yes = no = 0
     while True:
         hit = ask(z)
         yes, no = yes + hit, no + (not hit)
-        if 2 * max(yes, no) > votes or (lead and abs(yes - no) >= lead):
-            return yes > no
+        ahead = 2 * (1 - share) * yes - 2 * share * no
+        if yes >= share * votes or votes - no < share * votes or (lead and abs(ahead) >= lead):
+            return ahead >= 0

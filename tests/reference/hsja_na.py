@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import count
 
 import torch
@@ -58,6 +59,7 @@ def hsja_na(
     grid: int,
     votes: int,
     lead: int,
+    share: float,
     fineness: float,
     initial_evals: int,
     max_evals: int,
@@ -84,12 +86,17 @@ def hsja_na(
     linf = ask.norm == "linf"
     path = ball if linf else straight
     sigma, root_d = 0.0, math.sqrt(x.numel())
-    submit = Confirmed(ask, x, eps, confirm, confirm_lead, overshoot, safety)
+    submit = Confirmed(ask, x, eps, confirm, confirm_lead, overshoot, safety, share=share)
     if sigma_hat != "estimate":
         sigma = float(sigma_hat)
 
     def decided(z: Tensor) -> bool:
-        return vote(ask, z, votes, lead)
+        return vote(ask, z, votes, lead, share)
+
+    def all_yes(lead: int) -> int:
+        return math.ceil(lead / (2 * (1 - share)))
+
+    all_no = math.ceil(lead / (2 * share))
 
     def in_l2(z: Tensor) -> float:
         return max(float((z.clamp(0, 1) - x).norm()), 1e-6)
@@ -111,7 +118,7 @@ def hsja_na(
         return None
 
     if start_scale:
-        start = growing_start(x, ask, draw, prior, start_scale, start_draws, votes, lead)
+        start = growing_start(x, ask, draw, prior, start_scale, start_draws, decided)
     else:
         start = uniform_start(ask, draw, start_draws)
     if start is None:
@@ -122,9 +129,10 @@ def hsja_na(
         sigma = measured(x, point, ask, draw, pairs)
     total = torch.zeros_like(x)
     for t in count(1):
-        answers = 1.0 if votes == 1 else 1.5 * lead if lead else 0.75 * votes  # expected of a vote
+        answers = 1.0 if votes == 1 else 0.75 * (all_yes(lead) + all_no) if lead else 0.75 * votes  # of a vote
         reserve = math.ceil(answers * math.ceil(math.log2(1 / width_at(far))))
-        reserve += ((lead or votes // 2 + 1) if halvings else 0) + (confirm_lead + 1 if confirm else 0)
+        reserve += (all_yes(lead) if lead else math.ceil(share * votes)) if halvings else 0
+        reserve += all_yes(confirm_lead) + 1 if confirm else 0
         n = min(int(initial_evals * math.sqrt(t)), max_evals, ask.left - reserve)
         if ask.distance(point) < 1e-6 or n < min(30, initial_evals):
             return
@@ -145,7 +153,7 @@ def hsja_na(
 
 
 def growing_start(
-    x: Tensor, ask: Ask, draw: Draw, prior: Draw, scale: float, draws: int, votes: int, lead: int
+    x: Tensor, ask: Ask, draw: Draw, prior: Draw, scale: float, draws: int, decided: Callable[[Tensor], bool]
 ) -> Tensor | None:
     """Noise that grows by a tenth a try up to 0.5, then of four sizes in turn, plain and from the prior."""
     growing = math.ceil(math.log(0.5 / scale) / math.log(1.1))
@@ -156,7 +164,7 @@ def growing_start(
             late = k - growing
             noise = (0.12, 0.24, 0.48, 0.96)[late % 4] * (prior if late // 4 % 2 else draw).normal()
         z = (x + noise).clamp(0, 1)
-        if ask(z) and vote(ask, z, votes, lead):
+        if ask(z) and decided(z):
             ask.submit(z)
             return z
     return None

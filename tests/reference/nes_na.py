@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import count
 
 import torch
@@ -60,15 +61,16 @@ class Noise:
         mean = sum(self.last) / len(self.last)
         return sum((v - mean) ** 2 for v in self.last) / max(1, len(self.last) - 1)
 
-    def vote(self, z: Tensor, votes: int, lead: int) -> bool:
+    def vote(self, z: Tensor, votes: int, lead: int, share: float) -> bool:
         answers: list[Tensor] = []
-        lead, ahead = (lead if self.differed else min(2, lead)), 0
-        while self.ask.left and abs(ahead) < lead and (len(answers) + abs(ahead)) // 2 <= votes // 2:
-            answers += self.ask(z)
-            ahead += 1 if wrong(answers[-1], self.y) else -1
-        done = abs(ahead) >= lead or (len(answers) + abs(ahead)) // 2 > votes // 2
+
+        def asked(z: Tensor) -> list[Tensor]:
+            answers.extend(self.ask(z))
+            return answers[-1:]
+
+        told = labels(asked, self.ask, z, self.y, votes, lead if self.differed else min(2, lead), share)
         self.repeated(answers)
-        return done and ahead > 0
+        return told is True
 
     def learn(self, odd: list[float], a: float, lam: float) -> None:
         spread, freedom = sum(w**2 for w in odd) / len(odd), len(self.last) - 1
@@ -80,37 +82,40 @@ class Noise:
         self.last = [0.0]
 
 
-def line(ask: Ask, x0: Tensor, z: Tensor, y: int, sigma: float) -> Tensor:
+def line(ask: Ask, x0: Tensor, z: Tensor, y: int, sigma: float, share: float) -> Tensor:
     """The adversarial end of a bisection by votes of nine that a lead of two ends."""
     lo, hi = 0.0, 1.0
     width = min(0.5, max(1 / 400, 0.6 * sigma / max(length(z - x0), 1e-6)))
     for _ in range(math.ceil(math.log2(1 / width))):
         middle = (lo + hi) / 2
-        told = labels(ask, (1 - middle) * x0 + middle * z, y, 9, 2)
+        told = labels(ask, ask, (1 - middle) * x0 + middle * z, y, 9, 2, share)
         if told is None:
             break
         lo, hi = (lo, middle) if told else (middle, hi)
     return (1 - hi) * x0 + hi * z
 
 
-def labels(ask: Ask, z: Tensor, y: int, votes: int, lead: int) -> bool | None:
-    """What most answers are; None where the budget ends before that is known."""
+def labels(
+    answer: Callable[[Tensor], list[Tensor]], ask: Ask, z: Tensor, y: int, votes: int, lead: int, share: float
+) -> bool | None:
+    """Whether so many answers are wrong; None where the budget ends before that is known."""
     yes = no = 0
-    while max(yes, no) <= votes // 2 and abs(yes - no) < lead:
+    ahead = 0.0
+    while yes < share * votes and no <= (1 - share) * votes and abs(ahead) < lead:
         if not ask.left:
             return None
-        if wrong(ask(z)[0], y):
-            yes += 1
+        if wrong(answer(z)[0], y):
+            yes, ahead = yes + 1, ahead + 2 * (1 - share)
         else:
-            no += 1
-    return yes > no
+            no, ahead = no + 1, ahead - 2 * share
+    return ahead >= 0
 
 
 def attack(
     x0: Tensor, y: int, draw: Draw, ask: Ask, eps: float, norm: str, *,
     shrink: bool = True, sigma_hat: str = "estimate", repeats: int = 3, score: str = "margin", pairs: int = 20,
     momentum: float = 0.9, late: int = 25, late_momentum: float = 0.98, votes: int = 25, lead: int = 5,
-    gate: float = 3.0, every: int = 4, blocks: int = 3, colour: float = 0.8, window: float = 0.6,
+    share: float = 0.5, gate: float = 3.0, every: int = 4, blocks: int = 3, colour: float = 0.8, window: float = 0.6,
 ) -> Tensor:  # fmt: skip
     """Onto the surface along the gradient until that is confirmed; then nearer."""
     known, lam = sigma_hat != "estimate", gain(len(x0), colour)
@@ -158,19 +163,19 @@ def attack(
             x = kept = surface
             if (promising or t - voted >= every) and ask.left:
                 voted = t
-                if noise.vote(x, votes, lead):
+                if noise.vote(x, votes, lead, share):
                     broken = t
                     if not shrink:
                         return kept
         if broken and (t - broken) % blocks == 0 and ask.left:
-            x = line(ask, x0, surface, y, noise.sigma)
+            x = line(ask, x0, surface, y, noise.sigma, share)
             distance = max(float((x - x0).abs().max()) if norm == "linf" else length(x - x0), 1e-6)
             beyond = 0.02 + 2 * noise.sigma / max(length(x - x0), 1e-6)
             for k in (1, 2, 4) if distance < 0.999 * eps else ():
                 e = min(1 + k * beyond, 0.999 * eps / distance)  # not out of the ball
                 z = (x0 + e * (x - x0)).clamp(0, 1)
                 far = float((z - x0).abs().max()) if norm == "linf" else length(z - x0)
-                if far <= 1.1 * reached and labels(ask, z, y, votes, lead):
+                if far <= 1.1 * reached and labels(ask, ask, z, y, votes, lead, share):
                     reached, kept = min(reached, far), z
                     break
             if distance <= 1e-6:

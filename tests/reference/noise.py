@@ -55,6 +55,7 @@ class Confirmed:
         overshoot: how much further out than the boundary, as a share of its distance,
         safety: and in σ̂; twice and four times as much at the second and third try.
         reached: distance of the closest point submitted; one more than a tenth further out is not even asked about.
+        share: of adversarial answers that confirms.
     """
 
     ask: Ask
@@ -65,6 +66,7 @@ class Confirmed:
     overshoot: float = 0.02
     safety: float = 2.0
     reached: float = math.inf
+    share: float = 0.5
 
     def __call__(self, found: Tensor, sigma: float) -> None:
         distance = max(self.ask.distance(found), 1e-6)
@@ -75,7 +77,9 @@ class Confirmed:
             sent = straight(self.x, found, further).clamp(0, 1)
             length = self.ask.distance(sent)
             try:
-                sure = length <= 1.1 * self.reached and (not self.votes or vote(self.ask, sent, self.votes, self.lead))
+                sure = length <= 1.1 * self.reached and (
+                    not self.votes or vote(self.ask, sent, self.votes, self.lead, self.share)
+                )
             except OutOfBudget:
                 return
             if sure:

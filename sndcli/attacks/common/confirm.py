@@ -37,6 +37,7 @@ class Confirmed:
             the one before stays.
         votes: answers, at most, that must confirm a point; 0 to ask none.
         lead: ends such a vote.
+        share: of adversarial answers that confirms.
         jitter: moves every question of it.
 
     Attributes:
@@ -44,10 +45,17 @@ class Confirmed:
     """
 
     def __init__(
-        self, oracle: Oracle, overshoot: float, safety: float, votes: int, lead: int, jitter: Jitter | None = None
+        self,
+        oracle: Oracle,
+        overshoot: float,
+        safety: float,
+        votes: int,
+        lead: int,
+        share: float = 0.5,
+        jitter: Jitter | None = None,
     ) -> None:
         self.oracle, self.overshoot, self.safety, self.votes = oracle, overshoot, safety, votes
-        self._ask = voted(votes, lead, jitter)
+        self._ask = voted(votes, lead, share, jitter)
         self.reached = torch.full((len(oracle.x0),), torch.inf, dtype=torch.float64, device=oracle.x0.device)
 
     def __call__(self, found: Tensor, sigma_hat: Tensor, image: Tensor) -> None:

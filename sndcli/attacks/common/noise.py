@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ Jitter = Callable[[Tensor, Tensor], Tensor]  # moves points [M, C, H, W] about i
 ESTIMATE = "estimate"
 ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
 FIRST_PROBE = 0.01
+ROUNDING = 1e-9
 START_VOTES, START_WIDTH = 5, 1 / 256
 GROWTH, LARGEST = 1.1, 0.5  # of `growing_start`
 LATE = (0.12, 0.24, 0.48, 0.96)
@@ -71,6 +73,7 @@ def majority(
     votes: int,
     lead: int = 0,
     ask: Ask = Oracle.adversarial,
+    share: float = 0.5,
     jitter: Jitter | None = None,
 ) -> Tensor:
     """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
@@ -80,6 +83,9 @@ def majority(
     A row of which a stateful defense blocked a question is asked no more, unless with `jitter`, where each question is
     another; the answers that there were decide.
 
+    With another `share` than ½, 1 where at least that share is adversarial. An answer then counts for 2(1 - share)
+    towards 1, or for 2 share towards 0, so that both sides are even where that share of the answers is adversarial.
+
     Args:
         oracle: every answer is paid.
         points: ``[M, C, H, W]``.
@@ -88,6 +94,7 @@ def majority(
         votes: odd, answers at most.
         lead: 0, or the lead that ends a row.
         ask: answers rows once each.
+        share: of adversarial answers, in (0, 1).
         jitter: moves every question; None: all are about the same point.
     """
     if votes == 1:
@@ -96,15 +103,18 @@ def majority(
     part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(image.device)
     ones, asked = torch.zeros_like(image), torch.zeros_like(image)
     verdict, blocked = torch.full_like(image, REFUSED), torch.zeros_like(image, dtype=torch.bool)
+    of_ones = whole(share * votes)  # make it 1 for sure
+    of_zeros = votes - of_ones + 1
     for _ in range(votes):
         again = verdict == REFUSED if jitter else (verdict == REFUSED) & ~blocked
         pending = (again & oracle.active[image]).nonzero().squeeze(1)
         if not len(pending):
             break
-        ahead = torch.maximum(ones, asked - ones)[pending]
-        need = votes // 2 + 1 - ahead
+        need = torch.minimum(of_ones - ones, of_zeros - (asked - ones))[pending]
         if lead:
-            need = torch.minimum(need, lead - (2 * ones - asked).abs()[pending])
+            ahead = (2 * (ones - share * asked.double()))[pending]
+            need = torch.minimum(need, whole((lead - ahead) / (2 * (1 - share))))
+            need = torch.minimum(need, whole((lead + ahead) / (2 * share)))
         rows = pending.repeat_interleave(need)
         counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
         names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
@@ -113,11 +123,22 @@ def majority(
         blocked[rows[~told & oracle.active[image[rows]]]] = True  # those of a spent budget are active no more
         ones.index_add_(0, rows[told], reply[told])
         asked.index_add_(0, rows[told], torch.ones_like(reply[told]))
-        decided = torch.maximum(ones, asked - ones) > votes // 2
+        ahead = 2 * (ones - share * asked.double())
+        decided = (ones >= of_ones) | (asked - ones >= of_zeros)
         if lead:
-            decided |= (2 * ones - asked).abs() >= lead
-        verdict = torch.where(decided & (verdict == REFUSED), (2 * ones > asked).long(), verdict)
-    return torch.where(blocked & (verdict == REFUSED) & (asked > 0), (2 * ones > asked).long(), verdict)
+            decided |= ahead.abs() >= lead - ROUNDING
+        verdict = torch.where(decided & (verdict == REFUSED), (ahead > -ROUNDING).long(), verdict)
+    left = blocked & (verdict == REFUSED) & (asked > 0)
+    return torch.where(left, (ones - share * asked.double() > -ROUNDING).long(), verdict)
+
+
+@overload
+def whole(number: float) -> int: ...
+@overload
+def whole(number: Tensor) -> Tensor: ...
+def whole(number: float | Tensor) -> int | Tensor:
+    """Rounded up, but for what is rounding itself."""
+    return (number - ROUNDING).ceil().long() if isinstance(number, Tensor) else math.ceil(number - ROUNDING)
 
 
 def voted_but_first(
@@ -228,7 +249,7 @@ def noise_scale(oracle: Oracle, streams: Streams, text: str) -> Tensor:
     return found
 
 
-def votes_expected(votes: int, lead: int) -> float:
+def votes_expected(votes: int, lead: int, share: float = 0.5) -> float:
     """Answers that a decision of `majority` takes on average along a bisection towards the boundary.
 
     Away from it all answers agree, and the first `lead` (or the first half of `votes`) decide. At it a lead of 2 takes
@@ -236,13 +257,18 @@ def votes_expected(votes: int, lead: int) -> float:
     """
     if votes == 1:
         return 1.0
-    return 1.5 * lead if lead else 0.75 * votes
+    return 1.5 * (fewest(lead, share) + whole(lead / (2 * share))) / 2 if lead else 0.75 * votes
 
 
-def voted(votes: int, lead: int = 0, jitter: Jitter | None = None) -> Ask:
-    """A function that asks as `Oracle.adversarial` does, by majority."""
+def fewest(lead: int, share: float) -> int:
+    """Answers, all adversarial, that end a vote of this lead."""
+    return whole(lead / (2 * (1 - share)))
+
+
+def voted(votes: int, lead: int = 0, share: float = 0.5, jitter: Jitter | None = None) -> Ask:
+    """A function that asks as `Oracle.adversarial` does, by `majority`."""
 
     def ask(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        return majority(oracle, points, image, phase, votes, lead, jitter=jitter)
+        return majority(oracle, points, image, phase, votes, lead, share=share, jitter=jitter)
 
     return ask

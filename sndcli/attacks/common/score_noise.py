@@ -60,6 +60,7 @@ class ScoreNoise:
         votes: answers about a point, at most.
         lead: ends a vote earlier; `QUIET_LEAD` does where no two answers about a point have ever differed.
         gain: λ.
+        share: of adversarial answers that confirms a point.
         sigma: σ̂ before anything is known.
         jitter: moves every question of a vote, and is then part of the noise that is measured.
 
@@ -74,10 +75,11 @@ class ScoreNoise:
         votes: int,
         lead: int,
         gain: float,
+        share: float,
         sigma: float,
         jitter: Jitter | None = None,
     ) -> None:
-        self.oracle, self.score, self.votes, self.lead, self.gain = oracle, score, votes, lead, gain
+        self.oracle, self.score, self.votes, self.lead, self.gain, self.share = oracle, score, votes, lead, gain, share
         self.jitter = jitter
         zeros = torch.zeros(len(oracle.x0), dtype=torch.float64, device=oracle.x0.device)
         self.sigma, self.quiet = zeros + sigma, zeros == 0
@@ -90,9 +92,8 @@ class ScoreNoise:
         verdict = torch.zeros_like(image, dtype=torch.bool)
         for lead, which in ((min(QUIET_LEAD, self.lead), self.quiet[image]), (self.lead, ~self.quiet[image])):
             z, mine = points[which], image[which]
-            verdict[which] = (
-                majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers, self.jitter) == 1
-            )
+            reply = majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers, self.share, self.jitter)
+            verdict[which] = reply == 1
         self._close(image)
         return verdict
 

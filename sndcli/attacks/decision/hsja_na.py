@@ -36,7 +36,7 @@ from sndcli.attacks.common.prior import Prior, priors
 from sndcli.attacks.common.warm import warm_start
 from sndcli.attacks.decision.hsja import FEWEST_PROBES, gradient_sum
 from sndcli.attacks.decision.hsja_na_step import Projection, in_l2, stepped_out
-from sndcli.attacks.ranges import Count, NonNegative, Odd, Positive, Rate, Share, Whole
+from sndcli.attacks.ranges import Count, Inner, NonNegative, Odd, Positive, Rate, Share, Whole
 from sndcli.attacks.spec import LATER, AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.models.reference import Reference
@@ -58,6 +58,8 @@ class Options:
         grid: G; the probe radius is at least 1.5 √d D̃/G and the projection no finer than 1.5/G of the segment.
         votes: answers behind a decision, at most.
         lead: 0, or the lead that ends a vote.
+        share: of adversarial answers that a decision asks for; ¾ where a defense has few states: at ½ what fools one
+            of two lies on a plateau.
         fineness: the projection's last interval in σ̂, if that is wider.
         initial_evals: probes of the first gradient; iteration t uses this times √t.
         max_evals: most probes of one gradient.
@@ -87,6 +89,7 @@ class Options:
     grid: Count = 300
     votes: Odd = 9
     lead: Whole = 0
+    share: Inner = field(default=0.5, metadata=LATER)
     fineness: Positive = 0.2
     initial_evals: Count = 100
     max_evals: Count = 10_000
@@ -113,12 +116,14 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     """Attacks every active image of the oracle until its budget ends; `references` are the attacker's own models."""
     o, root_d, linf = options, math.sqrt(oracle.x0[0].numel()), oracle.norm == "linf"
     jitter = noise.jittered(streams, o.jitter)
-    ask = noise.voted(o.votes, o.lead, jitter)
+    ask = noise.voted(o.votes, o.lead, o.share, jitter)
     of_probes, of_starts = priors(o.colour, o.window, o.reduce, max(oracle.x0.shape[2:]))
-    submit = Confirmed(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead, jitter)
+    submit = Confirmed(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead, o.share, jitter)
     sigma_hat = torch.full_like(submit.reached, noise.known_scale(o.sigma_hat, 0.0))
     project = Projection(oracle, sigma_hat, ask, o.fineness, o.grid, submit)
-    others = (o.lead or o.votes // 2 + 1 if o.halvings else 0) + (o.confirm_lead + 1 if o.confirm else 0)
+    answers = noise.votes_expected(o.votes, o.lead, o.share)
+    of_step = noise.fewest(o.lead, o.share) if o.lead else noise.whole(o.share * o.votes)
+    others = (of_step if o.halvings else 0) + (noise.fewest(o.confirm_lead, o.share) + 1 if o.confirm else 0)
 
     warm = warm_start(oracle, references, ask)
     if o.start_scale:  # x̃
@@ -138,7 +143,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
         root_t = done.double().sqrt()
         probes = (o.initial_evals * root_t).long().clamp(max=o.max_evals)
         ready = active(oracle)
-        reserve = torch.ceil(noise.votes_expected(o.votes, o.lead) * project.steps(far[ready], ready)).long() + others
+        reserve = torch.ceil(answers * project.steps(far[ready], ready)).long() + others
         probes[ready] = torch.minimum(probes[ready], oracle.remaining[ready] - reserve)
         image = (oracle.active & (probes >= min(FEWEST_PROBES, o.initial_evals))).nonzero().squeeze(1)
         if not len(image):

@@ -37,7 +37,7 @@ from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.scores import project
 from sndcli.attacks.common.trend import Trend
 from sndcli.attacks.common.warm import pair_along, transferred
-from sndcli.attacks.ranges import Count, NonNegative, Odd, Rate, Share, Whole
+from sndcli.attacks.ranges import Count, Inner, NonNegative, Odd, Rate, Share, Whole
 from sndcli.attacks.spec import LATER, AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.models.reference import Reference
@@ -64,6 +64,8 @@ class Options:
         late_momentum: this.
         votes: answers, at most, that must confirm a point.
         lead: the lead that ends such a vote.
+        share: of adversarial answers that a point must have; ¾ where the defense has few states, since at ½ a point
+            may fool one of two and never the other.
         gate: how many of their spreads the probes' mean score may be below 0 for a vote to be worth its price.
         every: blocks, at most, without a vote.
         trend: blocks over which the probes' mean score must rise, or they grow (`Trend`); 0 never.
@@ -84,6 +86,7 @@ class Options:
     late_momentum: Rate = 0.98
     votes: Odd = 25
     lead: Whole = 5
+    share: Inner = field(default=0.5, metadata=LATER)
     gate: NonNegative = 3.0
     every: Count = 4
     trend: Whole = 0
@@ -105,16 +108,10 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     o, x0, x, G = options, oracle.x0, oracle.x0.clone(), torch.zeros_like(oracle.x0)
     prior, score, estimated = Prior(o.colour, o.window), score_of(oracle.criterion, o.score), o.sigma_hat == ESTIMATE
     jitter = jittered(streams, o.jitter)
-    noise = ScoreNoise(
-        oracle,
-        score,
-        o.votes,
-        o.lead,
-        prior.gain(x.shape[1]),
-        known_scale(o.sigma_hat, AT_SIGMA),
-        jitter,
-    )
-    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead, jitter)
+    gain, sigma = prior.gain(x.shape[1]), known_scale(o.sigma_hat, AT_SIGMA)
+    noise = ScoreNoise(oracle, score, o.votes, o.lead, gain, o.share, sigma, jitter)
+    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead, o.share, jitter)
+    on_ray = voted(LINE_VOTES, LINE_LEAD, o.share, jitter)
     trend = Trend(len(x0), o.trend, x0.device)
     mean, voted_at, broken_at = (torch.full_like(noise.sigma, fill) for fill in (torch.inf, 0, torch.inf))
     image = active(oracle)
@@ -174,7 +171,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
         due = image[((t - broken_at) % o.blocks == 0)[image] & oracle.active[image]]
         length = norms(surface[due] - x0[due]).double().clamp_min(COLLAPSED)
         width = (FINENESS * noise.sigma[due] / length).clamp(1 / GRID, 0.5)
-        x[due] = bisect(oracle, surface[due], due, width, "projection", ask=voted(LINE_VOTES, LINE_LEAD, jitter))
+        x[due] = bisect(oracle, surface[due], due, width, "projection", ask=on_ray)
         due = due[oracle.distance(x[due], due) < WITHIN * oracle.eps]  # others are no nearer than what was confirmed
         distance, in_l2 = oracle.distance(x[due], due), norms(x[due] - x0[due]).double().clamp_min(COLLAPSED)
         submit_near(x[due], noise.sigma[due] * distance / in_l2, due)  # in units of the norm
