@@ -46,6 +46,7 @@ CASES = {  # a defense, and the same with nothing in it
     "aaa-linear": "",
     "jpeg:5,high=60": "",
     "bits:8": "",
+    "blacklight": "",
     "aaa-sine": "",
     "aug+noise:sigma=0.005": "aug:flip=0,shift=0+noise:sigma=0",
 }

@@ -64,6 +64,7 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
             last=column, submitted=column, p_adv=np.array(p_adv)[:, None], adv_clean=no[:, None],
             p_adv_submitted=np.array(p_adv)[:, None], queries=np.full(3, 9), p0=zeros,
             p_mis_clean=zeros, initially_wrong=no, failed=no, mismatches=np.full(3, np.nan),
+            blocked=np.zeros(3), detected_at=np.full(3, np.inf),
         )  # fmt: skip
 
     one = Climb(Rung("one", "hsja"), run([0.5, 0.5, 2.0], [0.9, 0.1, 1.0]))

@@ -34,6 +34,8 @@ class Cut:
         verified: ``[n]``, see `least_confirmed`; None as `last`.
         boundary: ``[n]`` where the majority flips on the rays through them; None also where a run did not measure it.
         mismatches: ``[n]``, NaN where a run did not count them or does not end at this point.
+        blocked: ``[n]``, NaN likewise.
+        detected_at: ``[n]``, the first query up to this point that a stateful defense detected; infinite: none.
         queries: ``[n]``, paid in the whole run.
     """
 
@@ -59,6 +61,8 @@ class Cut:
     verified: Floats | None
     boundary: Floats | None
     mismatches: Floats
+    blocked: Floats
+    detected_at: Floats
     queries: Integers
 
     @property
@@ -105,7 +109,9 @@ def cut(frames: Sequence[Frame], budget: int, eps: float) -> Cut:
         as_submitted=None if submitted is None or p_submitted is None else confirmed(submitted, eps, p_submitted),
         p_adv=p_adv, p_adv_submitted=p_submitted, submitted=submitted,
         verified=pool(lambda f: least_confirmed(f, budget)) if stored else None, boundary=boundary,
-        mismatches=pool(lambda f: np.where(f.budget == budget, f.mismatches, np.nan)), queries=queries,
+        mismatches=pool(lambda f: np.where(f.budget == budget, f.mismatches, np.nan)),
+        blocked=pool(lambda f: np.where(f.budget == budget, f.blocked, np.nan)),
+        detected_at=pool(lambda f: np.where(f.detected_at <= budget, f.detected_at, np.inf)), queries=queries,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ NEEDED = {
     "seed", "image_id", "status", "queries", "budgets", "distance_best", "distance_last",
     "distance_submitted", "distance_boundary", "p_adv", "adv_clean", "p_adv_submitted",
     "p_adv_also", "adv_clean_also", "p0", "p_mis_clean", "initially_wrong", "mismatches",
+    "blocked", "detected_at",
 }  # fmt: skip
 READERS = 4
 
@@ -85,6 +86,8 @@ class Frame:
         queries, p0, p_mis_clean, initially_wrong, failed: ``[n]``.
         boundary: ``[n, B]``, None where the run did not measure it.
         mismatches: ``[n]``, NaN where the run did not count them.
+        blocked: ``[n]`` queries that a stateful defense detected, NaN likewise.
+        detected_at: ``[n]``, the first of them; infinite where there is none.
         events: None where they were not read.
         path: of the file, where there is one.
     """
@@ -107,6 +110,8 @@ class Frame:
     initially_wrong: Flags
     failed: Flags
     mismatches: Floats
+    blocked: Floats
+    detected_at: Floats
     boundary: Floats | None = None
     also: dict[float, tuple[Floats, Flags | None]] = field(default_factory=dict)
     events: Events | None = None
@@ -145,7 +150,8 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
     column = partial(_column, table)
     measured = "distance_boundary" in table.column_names and not column("distance_boundary").null_count
     known = {name: not column(name).null_count for name in ("p_adv", "adv_clean")}
-    mismatches = column("mismatches").cast(pa.float64()).fill_null(np.nan)
+    mismatches, blocked = (column(name).cast(pa.float64()).fill_null(np.nan) for name in ("mismatches", "blocked"))
+    detected_at = column("detected_at").cast(pa.float64()).fill_null(np.inf)
     return Frame(
         run=run, setting=setting_of(config), budget=config["budget"],
         budgets=[int(x) for x in budgets[0]],
@@ -159,7 +165,8 @@ def frame_of(table: pa.Table, path: Path | None = None) -> Frame:
         p_mis_clean=column("p_mis_clean").to_numpy(zero_copy_only=False),
         initially_wrong=column("initially_wrong").to_numpy(zero_copy_only=False),
         failed=pc.equal(column("status"), "failed").to_numpy(zero_copy_only=False),
-        mismatches=mismatches.to_numpy(zero_copy_only=False),
+        mismatches=mismatches.to_numpy(zero_copy_only=False), blocked=blocked.to_numpy(zero_copy_only=False),
+        detected_at=detected_at.to_numpy(zero_copy_only=False),
         boundary=matrix("distance_boundary") if measured else None,
         events=_events(table) if "event_query" in table.column_names else None, path=path,
     )  # fmt: skip

@@ -17,8 +17,8 @@ from sndcli.analysis.cut import Cut
 from sndcli.analysis.frame import Flags, Floats
 
 Kind = Literal["rate", "share", "distance", "count"]
-Known = Literal["events", "anywhere", "stored", "verified", "drawn", "boundary", "mismatch"]
-Shown = Literal["always", "never", "boundary", "mismatch"]
+Known = Literal["events", "anywhere", "stored", "verified", "drawn", "boundary", "mismatch", "end"]
+Shown = Literal["always", "never", "boundary", "mismatch", "blocked"]
 
 KNOWN: dict[Known, str] = {
     "events": "at any Q and ε, from the events",
@@ -28,6 +28,7 @@ KNOWN: dict[Known, str] = {
     "drawn": "at stored report points; at another ε with `--eps a,b`",
     "boundary": "at stored report points, where the boundary was measured",
     "mismatch": "at the end of runs with `--mismatch`",
+    "end": "at the end of runs",
 }
 UNITS: dict[Kind, str] = {
     "rate": "share of images, 95 % interval", "share": "share", "distance": "norm of the run", "count": "count",
@@ -70,7 +71,8 @@ class Measure:
         label: its name in tables.
         kind: how it is printed.
         known: where.
-        shown: whether tables have it always, never, or where a run measured the boundary, or counted mismatches.
+        shown: whether tables have it always, never, or where a run measured the boundary, or counted mismatches,
+            or where questions were blocked.
         meaning: in a sentence.
         of: from the rows at a point, and the name of an interval's method, to the figure.
     """
@@ -145,6 +147,14 @@ def _p_mis_clean(c: Cut, _: str) -> Figure:
     return None if np.isnan(c.p_mis_clean).any() else float(c.p_mis_clean.mean())
 
 
+def _blocked(c: Cut, _: str) -> Figure:
+    return None if np.isnan(c.blocked).any() else float(c.blocked.mean())
+
+
+def _detected_at(c: Cut, _: str) -> Figure:
+    return statistics.median(c.detected_at) if np.isfinite(c.detected_at).any() else None
+
+
 TABLE = (
     Measure("n", "n", "count", "anywhere", "never", "images, one for each seed", lambda c, _: len(c.image)),
     Measure("success_seen", "seen", "rate", "events", "always",
@@ -176,6 +186,10 @@ TABLE = (
             "paid queries whose defended label is not the undefended one", _p_mis),
     Measure("p_mis_clean", "P_mis clean", "share", "anywhere", "mismatch",
             "the same of fresh draws at the clean images", _p_mis_clean),
+    Measure("blocked", "blocked", "count", "end", "blocked",
+            "mean of the paid queries that a stateful defense detected; with its policy log it only counts", _blocked),
+    Measure("detected_at", "detected at", "count", "anywhere", "blocked",
+            "median of the first of them, over all images; never is infinite", _detected_at),
     Measure("queries_mean", "queries, mean", "count", "anywhere", "never",
             "paid queries an image", lambda c, _: float(c.spent.mean())),
     Measure("queries_max", "queries, most", "count", "anywhere", "never",

@@ -7,7 +7,7 @@ Importing this file imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, Field, dataclass, field, replace
+from dataclasses import KW_ONLY, Field, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, Protocol, TypeVar
 
 from sndcli.errors import ConfigError, unknown
@@ -29,6 +29,13 @@ class Options(Protocol):
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+LATER = {"later": True}  # metadata of an option's field that came after runs had been kept
+
+
+def told(options: Options) -> dict[str, object]:
+    """Hyper-parameters by name, as a run's config has them: one that came `LATER` only where it is not as usual."""
+    usual = {each.name: each.default for each in fields(options) if "later" in each.metadata}
+    return {name: value for name, value in asdict(options).items() if name not in usual or value != usual[name]}
 
 
 @dataclass(frozen=True)

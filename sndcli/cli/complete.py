@@ -30,6 +30,7 @@ DEFENSES = (
     "aaa-sine",
     "jpeg",
     "bits",
+    "blacklight",
 )  # as defenses.parse, whose import would import torch
 
 

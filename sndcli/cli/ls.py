@@ -34,6 +34,7 @@ DEFENSES = {
     "aaa-sine": "the same along a sine: tau=6",
     "jpeg": "JPEG of a random quality for every query: low=85, high=98",
     "bits": "a grid of levels=32 grey levels at a random offset for every query",
+    "blacklight": "blocks queries that share threshold=25 of 50 hashes with an earlier one: policy=reject (ban:K, log)",
 }
 
 

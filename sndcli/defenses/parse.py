@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from sndcli import plugins
-from sndcli.defenses import model_set, registry, terms, trained
+from sndcli.defenses import blacklight, model_set, registry, terms, trained
 from sndcli.defenses.base import Defense
 from sndcli.defenses.small_noise import SmallNoise
 from sndcli.errors import ConfigError, unknown
 from sndcli.models.classifier import Classifier
 from sndcli.models.opaque import Logits, Model, OpaqueModel
+from sndcli.queries.guard import Guard
 
 NAMES = ("none", "snd", *trained.NAMES, *registry.ENTRIES)
+STATEFUL = tuple(name for name, entry in registry.ENTRIES.items() if entry.stateful)
 NETWORKS = (*trained.NAMES, *(name for name, entry in registry.ENTRIES.items() if entry.network))
 
 
@@ -56,6 +59,11 @@ class DefenseSpec:
         return self.sigma > 0 or any(_random(part) for part in self.parts)
 
     @property
+    def stateful(self) -> bool:
+        """Whether it remembers questions, so that the oracle needs its `guard`."""
+        return any(terms.name_of(part) in STATEFUL for part in self.parts)
+
+    @property
     def noise(self) -> float:
         """σ of all noise of the covariance σ² I on the image: of ``snd``, and of such kinds of ``noise``; 0 for none.
 
@@ -69,7 +77,7 @@ class DefenseSpec:
     @property
     def only_noise(self) -> bool:
         """Whether `noise` is all there is."""
-        parts = [part for part in self.effective.parts if part != "snd"]
+        parts = [part for part in self.effective.parts if terms.name_of(part) not in ("snd", *STATEFUL)]
         return all(terms.name_of(part) == "noise" and registry.facts_of(terms.read(part)).sigma for part in parts)
 
     @property
@@ -164,6 +172,22 @@ def settle(spec: DefenseSpec, model: Model) -> DefenseSpec:
     return replace(spec, weights=source, weights_digest=weights.digest)
 
 
+def guard(spec: DefenseSpec, images: int, size: Sequence[int], seed: int) -> Guard | None:
+    """What a stateful defense keeps of `images` attackers, one an image of `size` (C, H, W); None for other defenses.
+
+    Args:
+        seed: of the deployment, that is of the run.
+    """
+    for term in map(terms.read, spec.parts):
+        if term.name in STATEFUL:
+            values = registry.values_of(term)
+            policy, threshold = values["policy"], values["threshold"]
+            assert isinstance(policy, str)
+            assert isinstance(threshold, int)
+            return blacklight.guard(policy, threshold, images, size, seed)
+    return None
+
+
 def build(spec: DefenseSpec, model: Classifier | Logits, device: torch.device) -> nn.Module:
     """The defended model, drawing its noise on `device`.
 
@@ -217,11 +241,11 @@ def _read(text: str, within: str = "") -> list[str]:
     Raises:
         ConfigError: an unknown name, a parameter that cannot be, a network that is not innermost, or a part twice.
     """
-    found = []
-    for k, written in enumerate(terms.parts(text)):
+    found: list[str] = []
+    for written in terms.parts(text):
         term = terms.read(written)
-        if within and (term.name in NETWORKS or term.name in ("none", "snd")):
-            hint = "write noise:sigma=0.01" if term.name == "snd" else "it can stand before it, joined by +"
+        if within and (term.name in (*NETWORKS, *STATEFUL) or term.name in ("none", "snd")):
+            hint = "write noise:sigma=0.01" if term.name == "snd" else "it can stand beside it, joined by +"
             raise ConfigError(f"`{term.name}` cannot stand in a `{within}`: {hint}.")
         if term.name in registry.ENTRIES:
             term = registry.canonical(term)
@@ -232,12 +256,13 @@ def _read(text: str, within: str = "") -> list[str]:
         elif term.values or term.inner:
             own = " (its noise is --sigma, --beta and --clip)" if term.name == "snd" else ""
             raise ConfigError(f"`{term.name}` takes no parameters{own}, but `--defense` is `{text}`.")
-        if term.name in NETWORKS and k:
+        if term.name in NETWORKS and any(terms.name_of(part) not in STATEFUL for part in found):
             raise ConfigError(
                 f"`{term.name}` is a network, so it is innermost: write it first, as in `{term.name}+snd`."
             )
         found.append(str(term))
-    if len({*found}) < len(found):
+    found.sort(key=lambda part: terms.name_of(part) in STATEFUL)  # it sees questions before all others do
+    if len({*found}) < len(found) or sum(terms.name_of(part) in STATEFUL for part in found) > 1:
         raise ConfigError(f"Expected each defense once but `--defense` is `{text}`.")
     return found
 

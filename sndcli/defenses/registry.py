@@ -10,6 +10,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from sndcli.defenses import (
     augment,
+    blacklight,
     coarse,
     gate,
     input_noise,
@@ -41,6 +42,7 @@ class Entry:
             where it is not given.
         network: whether it takes the place of the model, so that it is innermost.
         around: whether it is written with a defense in parentheses.
+        stateful: whether it remembers questions, in a store that the oracle keeps (`parse.guard`), outermost.
         usual: defaults that depend on other parameters, given those.
     """
 
@@ -48,6 +50,7 @@ class Entry:
     facts: Callable[..., Facts]
     network: bool = False
     around: bool = False
+    stateful: bool = False
     usual: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda _: {}
 
     @property
@@ -70,6 +73,7 @@ ENTRIES: Mapping[str, Entry] = {
     "aaa-sine": Entry(partial(score_curve.ScoreCurve, shape="sine"), score_curve.sine_facts),
     "jpeg": Entry(coarse.RandomJPEG, coarse.jpeg_facts),
     "bits": Entry(coarse.RandomLevels, coarse.bits_facts),
+    "blacklight": Entry(blacklight.Blacklight, blacklight.facts, stateful=True),
 }
 
 

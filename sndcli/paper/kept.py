@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from sndcli.analysis.frame import Frame, load
 from sndcli.attacks.registry import spec_of
-from sndcli.attacks.spec import options_of
+from sndcli.attacks.spec import options_of, told
 from sndcli.defenses.parse import DefenseSpec
 from sndcli.paper.published import Case, Cell
 from sndcli.paper.reproduce import TRAINED, Plan, clean_case, clean_figures, compared, figures_at, paid_by
@@ -86,5 +85,5 @@ def _asks(case: Case, config: Mapping[str, object]) -> bool:
         and (config["model"] == case.model or case.dataset == "imagenet")
         and TRAINED not in case.defense.split("+")
         and (theirs.name, theirs.sigma, theirs.beta) == (ours.name, ours.sigma, ours.beta)
-        and config["options"] == asdict(options_of(spec, case.preset, case.settings, case.norm))
+        and config["options"] == told(options_of(spec, case.preset, case.settings, case.norm))
     )

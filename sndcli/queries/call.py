@@ -34,6 +34,7 @@ class Call:
     """
 
     def __init__(self, image: Integers, allowed: Integers) -> None:
+        self._image = image
         count, everyone = np.bincount(image, minlength=len(allowed)), np.arange(len(image))
         self._order, self._start = np.argsort(image, kind="stable"), count.cumsum() - count
         rank = np.empty_like(image)
@@ -47,6 +48,11 @@ class Call:
             self.mine, self.rank = image[self.rows], rank[self.rows] + 1
             self._position = np.full_like(image, -1)
             self._position[self.rows] = everyone[: len(self.rows)]
+
+    def shortened(self, allowed: Integers) -> tuple[Call, NDArray[np.bool_]]:
+        """The same with at most `allowed` ``[N]`` rows answered, and bool ``[m]``: which of these rows still are."""
+        shorter = Call(self._image, np.minimum(allowed, self.asked))
+        return shorter, np.isin(self.rows, shorter.rows)
 
     def place(self, image: Integers, rank: Integers) -> Integers:
         """int64 ``[k]``: where among the answered rows the `rank` ``[k]``-th of each `image` ``[k]`` stands."""

@@ -12,6 +12,7 @@ from sndcli.streams import Streams, drawing
 
 Logits = Callable[[Tensor], Tensor]
 UNANSWERED = -1  # in the place of a label: the model did not answer this row
+BLOCKED = -2  # likewise: a stateful defense blocked it
 
 
 def rows_within(memory: int, numbers: int, most: int = sys.maxsize) -> int:

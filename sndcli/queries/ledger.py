@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sndcli.queries.call import Call, Integers, Phase
+from sndcli.queries.guard import BLOCKED
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -41,6 +42,8 @@ class Ledger:
         last_l2: ``[N, B]`` distance of the last paid query at each report point (norm of the oracle).
         submitted: ``[B]`` tensors ``[N, C, H, W]``: the point the attack submits at each report point.
         has_submitted: bool ``[N, B]``.
+        blocked: int64 ``[N]``, paid queries that a stateful defense detected; blocked ones are the phase ``blocked``.
+        detected_at: int64 ``[N]``, the first of them, counted from 1; 0: none.
         mismatches: int64 ``[N]``, paid queries whose own label (before any vote) was not the undefended one.
         stop_reason: one word an image.
     """
@@ -50,7 +53,7 @@ class Ledger:
         integers, flags = partial(torch.zeros, dtype=torch.int64), partial(torch.zeros, dtype=torch.bool)
         numbers = partial(torch.zeros, dtype=torch.float64)
         self.budget, self.budgets, self.votes = budget, budgets, votes
-        self.used, self.mismatches = integers(n), integers(n)
+        self.used, self.mismatches, self.blocked, self.detected_at = (integers(n) for _ in range(4))
         self.phases: dict[str, Tensor] = defaultdict(lambda: integers(n))
         self.best, self.best_point = numbers(n) + float("inf"), x0.clone()
         self.events: list[tuple[Integers, Integers, Numbers]] = []
@@ -74,7 +77,16 @@ class Ledger:
         """
         self._snapshot(self.used.numpy() + call.asked * self.votes)
 
-    def record(self, call: Call, phase: Phase, sent: Tensor, distance: Numbers, adversarial: Flags) -> None:
+    def record(
+        self,
+        call: Call,
+        phase: Phase,
+        sent: Tensor,
+        distance: Numbers,
+        adversarial: Flags,
+        detected: Flags | None = None,
+        blocks: bool = False,
+    ) -> None:
         """A call that was answered.
 
         Args:
@@ -83,16 +95,31 @@ class Ledger:
             sent: ``[m, C, H, W]``, the points that were asked about.
             distance: float64 ``[m]``.
             adversarial: bool ``[m]``, the answers.
+            detected: bool ``[m]``, what a stateful defense detected; None: nothing.
+            blocks: whether it blocked that.
         """
         self._note_best(call, sent, distance, adversarial)
         self._note_last(call, distance)
+        if detected is not None and detected.any():
+            self._note_detected(call, detected)
+            if blocks:
+                self._pay_phases(call, BLOCKED, detected)
+                self._pay_phases(call, phase, ~detected)
+                self.used += torch.from_numpy(call.asked * self.votes)
+                return
+        self._pay_phases(call, phase)
         self.used += torch.from_numpy(call.asked * self.votes)
+
+    def _pay_phases(self, call: Call, phase: Phase, which: Flags | None = None) -> None:
+        """Counts the answered rows of a call, or `which` ``[m]`` of them, for what they were asked."""
         if isinstance(phase, str):
-            self.phases[phase] += torch.from_numpy(call.asked * self.votes)
+            paid = call.asked if which is None else np.bincount(call.mine[which], minlength=len(self.used))
+            self.phases[phase] += torch.from_numpy(paid * self.votes)
             return
         start, rows = 0, call.rows
         for name, many in phase:
-            inside = call.mine[(rows >= start) & (rows < start + many)]
+            these = (rows >= start) & (rows < start + many)
+            inside = call.mine[these if which is None else these & which]
             self.phases[name] += torch.from_numpy(np.bincount(inside, minlength=len(self.used)) * self.votes)
             start += many
 
@@ -154,6 +181,16 @@ class Ledger:
         best[image[last]] = near[last]
         which, where = torch.from_numpy(np.stack((image[last], hit[last]))).to(sent.device)
         self.best_point[which] = sent[where]
+
+    def _note_detected(self, call: Call, detected: Flags) -> None:
+        """Counts what was detected, and when first."""
+        image, rank = call.mine[detected], call.rank[detected]
+        self.blocked += torch.from_numpy(np.bincount(image, minlength=len(self.used)) * self.votes)
+        first = np.full(len(self.used), call.length + 1)
+        np.minimum.at(first, image, rank)
+        at = self.detected_at.numpy()
+        new = (first <= call.length) & (at == 0)
+        at[new] = (self.used.numpy() + first * self.votes)[new]
 
     def _note_last(self, call: Call, distance: Numbers) -> None:
         """Distance of the last paid query, now and at the report points passed inside this call."""

@@ -4,6 +4,11 @@ One evaluation of one image is one query, whatever it was for. Rows beyond an im
 they come back as `REFUSED` and the image leaves `Oracle.active`, so an attack that ignores this cannot overspend. So do
 rows that the model did not answer: they were paid, but nothing is known of them, and their images' attacks end.
 
+A stateful defense (`guard`) gives the third kind of answer: what it blocks was paid, and nothing is known of it but
+that it was blocked. `Oracle.labels` says `BLOCKED`, `Oracle.scores` NaN and `Oracle.adversarial`, for attacks that know
+nothing of such defenses, `REFUSED`; the image stays in `Oracle.active`. So that no attack asks for ever in vain, an
+image ends as ``blocked`` after `guard.PATIENCE` such answers in a row.
+
 Who may still ask is counted by the host: of a call, whose its rows are comes to it in one transfer before the model is
 asked, and what came out in one after.
 """
@@ -22,9 +27,11 @@ from torch import Tensor
 
 from sndcli.ball import as_sent, distances, sent_inside, within
 from sndcli.errors import ConfigError
+from sndcli.queries import guard as guards
 from sndcli.queries.call import Call, Integers, Phase
 from sndcli.queries.criterion import Criterion, Misclassified
-from sndcli.queries.draws import UNANSWERED, Logits, labels_of, repeated, rows_within, voted
+from sndcli.queries.draws import BLOCKED, UNANSWERED, Logits, labels_of, repeated, rows_within, voted
+from sndcli.queries.guard import Flags, Guard
 from sndcli.queries.ledger import Ledger
 from sndcli.queries.stopping import CONFIRMED, Verified
 from sndcli.streams import Streams
@@ -56,6 +63,7 @@ class Oracle:
         verified: ends the attacks of images whose submitted point unpaid draws confirm.
         starts: ``[N, k, C, H, W]``: points that may meet the criterion, for attacks that need one to start from; with
             them no other is looked for.
+        guard: a stateful defense; with votes of one query only, since a repeat is what it blocks.
     """
 
     def __init__(
@@ -76,17 +84,20 @@ class Oracle:
         confirm: int = 0,
         verified: Verified | None = None,
         starts: Tensor | None = None,
+        guard: Guard | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("votes", votes)):
             if value < 1:
                 raise ConfigError(f"Expected `{name}` to be at least 1 but got {value}.")
+        if guard is not None and votes > 1:
+            raise ConfigError(f"Expected `votes` of 1 with a stateful defense, which blocks repeats, but got {votes}.")
         self.budgets = sorted(set(budgets or [budget]))
         if self.budgets[0] < 1 or self.budgets[-1] > budget:
             raise ConfigError(f"Expected report points between 1 and the budget {budget} but got {self.budgets}.")
         self.x0, self.y, self.budget, self.votes, self.norm, self.eps = x0, y, budget, votes, norm, eps
         self._defended, self._undefended, self._streams, self.quantize = defended, undefended, streams, quantize
         self.criterion, self.starts = criterion or Misclassified(y), starts
-        self.confirm, self._verified = confirm, verified
+        self.confirm, self._verified, self._guard = confirm, verified, guard
         self._active = np.ones(len(x0), dtype=np.bool_)
         self.initially_wrong = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.active = ~self.initially_wrong  # bool [N]: images still under attack
@@ -101,7 +112,7 @@ class Oracle:
         return torch.from_numpy(self._remaining()).to(self.x0.device)
 
     def labels(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        """int64 ``[M]``: the label of each row, or `REFUSED`.
+        """int64 ``[M]``: the label of each row, `BLOCKED`, or `REFUSED`.
 
         Args:
             points: ``[M, C, H, W]``; clipped to [0, 1] before the model sees them.
@@ -115,7 +126,7 @@ class Oracle:
         )
 
     def scores(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were refused."""
+        """float32 ``[M, K]``: (mean) probabilities of each row; NaN in rows that were blocked or refused."""
         paid = self._pay(points, image, phase, scores=True)
         if paid.rows is None:
             return paid.mean
@@ -125,9 +136,9 @@ class Oracle:
         return answers
 
     def adversarial(self, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        """int64 ``[M]``: 1 where the criterion is met, 0 where it is not, `REFUSED` where not evaluated."""
+        """int64 ``[M]``: 1 where the criterion is met, 0 where it is not, `REFUSED` where blocked or not evaluated."""
         paid = self._pay(points, image, phase, scores=False)
-        met = paid.met.long() if paid.answered else paid.met.long().masked_fill(paid.label == UNANSWERED, REFUSED)
+        met = paid.met.long() if paid.answered else paid.met.long().masked_fill(paid.label < 0, REFUSED)
         return _spread(met, paid.rows, image)
 
     def submit(self, points: Tensor, image: Tensor) -> None:
@@ -215,19 +226,57 @@ class Oracle:
         call = Call(owner, self._remaining())
         if self._verify(self.ledger.used.numpy() + call.asked * self.votes):
             call = Call(owner, self._remaining())
+        sent, mine = self._sent(call, points, image)
+        call, sent, mine, detected = self._guarded(call, sent, mine)
         self.ledger.before(call)
-        rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
-        mine = image if rows is None else image[rows]
-        sent = self._as_sent(points if rows is None else points[rows], mine)
-        label, mean = self._ask(sent, mine, scores)
-        met = self.criterion.met(label, mine) & (label != UNANSWERED)
+        label, mean = self._answered(sent, mine, scores, detected)
+        met = self.criterion.met(label, mine) & (label >= 0)
         distance, found, hit = _on_host(distances(sent, self.x0, mine, self.norm), label, met)
-        self.ledger.record(call, phase, sent, distance, hit.astype(np.bool_))
-        unanswered = found == UNANSWERED
-        if unanswered.any():
-            self._end(call.mine[unanswered], "no_answer")
+        blocks = self._guard is not None and self._guard.blocks
+        self.ledger.record(call, phase, sent, distance, hit.astype(np.bool_), detected, blocks)
+        if (found == UNANSWERED).any():
+            self._end(call.mine[found == UNANSWERED], "no_answer")
+        if self._guard is not None and detected is not None:
+            banned, stuck = self._guard.note(call, detected)
+            self._end(banned, guards.BANNED)
+            self._end(stuck, guards.BLOCKED)
         self._stay(self.ledger.used.numpy() + self.votes <= self.budget)
-        return _Paid(rows, label, mean, met, not unanswered.any())
+        rows = None if call.whole else torch.from_numpy(call.rows).to(image.device)
+        return _Paid(rows, label, mean, met, bool((found >= 0).all()))
+
+    def _sent(self, call: Call, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The points of a call that are asked about, as they are sent, and the images that they are for."""
+        if call.whole:
+            return self._as_sent(points, image), image
+        rows = torch.from_numpy(call.rows).to(image.device)
+        return self._as_sent(points[rows], image[rows]), image[rows]
+
+    def _guarded(self, call: Call, sent: Tensor, mine: Tensor) -> tuple[Call, Tensor, Tensor, Flags | None]:
+        """A call until attackers are banned, what is sent of it for which images, and what of that is detected."""
+        if self._guard is None or not len(sent):
+            return call, sent, mine, None
+        detected = self._guard.store.similar(sent, call.mine)
+        allowed = self._guard.until_banned(call, detected)
+        if (allowed < call.asked).any():
+            call, kept = call.shortened(allowed)
+            which = torch.from_numpy(kept).to(sent.device)
+            sent, mine, detected = sent[which], mine[which], detected[kept]
+        return call, sent, mine, detected
+
+    def _answered(self, sent: Tensor, mine: Tensor, scores: bool, detected: Flags | None) -> tuple[Tensor, Tensor]:
+        """As `_ask`, where what is blocked is not asked."""
+        if detected is None or self._guard is None or not self._guard.blocks or not detected.any():
+            return self._ask(sent, mine, scores)
+        (rows,) = torch.from_numpy(~detected).to(sent.device).nonzero(as_tuple=True)
+        told, means = self._ask(sent[rows], mine[rows], scores)
+        label = torch.full_like(mine, BLOCKED).index_copy_(0, rows, told)
+        if not scores:
+            return label, means
+        classes = max(means.shape[1], self.clean_scores.shape[1])  # known from before where none is evaluated
+        mean = means.new_full((len(mine), classes), float("nan"))
+        if len(rows):
+            mean[rows] = means
+        return label, mean
 
     def _as_sent(self, points: Tensor, image: Tensor) -> Tensor:
         """What is asked about, or submitted: in [0, 1], in 8 bits where queries are, and then still inside ε."""
@@ -255,10 +304,10 @@ class _Paid:
 
     Attributes:
         rows: int64 ``[m]``, the rows that were asked; None: all.
-        label: int64 ``[m]``.
+        label: int64 ``[m]``; `UNANSWERED` or `BLOCKED` where there is none.
         mean: ``[m, K]``, probabilities, where they were wanted.
         met: bool ``[m]``, whether the criterion is met.
-        answered: whether the model answered all of them.
+        answered: whether all of them were answered.
     """
 
     rows: Tensor | None

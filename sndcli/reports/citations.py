@@ -208,6 +208,12 @@ DEFENSES: Mapping[str, Paper] = {
         "Manjushree B. Aithal and Xiaohua Li", 2022, "IEEE Access", article=True,
         url="https://doi.org/10.1109/ACCESS.2022.3146198",
     ),
+    "blacklight": Paper(
+        "li2022blacklight",
+        "Blacklight: Scalable Defense for Neural Networks against Query-Based Black-Box Attacks",
+        "Huiying Li and Shawn Shan and Emily Wenger and Jiayun Zhang and Haitao Zheng and Ben Y. Zhao", 2022,
+        "USENIX Security Symposium", "2006.14042",
+    ),
     "aaa-linear": AAA,
     "aaa-sine": AAA,
 }  # fmt: skip

@@ -88,6 +88,7 @@ def shown(rows: Iterable[Summary]) -> list[str]:
     for row in rows:
         wanted |= {"boundary"} if row.boundary_measured else set()
         wanted |= {"mismatch"} if row.figures.get("p_mis") is not None else set()
+        wanted |= {"blocked"} if row.figures.get("detected_at") is not None else set()
     others = [measure.key for measure in TABLE if measure.key not in (*FIRST, *THEN)]
     return [key for key in (*FIRST, *THEN, *others) if MEASURES[key].shown in wanted]
 

@@ -23,7 +23,8 @@ ONE = (1.0, np.inf, "at least 1")
 RANGES: Mapping[str, tuple[float, float, str]] = {
     "p_adv": SHARE, "p_adv_submitted": SHARE, "p_adv_also": SHARE, "p0": SHARE, "p_mis_clean": SHARE,
     "distance_best": DISTANCE, "distance_last": DISTANCE, "distance_submitted": DISTANCE,
-    "distance_boundary": DISTANCE, "event_distance": DISTANCE, "queries": COUNT, "mismatches": COUNT, "seed": COUNT,
+    "distance_boundary": DISTANCE, "event_distance": DISTANCE, "queries": COUNT, "mismatches": COUNT,
+    "blocked": COUNT, "detected_at": ONE, "seed": COUNT,
     "image_id": COUNT, "label": COUNT, "budgets": ONE, "event_query": ONE,
     "verify_draws": COUNT, "clean_draws": COUNT, "sigma": DISTANCE, "eps": DISTANCE,
 }  # fmt: skip

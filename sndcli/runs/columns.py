@@ -152,6 +152,8 @@ OF_ROW = (
     Column("clean_draws", INT, "fresh draws behind these two"),
     Column("initially_wrong", FLAG, "whether the first paid query, the clean image, was answered wrong"),
     Column("mismatches", LONG, "paid queries whose label was not the undefended one; null: not counted"),
+    Column("blocked", LONG, "paid queries that a stateful defense detected, and mostly blocked; null: not counted"),
+    Column("detected_at", LONG, "the first of them; null: none"),
     Column("event_query", pa.list_(LONG), "when a wrong answer was closer than all before"),
     Column("event_distance", REALS, "how close it was; with `event_query` any (Q, ε) of `seen` follows"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from sndcli import plugins
 from sndcli.attacks.registry import FOOLBOX, spec_of
-from sndcli.attacks.spec import options_of
+from sndcli.attacks.spec import options_of, told
 from sndcli.datasets.load import Select
 from sndcli.datasets.protocol import protocol_of
 from sndcli.defenses.parse import DefenseSpec
@@ -87,6 +87,8 @@ class RunConfig:
             value: int | None = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Expected `--{name}` to be at least 1 but got {value}.")
+        if self.votes > 1 and self.defense.stateful:
+            raise ConfigError(f"`--votes {self.votes}` repeats each question, which `{self.defense.name}` blocks.")
         if not 0 <= self.seed <= 2**63 - self.repeats:
             raise ConfigError(f"Expected `--seed` from 0 to {2**63 - self.repeats} but got {self.seed}.")
         for eps in (self.eps, *self.eps_also):
@@ -127,7 +129,7 @@ class RunConfig:
             plain["rounded"] = "inside"
         plain["border"] = plain.pop("boundary")  # its name in version 0.1, so that the same runs have the same ids
         if self.engine == "native":
-            plain["options"] = asdict(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
+            plain["options"] = told(options_of(spec_of(self.attack), self.preset, self.settings, self.norm))
         own = plugins.identities(self.attack, self.defense.names)
         plain |= {"plugins": own} if own else {}
         often_empty = ("references", "eps_also", "select_by", "target", "image_ids")

@@ -102,6 +102,7 @@ def table_of(
         "p0": checked.p0.tolist(), "p_mis_clean": [None if math.isnan(p) else p for p in checked.p_mis.tolist()],
         "clean_draws": [checked.clean_draws] * n, "initially_wrong": oracle.initially_wrong.tolist(),
         "mismatches": ledger.mismatches.tolist() if config.mismatch else [None] * n,
+        "blocked": ledger.blocked.tolist(), "detected_at": [at or None for at in ledger.detected_at.tolist()],
         "event_query": [[q for q, _ in found] for found in events],
         "event_distance": [[d for _, d in found] for found in events],
     }  # fmt: skip

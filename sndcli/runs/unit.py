@@ -16,6 +16,7 @@ from sndcli.attacks.registry import spec_of
 from sndcli.attacks.spec import Options, options_of
 from sndcli.ball import as_sent, moved_out
 from sndcli.datasets.base import ImageSet
+from sndcli.defenses.parse import guard
 from sndcli.errors import IncompleteError, first_line
 from sndcli.models.inference import reproducible_kernels
 from sndcli.models.reference import Reference
@@ -178,6 +179,7 @@ class Attacker:
                 quantize=c.quantize, undefended=self.victim.bare if c.mismatch else None,
                 streams=draws, criterion=criterion, confirm=VOTES if c.stop == "confirmed" and self.random else 0,
                 verified=early.verified if early else None, starts=goal.starts if goal else None,
+                guard=guard(c.defense, len(index), self.data.size, unit.seed),
             )  # fmt: skip
             if log is not None and isinstance(draws, ImageStreams):
                 oracle.remember(log, draws)

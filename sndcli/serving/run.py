@@ -40,6 +40,11 @@ def application(settings: Settings) -> tuple[FastAPI, Service]:
     check_rounding(settings.precision, settings.defense, settings.allow_rounding)
     log = RequestLog(settings.log) if settings.log else None
     model = open_model(settings.model, settings.download, settings.remote)
+    if settings.defense.stateful:
+        raise ConfigError(
+            f"`{settings.defense.name}` remembers an attacker's questions, which only attacks have: "
+            "`snd serve` does not tell its callers apart."
+        )
     defense = settle(settings.defense, model)
     victim = Victim.prepare(
         model, defense, resolve_device(settings.device), settings.batch_rows, settings.precision, settings.compiled

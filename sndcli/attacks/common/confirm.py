@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sndcli.attacks.common.geometry import straight
-from sndcli.attacks.common.noise import voted
+from sndcli.attacks.common.noise import Jitter, voted
 from sndcli.ball import COLLAPSED
 from sndcli.queries.oracle import Oracle
 
@@ -38,16 +38,24 @@ class Confirmed:
         votes: answers, at most, that must confirm a point; 0 to ask none.
         lead: ends such a vote.
         share: of adversarial answers that confirms.
+        jitter: moves every question of it.
 
     Attributes:
         reached: distance of the closest point submitted so far, ``[N]``.
     """
 
     def __init__(
-        self, oracle: Oracle, overshoot: float, safety: float, votes: int, lead: int, share: float = 0.5
+        self,
+        oracle: Oracle,
+        overshoot: float,
+        safety: float,
+        votes: int,
+        lead: int,
+        share: float = 0.5,
+        jitter: Jitter | None = None,
     ) -> None:
-        self.oracle, self.overshoot, self.safety = oracle, overshoot, safety
-        self.votes, self.lead, self.share = votes, lead, share
+        self.oracle, self.overshoot, self.safety, self.votes = oracle, overshoot, safety, votes
+        self._ask = voted(votes, lead, share, jitter)
         self.reached = torch.full((len(oracle.x0),), torch.inf, dtype=torch.float64, device=oracle.x0.device)
 
     def __call__(self, found: Tensor, sigma_hat: Tensor, image: Tensor) -> None:
@@ -64,8 +72,7 @@ class Confirmed:
             good = length <= SLACK * self.reached[whose]  # the closest of many noisy ones is a lucky one
             if self.votes:
                 asked = good.nonzero().squeeze(1)
-                ask = voted(self.votes, self.lead, self.share)
-                good[asked] = ask(oracle, sent[asked], whose[asked], "confirm") == 1
+                good[asked] = self._ask(oracle, sent[asked], whose[asked], "confirm") == 1
             self.reached[whose[good]] = torch.minimum(self.reached[whose[good]], length[good])
             oracle.submit(sent[good], whose[good])
             pending = pending[~good]

@@ -151,7 +151,7 @@ def bisect(
     """The adversarial end of a bisection between the clean images (e = 0) and `z` (e = 1).
 
     Takes ⌈log2(1 / width)⌉ steps an image whatever the answers, at most `MAX_BISECTIONS`. Where the budget ends on
-    the way, the best end so far is returned.
+    the way, or a stateful defense blocks a question, the best end so far is returned.
 
     Args:
         oracle: asked about points on the path.
@@ -173,6 +173,7 @@ def bisect(
         steps.sub_(1)
         if bool(oracle.active[image[rows]].any()):
             told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), image[rows], phase)
+            steps[rows[told[rows] == REFUSED]] = 0  # blocked, so that the next question would be the same again
         return told
 
     _, hi = bisected(lo, hi, answers, int(steps.max()) if len(steps) else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import overload
 
 import torch
@@ -25,6 +25,8 @@ from sndcli.errors import ConfigError
 from sndcli.queries.call import Phase
 from sndcli.queries.oracle import REFUSED, Oracle
 from sndcli.streams import Streams
+
+Jitter = Callable[[Tensor, Tensor], Tensor]  # moves points [M, C, H, W] about images [M] a little, each otherwise
 
 ESTIMATE = "estimate"
 ROUNDS, PAIRS = 4, 12  # of `measure`: 96 queries
@@ -53,6 +55,16 @@ def known_scale(text: str, sigma: float) -> float:
     return sigma if text == ESTIMATE else float(text)
 
 
+def jittered(streams: Streams, scale: float) -> Jitter | None:
+    """Gaussian noise of this standard deviation on every question that would be asked again; None: 0, none.
+
+    For attacks that know of a stateful defense: they never ask about the same point twice.
+    """
+    if not scale:
+        return None
+    return lambda points, image: (points + scale * streams.normal(image, points)).clamp_(0.0, 1.0)
+
+
 def majority(
     oracle: Oracle,
     points: Tensor,
@@ -62,11 +74,14 @@ def majority(
     lead: int = 0,
     ask: Ask = Oracle.adversarial,
     share: float = 0.5,
+    jitter: Jitter | None = None,
 ) -> Tensor:
     """int64 ``[M]``: 1 where most of `votes` answers are adversarial, 0 where not, `REFUSED` where undecided.
 
     A row is asked no more once the rest cannot change its majority, or, with ``lead > 0``, once one side leads by
     `lead` answers (Wald's sequential test with symmetric bounds). The first rule saves queries and changes nothing.
+    A row of which a stateful defense blocked a question is asked no more, unless with `jitter`, where each question is
+    another; the answers that there were decide.
 
     With another `share` than ½, 1 where at least that share is adversarial. An answer then counts for 2(1 - share)
     towards 1, or for 2 share towards 0, so that both sides are even where that share of the answers is adversarial.
@@ -80,17 +95,19 @@ def majority(
         lead: 0, or the lead that ends a row.
         ask: answers rows once each.
         share: of adversarial answers, in (0, 1).
+        jitter: moves every question; None: all are about the same point.
     """
     if votes == 1:
-        return ask(oracle, points, image, phase)
+        return ask(oracle, jitter(points, image) if jitter else points, image, phase)
     parts = [(phase, len(image))] if isinstance(phase, str) else list(phase)
     part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(image.device)
     ones, asked = torch.zeros_like(image), torch.zeros_like(image)
-    verdict = torch.full_like(image, REFUSED)
+    verdict, blocked = torch.full_like(image, REFUSED), torch.zeros_like(image, dtype=torch.bool)
     of_ones = whole(share * votes)  # make it 1 for sure
     of_zeros = votes - of_ones + 1
     for _ in range(votes):
-        pending = ((verdict == REFUSED) & oracle.active[image]).nonzero().squeeze(1)
+        again = verdict == REFUSED if jitter else (verdict == REFUSED) & ~blocked
+        pending = (again & oracle.active[image]).nonzero().squeeze(1)
         if not len(pending):
             break
         need = torch.minimum(of_ones - ones, of_zeros - (asked - ones))[pending]
@@ -101,8 +118,9 @@ def majority(
         rows = pending.repeat_interleave(need)
         counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
         names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
-        reply = ask(oracle, points[rows], image[rows], names)
+        reply = ask(oracle, jitter(points[rows], image[rows]) if jitter else points[rows], image[rows], names)
         told = reply != REFUSED
+        blocked[rows[~told & oracle.active[image[rows]]]] = True  # those of a spent budget are active no more
         ones.index_add_(0, rows[told], reply[told])
         asked.index_add_(0, rows[told], torch.ones_like(reply[told]))
         ahead = 2 * (ones - share * asked.double())
@@ -110,7 +128,8 @@ def majority(
         if lead:
             decided |= ahead.abs() >= lead - ROUNDING
         verdict = torch.where(decided & (verdict == REFUSED), (ahead > -ROUNDING).long(), verdict)
-    return verdict
+    left = blocked & (verdict == REFUSED) & (asked > 0)
+    return torch.where(left, (ones - share * asked.double() > -ROUNDING).long(), verdict)
 
 
 @overload
@@ -133,7 +152,9 @@ def voted_but_first(
     return torch.cat([probes, majority(oracle, points[k:], image[k:], phases[1:], votes)])
 
 
-def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: int = PAIRS) -> Tensor:
+def measure(
+    oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: int = PAIRS, jitter: Jitter | None = None
+) -> Tensor:
     """σ̂ ``[n]`` of input noise, from labels alone: how often two answers at one probe agree.
 
     At a boundary point, a probe whose standard deviation along the normal is a gives two answers whose latent
@@ -148,6 +169,7 @@ def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: i
         image: ``[n]``.
         streams: of the probes.
         pairs: probes asked twice, in each round.
+        jitter: moves every question; it is then measured with the noise, and votes see both.
     """
     scales = SCALES.to(x.device)
     likelihood = torch.zeros(len(image), len(scales), dtype=torch.float64, device=x.device)
@@ -158,8 +180,9 @@ def measure(oracle: Oracle, x: Tensor, image: Tensor, streams: Streams, pairs: i
         u = unit(streams.normal(image[nth], x))
         probe = (x[nth] + per_image(a[nth] * root, x) * u).clamp_(0.0, 1.0)
         reach = (norms(probe - x[nth]).view(-1, pairs).double() / root).square().mean(1, keepdim=True)  # after clipping
-        rows = image[nth].repeat_interleave(2)
-        answers = oracle.adversarial(probe.repeat_interleave(2, 0), rows, "estimate").view(-1, pairs, 2)
+        rows, twice = image[nth].repeat_interleave(2), probe.repeat_interleave(2, 0)
+        twice = jitter(twice, rows) if jitter else twice
+        answers = oracle.adversarial(twice, rows, "estimate").view(-1, pairs, 2)
         told = (answers != REFUSED).all(2)
         answered = told.sum(1).clamp_min(1)
         q = ((answers == 1).sum(2) * told).sum(1) / (2.0 * answered)
@@ -242,10 +265,10 @@ def fewest(lead: int, share: float) -> int:
     return whole(lead / (2 * (1 - share)))
 
 
-def voted(votes: int, lead: int = 0, share: float = 0.5) -> Ask:
+def voted(votes: int, lead: int = 0, share: float = 0.5, jitter: Jitter | None = None) -> Ask:
     """A function that asks as `Oracle.adversarial` does, by `majority`."""
 
     def ask(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        return majority(oracle, points, image, phase, votes, lead, share=share)
+        return majority(oracle, points, image, phase, votes, lead, share=share, jitter=jitter)
 
     return ask

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sndcli.attacks.common.noise import majority
+from sndcli.attacks.common.noise import Jitter, majority
 from sndcli.queries.call import Phase
 from sndcli.queries.criterion import Criterion, log_probabilities
 from sndcli.queries.oracle import REFUSED, Oracle
@@ -62,15 +62,25 @@ class ScoreNoise:
         gain: λ.
         share: of adversarial answers that confirms a point.
         sigma: σ̂ before anything is known.
+        jitter: moves every question of a vote, and is then part of the noise that is measured.
 
     Attributes:
         sigma: ``[N]``, σ̂; 0 where no two answers about a point have ever differed.
     """
 
     def __init__(
-        self, oracle: Oracle, score: Score, votes: int, lead: int, gain: float, share: float, sigma: float
+        self,
+        oracle: Oracle,
+        score: Score,
+        votes: int,
+        lead: int,
+        gain: float,
+        share: float,
+        sigma: float,
+        jitter: Jitter | None = None,
     ) -> None:
         self.oracle, self.score, self.votes, self.lead, self.gain, self.share = oracle, score, votes, lead, gain, share
+        self.jitter = jitter
         zeros = torch.zeros(len(oracle.x0), dtype=torch.float64, device=oracle.x0.device)
         self.sigma, self.quiet = zeros + sigma, zeros == 0
         self._variance, self._freedom = zeros.clone(), zeros.clone()  # of the last point asked about
@@ -82,7 +92,7 @@ class ScoreNoise:
         verdict = torch.zeros_like(image, dtype=torch.bool)
         for lead, which in ((min(QUIET_LEAD, self.lead), self.quiet[image]), (self.lead, ~self.quiet[image])):
             z, mine = points[which], image[which]
-            reply = majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers, self.share)
+            reply = majority(self.oracle, z, mine, "confirm", self.votes, lead, self._answers, self.share, self.jitter)
             verdict[which] = reply == 1
         self._close(image)
         return verdict
@@ -91,7 +101,8 @@ class ScoreNoise:
         """Asks `times` about points ``[n, C, H, W]`` that had the answers `before` ``[n, K]`` (phase ``estimate``)."""
         self._add(before, image)
         rows = image.repeat_interleave(times)
-        self._add(self.oracle.scores(points.repeat_interleave(times, 0), rows, "estimate"), rows)
+        again = points.repeat_interleave(times, 0)
+        self._add(self.oracle.scores(self.jitter(again, rows) if self.jitter else again, rows, "estimate"), rows)
         self._close(image)
         self.sigma[image] = torch.where(self.quiet[image], 0.0, self.sigma[image])
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sndcli.queries.draws import BLOCKED
 from sndcli.queries.oracle import REFUSED, Oracle
 
 
@@ -143,11 +144,24 @@ def _answer(oracle: Oracle, live: list[Turn], scores: bool) -> None:
     before = oracle.ledger.best[image].clone()
     rows = image.repeat_interleave(torch.tensor(sizes)).to(device)
     points = torch.cat(questions).to(device)
-    answers = (oracle.scores if scores else oracle.labels)(points, rows, "attack").cpu()
+    answers = _as_if_clean(oracle, (oracle.scores if scores else oracle.labels)(points, rows, "attack"), rows).cpu()
     improved = image[oracle.ledger.best[image] < before].to(device)
     oracle.submit(oracle.ledger.best_point[improved], improved)
     for turn, answer in zip(live, answers.split(sizes), strict=True):
         turn.answer = answer
+
+
+def _as_if_clean(oracle: Oracle, answers: Tensor, rows: Tensor) -> Tensor:
+    """What code that knows of no stateful defense is told of blocked questions: what the clean image is answered.
+
+    The true label, or the scores of `Oracle.check`; NaN, which ends the image, where these were not asked for.
+    """
+    if not answers.is_floating_point():
+        return torch.where(answers == BLOCKED, oracle.y[rows], answers)
+    blocked = answers.isnan().any(1) & oracle.active[rows]
+    if oracle.clean_scores.shape[1] == answers.shape[1]:
+        answers[blocked] = oracle.clean_scores[rows[blocked]]
+    return answers
 
 
 def _end(oracle: Oracle, turn: Turn, reason: str) -> None:

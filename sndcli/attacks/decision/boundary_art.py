@@ -69,13 +69,13 @@ def run(oracle: Oracle, streams: Streams, options: Options) -> None:
     wanted = torch.full((n,), REFUSED, device=device)  # the label of the start image
 
     def ask_start(oracle: Oracle, points: Tensor, image: Tensor, phase: Phase) -> Tensor:
-        wanted[image] = oracle.labels(points, image, phase)
+        wanted[image] = oracle.labels(points, image, phase).clamp_min(REFUSED)  # what is blocked says nothing either
         return torch.where(wanted[image] == REFUSED, REFUSED, oracle.criterion.met(wanted[image], image).long())
 
     def ask(points: Tensor, image: Tensor, phases: Phase) -> Tensor:
         if not o.keep_class:
             return oracle.adversarial(points, image, phases)
-        label = oracle.labels(points, image, phases)
+        label = oracle.labels(points, image, phases).clamp_min(REFUSED)
         return torch.where(label == REFUSED, REFUSED, (label == wanted[image]).long())
 
     a, _ = uniform_start(oracle, streams, o.start_draws, ask_start)

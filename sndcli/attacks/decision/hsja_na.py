@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ from sndcli.attacks.common.warm import warm_start
 from sndcli.attacks.decision.hsja import FEWEST_PROBES, gradient_sum
 from sndcli.attacks.decision.hsja_na_step import Projection, in_l2, stepped_out
 from sndcli.attacks.ranges import Count, Inner, NonNegative, Odd, Positive, Rate, Share, Whole
-from sndcli.attacks.spec import AttackSpec, Preset, Scales
+from sndcli.attacks.spec import LATER, AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
@@ -77,6 +77,8 @@ class Options:
         colour: correlation between the colour channels of the probes, and of the start's noise (`Prior`),
         window: 0, or how narrowly they lie around the middle of the image,
         reduce: of which frequencies they are; each, where it is None, as measured on pictures of the size (`priors`).
+        jitter: standard deviation of Gaussian noise on every question of a vote, for defenses that remember questions;
+            no probe is narrower either.
     """
 
     sigma_hat: str = noise.ESTIMATE
@@ -87,7 +89,7 @@ class Options:
     grid: Count = 300
     votes: Odd = 9
     lead: Whole = 0
-    share: Inner = 0.5
+    share: Inner = field(default=0.5, metadata=LATER)
     fineness: Positive = 0.2
     initial_evals: Count = 100
     max_evals: Count = 10_000
@@ -104,6 +106,7 @@ class Options:
     colour: Share | None = 0.0
     window: NonNegative | None = 0.0
     reduce: Whole | None = 0
+    jitter: NonNegative = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         noise.check_scale(self.sigma_hat)
@@ -112,9 +115,10 @@ class Options:
 def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence[Reference] = ()) -> None:
     """Attacks every active image of the oracle until its budget ends; `references` are the attacker's own models."""
     o, root_d, linf = options, math.sqrt(oracle.x0[0].numel()), oracle.norm == "linf"
-    ask = noise.voted(o.votes, o.lead, o.share)
+    jitter = noise.jittered(streams, o.jitter)
+    ask = noise.voted(o.votes, o.lead, o.share, jitter)
     of_probes, of_starts = priors(o.colour, o.window, o.reduce, max(oracle.x0.shape[2:]))
-    submit = Confirmed(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead, o.share)
+    submit = Confirmed(oracle, o.overshoot, o.safety, o.confirm, o.confirm_lead, o.share, jitter)
     sigma_hat = torch.full_like(submit.reached, noise.known_scale(o.sigma_hat, 0.0))
     project = Projection(oracle, sigma_hat, ask, o.fineness, o.grid, submit)
     answers = noise.votes_expected(o.votes, o.lead, o.share)
@@ -130,7 +134,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     x[image] = project(far[image], image)
     V, done = warm.gradient(x - oracle.x0), warm.iterations  # the sum of gradients so far, and how many
     if o.sigma_hat == noise.ESTIMATE:
-        sigma_hat[image] = noise.measure(oracle, x[image], image, streams, o.pairs)
+        sigma_hat[image] = noise.measure(oracle, x[image], image, streams, o.pairs, jitter)
 
     for _ in range(oracle.budget):
         image = active(oracle)
@@ -162,7 +166,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
 def scale_of(o: Options, distance: Tensor, sigma: Tensor) -> Tensor:
     """Scale a of probes at an L2 distance D̃, for each σ̂."""
     a = torch.maximum(1.5 * distance / o.grid, o.bend * sigma.sqrt() if o.bend else o.floor * sigma)
-    return a.clamp(max=o.widest or torch.inf)
+    return a.clamp(min=o.jitter, max=o.widest or torch.inf) if o.jitter else a.clamp(max=o.widest or torch.inf)
 
 
 def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:

@@ -23,7 +23,7 @@ Not a published attack.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -31,14 +31,14 @@ from torch import Tensor
 
 from sndcli.attacks.common.confirm import WITHIN, Confirmed
 from sndcli.attacks.common.geometry import active, bisect, norms, per_image, unit
-from sndcli.attacks.common.noise import ESTIMATE, check_scale, known_scale, voted
+from sndcli.attacks.common.noise import ESTIMATE, check_scale, jittered, known_scale, voted
 from sndcli.attacks.common.prior import Prior
 from sndcli.attacks.common.score_noise import ScoreNoise, robust, score_of
 from sndcli.attacks.common.scores import project
 from sndcli.attacks.common.trend import Trend
 from sndcli.attacks.common.warm import pair_along, transferred
 from sndcli.attacks.ranges import Count, Inner, NonNegative, Odd, Rate, Share, Whole
-from sndcli.attacks.spec import AttackSpec, Preset, Scales
+from sndcli.attacks.spec import LATER, AttackSpec, Preset, Scales
 from sndcli.ball import COLLAPSED
 from sndcli.models.reference import Reference
 from sndcli.queries.oracle import Oracle
@@ -73,6 +73,7 @@ class Options:
         blocks: between two line searches.
         colour: correlation between the colour channels of the probes (`Prior`).
         window: 0, or how narrowly they lie around the middle of the image.
+        jitter: standard deviation of Gaussian noise on every question of a vote, for defenses that remember questions.
     """
 
     sigma_hat: str = ESTIMATE
@@ -85,7 +86,7 @@ class Options:
     late_momentum: Rate = 0.98
     votes: Odd = 25
     lead: Whole = 5
-    share: Inner = 0.5
+    share: Inner = field(default=0.5, metadata=LATER)
     gate: NonNegative = 3.0
     every: Count = 4
     trend: Whole = 0
@@ -93,6 +94,7 @@ class Options:
     blocks: Count = 3
     colour: Share = 0.8
     window: NonNegative = 0.6
+    jitter: NonNegative = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_scale(self.sigma_hat)
@@ -105,10 +107,11 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     """
     o, x0, x, G = options, oracle.x0, oracle.x0.clone(), torch.zeros_like(oracle.x0)
     prior, score, estimated = Prior(o.colour, o.window), score_of(oracle.criterion, o.score), o.sigma_hat == ESTIMATE
+    jitter = jittered(streams, o.jitter)
     gain, sigma = prior.gain(x.shape[1]), known_scale(o.sigma_hat, AT_SIGMA)
-    noise = ScoreNoise(oracle, score, o.votes, o.lead, gain, o.share, sigma)
-    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead, o.share)
-    on_ray = voted(LINE_VOTES, LINE_LEAD, o.share)
+    noise = ScoreNoise(oracle, score, o.votes, o.lead, gain, o.share, sigma, jitter)
+    submit_near = Confirmed(oracle, OVERSHOOT, SAFETY, o.votes, o.lead, o.share, jitter)
+    on_ray = voted(LINE_VOTES, LINE_LEAD, o.share, jitter)
     trend = Trend(len(x0), o.trend, x0.device)
     mean, voted_at, broken_at = (torch.full_like(noise.sigma, fill) for fill in (torch.inf, 0, torch.inf))
     image = active(oracle)
