@@ -87,6 +87,7 @@ FLAGS = {
     "battery_disagrees": "In an audit, another attack alone breaks images that the main one should have broken.",
     "yardstick_far": "In an audit, a published attack alone breaks less than half of the images that break.",
     "optimism": "In an audit, images were confirmed as broken that the final answers do not hold.",
+    "blocked": "In an audit, the defense took many queries for repeats, which no attack of the battery knows of.",
     "ratio_censored": "In an audit, half of the images stand at the last query: the price is only bounded below.",
     "defense_off": "The defense says that it is random, but its answers do not change.",
 }  # fmt: skip

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pytest
 from conftest import Done
 
 from sndcli.analysis.audit import Claim, Figure, Figures, Stepped, ratios_of
+from sndcli.analysis.audit_words import flags
 from sndcli.analysis.league import Placed, Price, table
 from sndcli.analysis.statistics import Rate, rate
 from sndcli.defenses.parse import DefenseSpec
@@ -266,3 +268,13 @@ def test_a_league_of_one_is_an_audit(snd: Snd, tmp_path: Path, monkeypatch: pyte
     assert pq.read_table(tmp_path / "l" / "league.parquet").num_rows == 2
     done = snd("league", suite, "--only", "best", "--out", tmp_path / "l")
     assert (done.returncode, "Unknown defense of" in done.stderr) == (2, True)
+
+
+def test_an_audit_says_that_queries_were_recognised() -> None:
+    """A share of the queries of a step, and not before a twentieth of them."""
+    f = figures(40)
+    for share, told in ((0.04, False), (0.4, True)):
+        steps = (replace(f.steps[0], blocked=share),)
+        raised = {flag.name: flag.text for flag in flags(replace(f, steps=steps))}
+        assert ("blocked" in raised) == told
+    assert "40 percent of the queries of hsja-na" in raised["blocked"]

@@ -57,6 +57,7 @@ class Stepped:
         seen: share of its images on which some paid answer inside ε was wrong.
         queries_mean: paid; None without images.
         run_id: of its run; None without images.
+        blocked: share of the paid queries that a defense which remembers them detected.
     """
 
     step: Step
@@ -67,6 +68,7 @@ class Stepped:
     seen: float
     queries_mean: float | None
     run_id: str | None
+    blocked: float = 0.0
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -74,7 +76,7 @@ class Stepped:
         return {
             "attack": s.attack, "preset": s.preset, "access": s.access, "role": s.role, "images": self.images,
             "broken": self.broken, "alone": self.alone, "seen": finite(self.seen), "queries_mean": self.queries_mean,
-            "run": self.run_id,
+            "blocked": self.blocked, "run": self.run_id,
         }  # fmt: skip
 
 
@@ -213,6 +215,7 @@ def _stepped(steps: Sequence[Step], done: Sequence[Done], run: Done) -> Stepped:
         len((mine | others) & run.outcomes.keys()),
         float(np.mean([outcome.seen for outcome in told])) if told else math.nan,
         float(np.mean([outcome.queries for outcome in told])) if told else None, run.run_id,
+        sum(outcome.blocked for outcome in told) / max(1, sum(outcome.queries for outcome in told)),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ NUMBERS = (
     "passes", "latency_ms", "throughput_ratio",
 )  # fmt: skip
 FLAGS = (
-    "defense_off", "deterministic", "floor_explains", "battery_disagrees", "yardstick_far", "optimism",
+    "defense_off", "deterministic", "blocked", "floor_explains", "battery_disagrees", "yardstick_far", "optimism",
     "ratio_censored",
 )  # fmt: skip
 OF_ACCESS = ("robust_accuracy", "robust_single", "success", "optimism", "boundary", "boundary_bare")

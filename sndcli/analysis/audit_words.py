@@ -15,6 +15,7 @@ BROKEN, HELD = 0.1, 0.5  # of the accuracy
 DISAGREE = 0.02  # of all images
 FAR = 0.5  # of the battery's success
 OPTIMISM = 0.03
+BLOCKED = 0.05  # of the paid queries of an attack
 
 
 def verdict(figures: Figures, claim: Claim | None = None) -> Verdict:
@@ -83,6 +84,13 @@ def _of_defense(f: Figures) -> Iterator[Flag]:
     if not f.random and f.defense != "none":
         text = "Answers of this defense never change, so one answer decided each test; run `snd accuracy` to see it"
         yield Flag("deterministic", text, place)
+    most = max(f.steps, key=lambda one: one.blocked, default=None)
+    if most is not None and most.blocked > BLOCKED:
+        text = (
+            f"{100 * most.blocked:.0f} percent of the queries of {most.step.attack} were recognised as like earlier "
+            "ones, so this is what stops attacks that repeat themselves; run `snd attack hsja-na --set jitter=0.015`"
+        )
+        yield Flag("blocked", text, place)
     if f.seen and f.floor > FLOOR_SHARE * f.seen:
         text = "Sending the clean image again explains more than half of the wrong answers seen; run `snd attack null`"
         yield Flag("floor_explains", text, place)

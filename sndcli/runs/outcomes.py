@@ -28,6 +28,7 @@ class Outcome:
         candidate: whether there is a point inside ε.
         p0: share of fresh draws that err on the clean image.
         seen: whether some paid answer inside ε was wrong.
+        blocked: paid queries that a defense which remembers them detected.
     """
 
     row: int
@@ -40,6 +41,7 @@ class Outcome:
     candidate: bool
     p0: float
     seen: bool
+    blocked: int = 0
 
     @property
     def broken(self) -> bool:
@@ -56,7 +58,7 @@ def outcomes(table: pa.Table, budget: int, eps: float) -> Mapping[int, Outcome]:
         eps: of the run.
     """
     points, found = grid(budget), dict[int, Outcome]()
-    wanted = ("image_id", "stop_reason", "queries", "p_adv", "distance_submitted", "p0", "seen")
+    wanted = ("image_id", "stop_reason", "queries", "p_adv", "distance_submitted", "p0", "seen", "blocked")
     for k, row in enumerate(table.select(wanted).to_pylist()):
         reason, queries, distance = row["stop_reason"], row["queries"], row["distance_submitted"][-1]
         clean_wrong, confirmed = reason == CLEAN_WRONG, reason == CONFIRMED
@@ -64,6 +66,6 @@ def outcomes(table: pa.Table, budget: int, eps: float) -> Mapping[int, Outcome]:
         found[row["image_id"]] = Outcome(
             row=k, confirmed=confirmed, clean_wrong=clean_wrong, at=0.0 if clean_wrong else at, queries=queries,
             p_adv=row["p_adv"][-1], distance=distance, candidate=within(distance, eps) and not clean_wrong,
-            p0=row["p0"], seen=row["seen"][-1],
+            p0=row["p0"], seen=row["seen"][-1], blocked=row["blocked"] or 0,
         )  # fmt: skip
     return found
