@@ -74,7 +74,7 @@ def test_the_salt_is_the_deployments() -> None:
 
 
 def test_probes_of_one_centre_as_computed() -> None:
-    """40 test images; medians of shared hashes as published for these settings: 37, 34, 29, 18 and at most 13."""
+    """12 test images; medians of shared hashes as computed elsewhere for 40: 37, 29, 18, at most 13."""
     data = load("cifar10")
     fingerprint, centres = Fingerprinter(data.size, 0), data.pixels(torch.arange(12))
     middle = [fingerprint(x.numpy()) for x in centres]

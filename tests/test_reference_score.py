@@ -161,7 +161,7 @@ AWARE = [
     Case("nattack", "l2", "na", nattack.attack, {**AUTHORS, "confirm": 25}, ("population=60",)),
     Case("nes-na", "l2", "near", nes_na.attack, budget=500),
     Case("nes-na", "linf", "near", nes_na.attack, budget=500),
-    Case("nes-na", "l2", "near", nes_na.attack, {"share": 0.75}, ("share=0.75",), budget=500),
+    Case("nes-na", "l2", "near", nes_na.attack, {"share": 0.6}, ("share=0.6",), budget=500),
     Case("nes-na", "l2", "first", nes_na.attack, {"shrink": False}),
     Case("nes-na", "l2", "near", nes_na.attack, SPREAD, ("score=spread", "sigma_hat=0.03")),
     Case("nes-na", "linf", "near", nes_na.attack, {"score": "logit", "late": 3}, ("score=logit", "late=3")),

@@ -81,14 +81,14 @@ def _of_defense(f: Figures) -> Iterator[Flag]:
             f"run `snd doctor --defense {f.defense.split()[0]}`"
         )
         yield Flag("defense_off", text, place)
-    if not f.random and f.defense != "none":
+    if not f.random and f.defense != "none" and not any(one.blocked for one in f.steps):
         text = "Answers of this defense never change, so one answer decided each test; run `snd accuracy` to see it"
         yield Flag("deterministic", text, place)
     most = max(f.steps, key=lambda one: one.blocked, default=None)
     if most is not None and most.blocked > BLOCKED:
         text = (
             f"{100 * most.blocked:.0f} percent of the queries of {most.step.attack} were recognised as like earlier "
-            "ones, so this is what stops attacks that repeat themselves; run `snd attack hsja-na --set jitter=0.015`"
+            f"ones, and it knows nothing of that; run `snd attack hsja-na --set jitter=0.015 --defense {f.defense}`"
         )
         yield Flag("blocked", text, place)
     if f.seen and f.floor > FLOOR_SHARE * f.seen:

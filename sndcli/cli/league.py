@@ -44,7 +44,10 @@ class League(SpreadOptions, o.MachineOptions, o.LongTalk):
     format: Annotated[str, typer.Option("--format", help="table, md or html.", metavar="table|md|html")] = "table"
     prices: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of snd evidence --price --out, shown beside; repeatable.", metavar="FILE"),
+        typer.Option(
+            help="A file of snd evidence --price --out about the same network, shown beside; repeatable.",
+            metavar="FILE",
+        ),
     ] = None
     out: Annotated[Path, typer.Option(help="A folder.")] = Path("league")
     data_dir: o.DataDir = None

@@ -82,6 +82,8 @@ def write(facts: Sequence[Fact], path: Path) -> None:
 def read_prices(paths: Sequence[Path]) -> dict[str, Price]:
     """What files of ``snd evidence --price … --out`` say of each defense, by its words; a later file counts.
 
+    Nothing in such a file says which network it was about: it has to be the league's.
+
     Raises:
         DataError: no such file.
     """
@@ -90,22 +92,24 @@ def read_prices(paths: Sequence[Path]) -> dict[str, Price]:
 
     from sndcli.paper.evidence import Fact
 
-    found: dict[str, dict[str, Fact]] = {}
+    known: dict[str, dict[str, Fact]] = {}
     for path in paths:
         try:
             lines = pq.read_table(path).to_pylist()
             facts = [Fact(**line) for line in lines]
         except (OSError, pa.ArrowException, TypeError):
             raise DataError(f"{path} is no table of `snd evidence`.") from None
+        found: dict[str, dict[str, Fact]] = {}
         for fact in facts:
             if fact.quantity != "agreement" or fact.probe == AGREEMENT_AT:
                 found.setdefault(fact.what, {})[fact.quantity] = fact
+        known |= found
     return {
         what: Price(
             facts["margin_noise"].value, facts["agreement"].value if "agreement" in facts else None, least.value,
             least.theory or math.inf,
         )
-        for what, facts in found.items() if (least := facts.get("least_price")) and "margin_noise" in facts
+        for what, facts in known.items() if (least := facts.get("least_price")) and "margin_noise" in facts
     }  # fmt: skip
 
 

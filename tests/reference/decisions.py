@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sndcli.streams import Streams
 
+ROUNDING = 1e-9
+
 Path = Callable[[Tensor, Tensor, float], Tensor]
 
 
@@ -140,5 +142,6 @@ def vote(ask: Callable[[Tensor], bool], z: Tensor, votes: int, lead: int = 0, sh
         hit = ask(z)
         yes, no = yes + hit, no + (not hit)
         ahead = 2 * (1 - share) * yes - 2 * share * no
-        if yes >= share * votes or votes - no < share * votes or (lead and abs(ahead) >= lead):
-            return ahead >= 0
+        least = share * votes - ROUNDING
+        if yes >= least or votes - no < least or (lead and abs(ahead) >= lead - ROUNDING):
+            return ahead >= -ROUNDING

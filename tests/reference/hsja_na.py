@@ -93,10 +93,9 @@ def hsja_na(
     def decided(z: Tensor) -> bool:
         return vote(ask, z, votes, lead, share)
 
-    def all_yes(lead: int) -> int:
-        return math.ceil(lead / (2 * (1 - share)))
-
-    all_no = math.ceil(lead / (2 * share))
+    def all_yes(votes: int, lead: int, share: float) -> int:
+        most = math.ceil(share * votes - 1e-9)
+        return min(most, math.ceil(lead / (2 * (1 - share)) - 1e-9)) if lead else most
 
     def in_l2(z: Tensor) -> float:
         return max(float((z.clamp(0, 1) - x).norm()), 1e-6)
@@ -129,10 +128,11 @@ def hsja_na(
         sigma = measured(x, point, ask, draw, pairs)
     total = torch.zeros_like(x)
     for t in count(1):
-        answers = 1.0 if votes == 1 else 0.75 * (all_yes(lead) + all_no) if lead else 0.75 * votes  # of a vote
+        a_vote = all_yes(votes, lead, share) + all_yes(votes, lead, 1 - share) if lead else votes
+        answers = 1.0 if votes == 1 else 0.75 * a_vote
         reserve = math.ceil(answers * math.ceil(math.log2(1 / width_at(far))))
-        reserve += (all_yes(lead) if lead else math.ceil(share * votes)) if halvings else 0
-        reserve += all_yes(confirm_lead) + 1 if confirm else 0
+        reserve += all_yes(votes, lead, share) if halvings else 0
+        reserve += all_yes(confirm, confirm_lead, share) + 1 if confirm else 0
         n = min(int(initial_evals * math.sqrt(t)), max_evals, ask.left - reserve)
         if ask.distance(point) < 1e-6 or n < min(30, initial_evals):
             return

@@ -101,14 +101,14 @@ def labels(
     """Whether so many answers are wrong; None where the budget ends before that is known."""
     yes = no = 0
     ahead = 0.0
-    while yes < share * votes and no <= (1 - share) * votes and abs(ahead) < lead:
+    while yes < share * votes - 1e-9 and votes - no >= share * votes - 1e-9 and abs(ahead) < lead - 1e-9:
         if not ask.left:
             return None
         if wrong(answer(z)[0], y):
             yes, ahead = yes + 1, ahead + 2 * (1 - share)
         else:
             no, ahead = no + 1, ahead - 2 * share
-    return ahead >= 0
+    return ahead >= -1e-9
 
 
 def attack(

@@ -173,7 +173,7 @@ def bisect(
         steps.sub_(1)
         if bool(oracle.active[image[rows]].any()):
             told[rows] = ask(oracle, path(x[rows], z[rows], middle[rows]), image[rows], phase)
-            steps[rows[told[rows] == REFUSED]] = 0  # blocked, so that the next question would be the same again
+            steps[rows[told[rows] == REFUSED]] = 0  # blocked: the search ends where it is
         return told
 
     _, hi = bisected(lo, hi, answers, int(steps.max()) if len(steps) else 0)

@@ -101,12 +101,12 @@ def majority(
         return ask(oracle, jitter(points, image) if jitter else points, image, phase)
     parts = [(phase, len(image))] if isinstance(phase, str) else list(phase)
     part = torch.repeat_interleave(torch.tensor([length for _, length in parts])).to(image.device)
-    ones, asked = torch.zeros_like(image), torch.zeros_like(image)
+    ones, asked, spent = (torch.zeros_like(image) for _ in range(3))
     verdict, blocked = torch.full_like(image, REFUSED), torch.zeros_like(image, dtype=torch.bool)
     of_ones = whole(share * votes)  # make it 1 for sure
     of_zeros = votes - of_ones + 1
     for _ in range(votes):
-        again = verdict == REFUSED if jitter else (verdict == REFUSED) & ~blocked
+        again = (verdict == REFUSED) & (spent < votes) if jitter else (verdict == REFUSED) & ~blocked
         pending = (again & oracle.active[image]).nonzero().squeeze(1)
         if not len(pending):
             break
@@ -115,7 +115,9 @@ def majority(
             ahead = (2 * (ones - share * asked.double()))[pending]
             need = torch.minimum(need, whole((lead - ahead) / (2 * (1 - share))))
             need = torch.minimum(need, whole((lead + ahead) / (2 * share)))
+        need = torch.minimum(need, votes - spent[pending])
         rows = pending.repeat_interleave(need)
+        spent[pending] += need
         counts = torch.bincount(part[rows], minlength=len(parts)).tolist()
         names = [(name, count) for (name, _), count in zip(parts, counts, strict=True)]
         reply = ask(oracle, jitter(points[rows], image[rows]) if jitter else points[rows], image[rows], names)
@@ -161,7 +163,8 @@ def measure(
     margins are correlated by ρ = a²/(a² + σ²), whatever the normal is. Two answers then have the phi coefficient
     (2/π) arcsin ρ (exact on a half-space, at the boundary), so they differ with probability 2q(1 - q)(1 - φ), q being
     the share of adversarial answers. log σ̂ is the posterior mean of log σ, all of `SCALES` being equally likely at
-    first (the likelihood of a few pairs often has its maximum at an end); each round probes at the σ̂ so far.
+    first (the likelihood of a few pairs often has its maximum at an end); each round probes at the σ̂ so far. 0 where no
+    pair had two answers: nothing is known then, and no noise assumed.
 
     Args:
         oracle: paid in the phase ``estimate``, `ROUNDS` · `pairs` · 2 queries an image.
@@ -174,6 +177,7 @@ def measure(
     scales = SCALES.to(x.device)
     likelihood = torch.zeros(len(image), len(scales), dtype=torch.float64, device=x.device)
     a = torch.full((len(image),), FIRST_PROBE, dtype=torch.float64, device=x.device)
+    known = torch.zeros_like(image)
     nth = torch.arange(len(image), device=x.device).repeat_interleave(pairs)
     root = math.sqrt(oracle.x0[0].numel())
     for _ in range(ROUNDS):
@@ -184,6 +188,7 @@ def measure(
         twice = jitter(twice, rows) if jitter else twice
         answers = oracle.adversarial(twice, rows, "estimate").view(-1, pairs, 2)
         told = (answers != REFUSED).all(2)
+        known += told.sum(1)
         answered = told.sum(1).clamp_min(1)
         q = ((answers == 1).sum(2) * told).sum(1) / (2.0 * answered)
         phi = torch.asin(reach / (reach + scales**2)) * 2 / math.pi
@@ -192,7 +197,7 @@ def measure(
         agreeing = told.sum(1)[:, None] - differing
         likelihood += differing * differ.clamp_min(1e-9).log() + agreeing * torch.log1p(-differ)
         a = (likelihood.softmax(1) @ scales.log()).exp()
-    return a
+    return torch.where(known > 0, a, 0.0)
 
 
 def growing_start(
@@ -257,12 +262,13 @@ def votes_expected(votes: int, lead: int, share: float = 0.5) -> float:
     """
     if votes == 1:
         return 1.0
-    return 1.5 * (fewest(lead, share) + whole(lead / (2 * share))) / 2 if lead else 0.75 * votes
+    return 0.75 * (fewest(votes, lead, share) + fewest(votes, lead, 1 - share)) if lead else 0.75 * votes
 
 
-def fewest(lead: int, share: float) -> int:
-    """Answers, all adversarial, that end a vote of this lead."""
-    return whole(lead / (2 * (1 - share)))
+def fewest(votes: int, lead: int, share: float) -> int:
+    """Answers, all adversarial, that end a vote."""
+    of_ones = whole(share * votes)
+    return min(of_ones, whole(lead / (2 * (1 - share)))) if lead else of_ones
 
 
 def voted(votes: int, lead: int = 0, share: float = 0.5, jitter: Jitter | None = None) -> Ask:

@@ -152,9 +152,10 @@ def _answer(oracle: Oracle, live: list[Turn], scores: bool) -> None:
 
 
 def _as_if_clean(oracle: Oracle, answers: Tensor, rows: Tensor) -> Tensor:
-    """What code that knows of no stateful defense is told of blocked questions: what the clean image is answered.
+    """What code that knows of no stateful defense is told of blocked questions: that nothing was won.
 
-    The true label, or the scores of `Oracle.check`; NaN, which ends the image, where these were not asked for.
+    The true label, or the clean image's scores of `Oracle.check`; NaN, which ends the image, where nobody asked for
+    them.
     """
     if not answers.is_floating_point():
         return torch.where(answers == BLOCKED, oracle.y[rows], answers)

@@ -122,8 +122,8 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
     sigma_hat = torch.full_like(submit.reached, noise.known_scale(o.sigma_hat, 0.0))
     project = Projection(oracle, sigma_hat, ask, o.fineness, o.grid, submit)
     answers = noise.votes_expected(o.votes, o.lead, o.share)
-    of_step = noise.fewest(o.lead, o.share) if o.lead else noise.whole(o.share * o.votes)
-    others = (of_step if o.halvings else 0) + (noise.fewest(o.confirm_lead, o.share) + 1 if o.confirm else 0)
+    others = noise.fewest(o.votes, o.lead, o.share) if o.halvings else 0
+    others += noise.fewest(o.confirm, o.confirm_lead, o.share) + 1 if o.confirm else 0
 
     warm = warm_start(oracle, references, ask)
     if o.start_scale:  # x̃
