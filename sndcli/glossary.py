@@ -188,6 +188,7 @@ VALUES = {
     "imagenet": "Of --dataset: large pictures of 1,000 classes, from a folder of yours.",
     "resnet20": "Of --model: a small network for CIFAR-10 that is in the package.",
     "resnet20-at": "Of --model: the same, trained on attacked images.",
+    "resnet20-gf": "Of --model: the same, trained further on noisy images, for more noise at less loss (RND-GF).",
     "labels": "Access of an attack: it sees only the class that is answered.",
     "scores": "Access of an attack: it sees the score of every class.",
     "wilson": "Of --interval: the usual interval for a share.",
