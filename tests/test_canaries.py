@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +28,10 @@ from sndcli.errors import ConfigError
 from sndcli.models.classifier import IDENTITY, Classifier
 from sndcli.models.inference import Forward, optimise
 from sndcli.models.sources import load_model
+from sndcli.runs import results
+from sndcli.runs.listener import Listener
+from sndcli.runs.prepare import prepare
+from sndcli.runs.request import Request
 from sndcli.streams import ImageStreams, drawing
 
 CASES = {  # a defense, and the same with nothing in it
@@ -434,3 +439,15 @@ def test_noise_inside_networks_that_cannot_be_traced_and_layers_that_are_not_the
             RandomFeatures(network, 0.7, "layr1")
     with pytest.raises(ConfigError, match="--compile"):
         RandomFeatures(optimise(Classifier(Small(), IDENTITY, SHAPE, "small"), CPU, (16,)), 0.7)
+
+
+def test_a_gate_that_pictures_do_not_open_is_found_to_be_on(tmp_path: Path) -> None:
+    """The network is sure of its first images, so that answers about these never differ; on the way between they do."""
+    spec = parse("gate:0.9(noise:sigma=0.1)", None, None)
+    request = Request(attack="null", defense=spec, images=3, budget=2, verify=2, boundary=False, out=tmp_path)
+    job = prepare(request, Listener())
+    victim = job.victim(spec)
+    found = job.run(spec, lambda: victim)
+    assert results.run_of(found.table)["passes_differ"] is True
+    index = job.data.positions(found.table.column("image_id").to_pylist())
+    assert float(victim.undefended(job.data.pixels(index)).softmax(1).amax(1).min()) > 0.9

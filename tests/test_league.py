@@ -278,3 +278,10 @@ def test_an_audit_says_that_queries_were_recognised() -> None:
         raised = {flag.name: flag.text for flag in flags(replace(f, steps=steps))}
         assert ("blocked" in raised) == told
     assert "40 percent of the queries of hsja-na" in raised["blocked"]
+
+
+def test_a_defense_that_is_seen_to_contradict_itself_is_not_off() -> None:
+    f = replace(figures(40), random=True, passes_differ=False)
+    for disagree, told in ((0.0, True), (0.05, False)):
+        raised = {flag.name for flag in flags(replace(f, inconsistent=Figure(disagree, 0.0, 0.1)))}
+        assert ("defense_off" in raised) == told

@@ -75,7 +75,7 @@ def flags(figures: Figures) -> list[Flag]:
 
 def _of_defense(f: Figures) -> Iterator[Flag]:
     place = f"{f.defense} on {f.model}"
-    if f.random and f.passes_differ is False:
+    if f.random and f.passes_differ is False and not f.inconsistent.value:
         text = (
             "The defense says it is random, but its answers do not change: it is off, and was not tested; "
             f"run `snd doctor --defense {f.defense.split()[0]}`"

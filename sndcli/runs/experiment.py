@@ -39,6 +39,7 @@ from sndcli.runs.victim import Victim
 from sndcli.streams import hashed
 
 Warn = Callable[[str], None]
+SELF_TEST, WAY = 8, 16  # images that a random defense is tried on, at most, and points on the way to the next
 
 
 def _silent(_: object) -> None:
@@ -207,15 +208,25 @@ class Experiment:
             return choose(data, c.images, c.select, c.seed, model.labels)
 
     def _passes_differ(self, units: Sequence[Unit]) -> bool | None:
-        """Whether the defense is on: None where it promises no randomness, else whether 16 passes differ."""
+        """Whether the defense is on: None where it promises no randomness, else whether 16 passes on an image differ.
+
+        Where they do not on the first image, on any of `SELF_TEST`, and then on the way from each to the next, where
+        networks are unsure somewhere: a gate answers as the bare model does where that is sure.
+        """
         if not self.config.defense.random or not units:
             return None
-        first = torch.tensor(units[0].index[:1])
-        streams = self.victim.streams(self.config.seed, self.data.ids[first], 0, "self-test")
-        one = self.data.pixels(first).to(self.victim.defended.device)
-        image = torch.zeros(1, dtype=torch.int64, device=one.device)
-        ((_, _, answers),) = repeated(self.victim.defended, one, image, 16, streams, 1)
-        return bool((answers != answers[:, :1]).any())
+        index = [position for unit in units for position in unit.index][:SELF_TEST]
+        return self._differ(index[:1], 0.0) or any(self._differ(index, k / WAY) for k in range(WAY))
+
+    def _differ(self, index: Sequence[int], share: float) -> bool:
+        """Whether 16 passes differ on any of the images at these positions, moved towards the next by a share."""
+        which = torch.tensor(index)
+        streams = self.victim.streams(self.config.seed, self.data.ids[which], 0, "self-test")
+        x = self.data.pixels(which).to(self.victim.defended.device)
+        image = torch.arange(len(index), device=x.device)
+        rows = x.lerp(x.roll(1, 0), share)
+        found = repeated(self.victim.defended, rows, image, 16, streams, SELF_TEST)
+        return any(bool((answers != answers[:, :1]).any()) for _, _, answers in found)
 
     # -- what a file says of its run -------------------------------------------------------------------------
 
