@@ -127,7 +127,7 @@ def test_parts_of_schema_1_are_continued(written: Path, tmp_path: Path, snd: Snd
     part = out.with_suffix(".parts") / "seed0-unit0000.parquet"
     part.parent.mkdir()
     write_as_schema_1(part, whole.slice(0, 3))
-    options = ("--sigma", 0.01, "--eps", "3,0.5", "--repeats", 2, "--quantize", "--mismatch", *QUICK)
+    options = ("--model", MODEL, "--sigma", 0.01, "--eps", "3,0.5", "--repeats", 2, "--quantize", "--mismatch", *QUICK)
     assert snd("attack", "hsja", *options, "--out", out).returncode == 0
     assert pq.read_schema(out).metadata[b"schema_version"] == b"2"
     assert results.read(out).replace_schema_metadata(None).equals(whole.replace_schema_metadata(None))
