@@ -74,11 +74,11 @@ def flags(figures: Figures) -> list[Flag]:
 
 
 def _of_defense(f: Figures) -> Iterator[Flag]:
-    place = f"{f.defense} on {f.model}"
+    place, option = f"{f.defense} on {f.model}", f"--defense {f.defense.split()[0]}"
     if f.random and f.passes_differ is False and not f.inconsistent.value:
         text = (
             "The defense says it is random, but its answers do not change: it is off, and was not tested; "
-            f"run `snd doctor --defense {f.defense.split()[0]}`"
+            f"run `snd doctor {option}`"
         )
         yield Flag("defense_off", text, place)
     if not f.random and f.defense != "none" and not any(one.blocked for one in f.steps):
@@ -88,7 +88,7 @@ def _of_defense(f: Figures) -> Iterator[Flag]:
     if most is not None and most.blocked > BLOCKED:
         text = (
             f"{100 * most.blocked:.0f} percent of the queries of {most.step.attack} were recognised as like earlier "
-            f"ones, and it knows nothing of that; run `snd attack hsja-na --set jitter=0.015 --defense {f.defense}`"
+            f"ones, and it knows nothing of that; run `snd attack hsja-na --set jitter=0.015 {option}`"
         )
         yield Flag("blocked", text, place)
     if f.seen and f.floor > FLOOR_SHARE * f.seen:

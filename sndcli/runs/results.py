@@ -35,8 +35,8 @@ RENAMED = {
 }  # fmt: skip
 LATER = ("distance_boundary", "p_adv_also", "adv_clean_also")  # not in the first files of schema 1
 ADDED = ("device", "target", "stop", "image_ids")  # not in the first files of schema 2, but told by their metadata
-TARGETED = ("target_label", "start_image")  # not in files from before there were targeted runs
-COUNTED = ("blocked", "detected_at")  # not in files from before there were stateful defenses
+# Not in files from before there were targeted runs and stateful defenses, and null for them.
+UNTOLD = ("target_label", "start_image", "blocked", "detected_at")
 DERIVED = ("seen", "noisy", "as_submitted", "clean")
 
 
@@ -127,7 +127,7 @@ def read(path: Path, without: Sequence[str] = ()) -> pa.Table:
         added = [name for name in ADDED if name not in table.column_names and name not in without]
         for name, values in repeated(run_of(table)["config"], len(table), added).items():
             table = table.append_column(name, values)
-        for name in (each for each in (*TARGETED, *COUNTED) if each not in table.column_names and each not in without):
+        for name in (each for each in UNTOLD if each not in table.column_names and each not in without):
             table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     check_table(path, table)
     return table.select([name for name in SCHEMA.names if name not in without])
@@ -153,11 +153,11 @@ def _checked(path: Path, schema: pa.Schema) -> dict[str, str]:
         raise DataError(f"{path} has schema version {theirs}, this program reads {ours}.")
     old, lacking = {}, set[str]()
     if version == b"1":
-        old, lacking = RENAMED["schema 1"], {*LATER, *TARGETED, *COUNTED, *DERIVED, *(column.name for column in OF_RUN)}
+        old, lacking = RENAMED["schema 1"], {*LATER, *UNTOLD, *DERIVED, *(column.name for column in OF_RUN)}
         if "p_adv_submitted" not in schema.names:
             old, lacking = old | RENAMED["protocol 1"], lacking | RENAMED["protocol 1"].keys()
     present = {name: now for name in schema.names if (now := old.get(name, name)) in SCHEMA.names}
-    missing = {*SCHEMA.names} - lacking - {*ADDED, *TARGETED, *COUNTED} - {*present.values()}
+    missing = {*SCHEMA.names} - lacking - {*ADDED, *UNTOLD} - {*present.values()}
     if missing:
         raise DataError(f"{path} lacks columns: {', '.join(sorted(missing))}.")
     wrong = [name for name, now in present.items() if schema.field(name).type != SCHEMA.field(now).type]

@@ -166,7 +166,7 @@ def run(oracle: Oracle, streams: Streams, options: Options, references: Sequence
 def scale_of(o: Options, distance: Tensor, sigma: Tensor) -> Tensor:
     """Scale a of probes at an L2 distance D̃, for each σ̂."""
     a = torch.maximum(1.5 * distance / o.grid, o.bend * sigma.sqrt() if o.bend else o.floor * sigma)
-    return a.clamp(min=o.jitter, max=o.widest or torch.inf) if o.jitter else a.clamp(max=o.widest or torch.inf)
+    return a.clamp(min=o.jitter, max=o.widest or torch.inf)
 
 
 def scales(o: Options, d: int, distance: float, sigma: float) -> Scales:
